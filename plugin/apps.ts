@@ -1,0 +1,96 @@
+import { embedError } from './errors.js'
+
+/** How ToolJet knows an app. */
+export type AppName = { appId: string } | { appSlug: string }
+
+/** Which app is asked for: by id, slug or alias; by nothing where `apps` has just one entry. */
+export interface AppAsk {
+  appId?: string
+  appSlug?: string
+  app?: string
+}
+
+/** An app as resolved: what ToolJet is asked for, and for how long. */
+export interface App {
+  /** For people and the audit log: the alias, else the id or slug. */
+  readonly label: string
+  /** For keys: `id:…` or `slug:…`. */
+  readonly key: string
+  readonly name: AppName
+  /** Seconds. */
+  readonly patExpiry: number
+  /** Minutes. */
+  readonly sessionExpiry: number
+  /** Seconds. */
+  readonly minRemaining: number
+}
+
+export type Lifetimes = Pick<App, 'patExpiry' | 'sessionExpiry' | 'minRemaining'>
+
+export const APP_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
+export const APP_SLUG = /^[A-Za-z0-9_-]{1,128}$/
+
+export function makeApp (name: AppName, lifetimes: Lifetimes, alias?: string): App {
+  const [key, label, exact] = 'appId' in name
+    ? [`id:${name.appId.toLowerCase()}`, name.appId.toLowerCase(), { appId: name.appId.toLowerCase() }]
+    : [`slug:${name.appSlug}`, name.appSlug, { appSlug: name.appSlug }]
+  const { patExpiry, sessionExpiry, minRemaining } = lifetimes
+  return Object.freeze({ label: alias ?? label, key, name: exact, patExpiry, sessionExpiry, minRemaining })
+}
+
+/** Turns an ask into an app: through the allow-list where there is one. */
+export class Apps {
+  readonly #allowed: ReadonlyMap<string, App> | undefined
+  readonly #lifetimes: Lifetimes
+
+  /** @param allowed apps by alias; `undefined`: any app */
+  constructor (allowed: ReadonlyMap<string, App> | undefined, lifetimes: Lifetimes) {
+    this.#allowed = allowed
+    this.#lifetimes = lifetimes
+  }
+
+  /**
+   * @throws TOOLJET_EMBED_BAD_REQUEST when no app is named where one is needed, more than one, or a malformed one
+   * @throws TOOLJET_EMBED_APP_NOT_ALLOWED when the app is not in the allow-list
+   */
+  resolve (ask: AppAsk): App {
+    const given = (['appId', 'appSlug', 'app'] as const).filter((by) => ask[by] !== undefined)
+    if (given.length > 1) throw badRequest(`name it once, by one of ${given.join(' and ')}`)
+    if (ask.app !== undefined) return this.#byAlias(ask.app)
+    if (given.length === 0) return this.#onlyOne()
+
+    const app = makeApp(checkedName(ask), this.#lifetimes)
+    if (this.#allowed === undefined) return app
+    for (const allowed of this.#allowed.values()) {
+      if (allowed.key === app.key) return allowed
+    }
+    throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
+  }
+
+  #byAlias (alias: unknown): App {
+    if (typeof alias !== 'string') throw badRequest('"app" takes an alias, a string')
+    if (this.#allowed === undefined) throw badRequest('there are no aliases here, name it by appId or appSlug')
+    const app = this.#allowed.get(alias)
+    if (app === undefined) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
+    return app
+  }
+
+  #onlyOne (): App {
+    const [first, second] = this.#allowed?.values() ?? []
+    if (first !== undefined && second === undefined) return first
+    throw badRequest(`name it by ${this.#allowed === undefined ? 'appId or appSlug' : 'app, appId or appSlug'}`)
+  }
+}
+
+function checkedName ({ appId, appSlug }: AppAsk): AppName {
+  if (appId !== undefined) {
+    if (typeof appId === 'string' && APP_ID.test(appId)) return { appId }
+    throw badRequest('"appId" takes a UUID')
+  }
+  if (typeof appSlug === 'string' && APP_SLUG.test(appSlug)) return { appSlug }
+  throw badRequest('"appSlug" takes 1 to 128 letters, digits, "-" and "_"')
+}
+
+function badRequest (detail: string) {
+  return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail })
+}

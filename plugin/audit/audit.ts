@@ -1,0 +1,94 @@
+import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
+import { embedError } from '../errors.js'
+import type { Log } from '../log.js'
+import type { FleetClock } from '../redis/clock.js'
+import type { RedisGuard } from '../redis/guard.js'
+import { CHAIN_START, type Chain } from './chain.js'
+import { toFields, type AuditEvent, type AuditFields } from './event.js'
+import { AuditStream, type StreamSettings } from './stream.js'
+import { verifyAudit, type AuditReport } from './verify.js'
+import { AuditWriter } from './writer.js'
+
+export interface AuditSettings extends StreamSettings {
+  delivery: 'buffered' | 'required'
+}
+
+/** What `health()` tells of the audit log. */
+export interface AuditHealth {
+  /** Name of this instance in the stream. */
+  instance: string
+  /** Events made so far. */
+  seq: number
+  /** Events that wait for Redis. */
+  backlog: number
+}
+
+/** Numbers, authenticates, logs and writes this instance's events. */
+export class Audit {
+  readonly #instance = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`
+  readonly #guard: RedisGuard
+  readonly #clock: FleetClock
+  readonly #chain: Chain
+  readonly #log: Log
+  readonly #required: boolean
+  readonly #stream: AuditStream
+  readonly #writer: AuditWriter
+  #seq = 0
+  #lastMac = CHAIN_START
+
+  constructor (parts: { guard: RedisGuard, clock: FleetClock, chain: Chain, log: Log }, settings: AuditSettings) {
+    this.#guard = parts.guard
+    this.#clock = parts.clock
+    this.#chain = parts.chain
+    this.#log = parts.log
+    this.#required = settings.delivery === 'required'
+    this.#stream = new AuditStream(parts.guard, parts.clock, settings)
+    this.#writer = new AuditWriter(this.#stream, this.#instance, (fields) => {
+      this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis')
+    })
+  }
+
+  open (): void {
+    this.record({ event: 'audit.opened' })
+  }
+
+  /** Takes an event; Redis gets it soon. */
+  record (event: AuditEvent): void {
+    this.#writer.add(this.#stamp(event))
+  }
+
+  /**
+   * Takes the event of a URL that is about to leave; with `delivery: 'required'` Redis has it first.
+   * @throws TOOLJET_EMBED_REDIS_DOWN with `delivery: 'required'`, and the URL must not leave
+   */
+  async recordGiven (event: AuditEvent): Promise<void> {
+    if (this.#required) await this.#writer.addAndWait(this.#stamp(event))
+    else this.record(event)
+  }
+
+  /** @throws TOOLJET_EMBED_REDIS_DOWN when `delivery: 'required'` cannot be kept right now */
+  mustBeWritable (): void {
+    if (this.#required && this.#guard.down) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
+  }
+
+  verify (): Promise<AuditReport> {
+    return verifyAudit(this.#stream.entries(), this.#chain)
+  }
+
+  health (): AuditHealth {
+    return { instance: this.#instance, seq: this.#seq, backlog: this.#writer.backlog }
+  }
+
+  async close (boundMs: number): Promise<void> {
+    this.record({ event: 'audit.closed' })
+    await this.#writer.close(boundMs)
+  }
+
+  #stamp (event: AuditEvent): AuditFields {
+    const fields = toFields(event, { time: this.#clock.now(), instance: this.#instance, seq: ++this.#seq })
+    this.#lastMac = fields['mac'] = this.#chain.mac(this.#lastMac, fields)
+    this.#log.info({ tooljetEmbedAudit: fields }, `tooljet-embed: ${event.event}`)
+    return fields
+  }
+}

@@ -1,0 +1,97 @@
+import { embedError } from '../errors.js'
+import type { AuditFields } from './event.js'
+import type { AuditStream } from './stream.js'
+
+/** Events that may wait for Redis; what comes on top is left to the log. */
+const MAX_BACKLOG = 10_000
+const MAX_BATCH = 128
+const RETRY_MS = 250
+
+interface Pending {
+  fields: AuditFields
+  written?: () => void
+  failed?: (error: unknown) => void
+}
+
+/** Writes events to the stream in their order, in batches, again and again until Redis has them. */
+export class AuditWriter {
+  readonly #stream: AuditStream
+  readonly #instance: string
+  readonly #onLost: (fields: AuditFields) => void
+  #queue: Pending[] = []
+  #running: Promise<void> | undefined
+  /** Where to look for events that a failed attempt may have written after all. */
+  #doubtfulAfter: string | undefined
+  #wake: (() => void) | undefined
+  #closed = false
+
+  constructor (stream: AuditStream, instance: string, onLost: (fields: AuditFields) => void) {
+    this.#stream = stream
+    this.#instance = instance
+    this.#onLost = onLost
+  }
+
+  get backlog (): number {
+    return this.#queue.length
+  }
+
+  /** Takes an event and returns at once. */
+  add (fields: AuditFields): void {
+    this.#enqueue({ fields })
+  }
+
+  /** Takes an event and waits until Redis has it. @throws TOOLJET_EMBED_REDIS_DOWN; the event stays to be written */
+  addAndWait (fields: AuditFields): Promise<void> {
+    return new Promise((resolve, reject) => this.#enqueue({ fields, written: resolve, failed: reject }))
+  }
+
+  /** Writes what waits, within the bound; what is left then goes to `onLost`. */
+  async close (boundMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const bound = new Promise<void>((resolve) => { timer = setTimeout(resolve, boundMs) })
+    this.#wake?.()
+    await Promise.race([this.#running, bound])
+    clearTimeout(timer)
+    this.#closed = true
+    this.#wake?.()
+    for (const { fields } of this.#queue.splice(0)) this.#onLost(fields)
+  }
+
+  #enqueue (pending: Pending): void {
+    if (this.#closed || this.#queue.length >= MAX_BACKLOG) {
+      this.#onLost(pending.fields)
+      pending.failed?.(embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'too many audit events wait for it' }))
+      return
+    }
+    this.#queue.push(pending)
+    this.#running ??= this.#run().finally(() => { this.#running = undefined })
+  }
+
+  async #run (): Promise<void> {
+    await new Promise(setImmediate) // events of one tick make one batch
+    while (this.#queue.length > 0 && !this.#closed) {
+      try {
+        await this.#writeBatch()
+      } catch (error) {
+        for (const pending of this.#queue) pending.failed?.(error)
+        await this.#pause()
+      }
+    }
+  }
+
+  async #writeBatch (): Promise<void> {
+    const batch = this.#queue.slice(0, MAX_BATCH)
+    this.#doubtfulAfter ??= await this.#stream.tip()
+    await this.#stream.append(this.#instance, this.#doubtfulAfter, batch.map(({ fields }) => fields))
+    this.#doubtfulAfter = undefined
+    this.#queue.splice(0, batch.length)
+    for (const { written } of batch) written?.()
+  }
+
+  #pause (): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, RETRY_MS).unref()
+      this.#wake = () => { clearTimeout(timer); resolve() }
+    })
+  }
+}

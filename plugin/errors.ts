@@ -1,0 +1,76 @@
+import createError, { type FastifyError } from '@fastify/error'
+
+/** The audit event that an answer with this error leaves; `undefined`: none, a 401 is the host's to log. */
+type FailureEvent = 'url.denied' | 'url.limited' | 'url.failed' | undefined
+
+interface Row {
+  status: number
+  event: FailureEvent
+  message: string
+  /** Seconds for `Retry-After` where the thrower knows no better. */
+  retryAfter?: number
+}
+
+const table = {
+  TOOLJET_EMBED_UNAUTHENTICATED: { status: 401, event: undefined, message: 'There is no signed-in user%s' },
+  TOOLJET_EMBED_BAD_REQUEST: { status: 400, event: 'url.denied', message: 'The app is not named as it should be%s' },
+  TOOLJET_EMBED_EMAIL_MISMATCH: { status: 403, event: 'url.denied', message: 'The e-mail in the request is not the signed-in user\'s%s' },
+  TOOLJET_EMBED_APP_NOT_ALLOWED: { status: 403, event: 'url.denied', message: 'This app may not be opened from here%s' },
+  TOOLJET_EMBED_RATE_LIMITED: { status: 429, event: 'url.limited', message: 'Too many requests of this user%s', retryAfter: 60 },
+  TOOLJET_EMBED_USER_NOT_FOUND: { status: 404, event: 'url.denied', message: 'ToolJet does not know this user%s' },
+  TOOLJET_EMBED_ACCESS_DENIED: { status: 403, event: 'url.denied', message: 'ToolJet does not let this user open this app%s' },
+  TOOLJET_EMBED_APP_NOT_FOUND: { status: 404, event: 'url.denied', message: 'ToolJet does not know this app%s' },
+  TOOLJET_EMBED_BUSY: { status: 429, event: 'url.limited', message: 'ToolJet\'s own request limit is reached%s', retryAfter: 60 },
+  TOOLJET_EMBED_MISCONFIGURED: { status: 502, event: 'url.failed', message: 'ToolJet refuses this server, its operator has to mend that%s' },
+  TOOLJET_EMBED_BAD_REPLY: { status: 502, event: 'url.failed', message: 'ToolJet\'s reply holds no usable URL%s' },
+  TOOLJET_EMBED_UNAVAILABLE: { status: 503, event: 'url.failed', message: 'ToolJet is not available%s', retryAfter: 5 },
+  TOOLJET_EMBED_TIMEOUT: { status: 504, event: 'url.failed', message: 'ToolJet did not answer in time%s' },
+  TOOLJET_EMBED_REDIS_DOWN: { status: 503, event: 'url.failed', message: 'Redis is not available%s', retryAfter: 1 },
+  TOOLJET_EMBED_OPTIONS: { status: 500, event: 'url.failed', message: 'fastify-tooljet-embed cannot start%s' },
+} satisfies Record<string, Row>
+
+/** The code of any error that this plugin throws. */
+export type EmbedErrorCode = keyof typeof table
+
+/** Any error that this plugin throws: a `@fastify/error` with a `code` of `errorCodes`. */
+export interface EmbedError extends FastifyError {
+  code: EmbedErrorCode
+  statusCode: number
+  /** Seconds after which asking again makes sense; on every 429 and 503. */
+  retryAfter?: number
+  /** `Retry-After`, for Fastify's default error handler to send. */
+  headers?: Record<string, string>
+}
+
+/** Every error class of this plugin by its code: `error instanceof errorCodes.TOOLJET_EMBED_BUSY`. */
+export const errorCodes = Object.fromEntries(
+  Object.entries(table).map(([code, row]) => [code, createError(code, row.message, row.status)])
+) as unknown as Readonly<Record<EmbedErrorCode, new (detail: string, options?: { cause?: unknown }) => EmbedError>>
+
+/**
+ * Makes the error of one code.
+ * @param detail what exactly was wrong, in words; never a secret
+ * @param retryAfter seconds, for codes with status 429 or 503; default: the table's
+ */
+export function embedError (code: EmbedErrorCode, { detail, retryAfter, cause }: { detail?: string, retryAfter?: number, cause?: unknown } = {}): EmbedError {
+  const text = detail === undefined ? '.' : `: ${detail}.`
+  const error = cause === undefined ? new errorCodes[code](text) : new errorCodes[code](text, { cause })
+  const seconds = retryAfter === undefined ? (table[code] as Row).retryAfter : Math.max(1, Math.ceil(retryAfter))
+  if (seconds !== undefined) {
+    error.retryAfter = seconds
+    error.headers = { 'retry-after': String(seconds) }
+  }
+  return error
+}
+
+export function isEmbedError (error: unknown): error is EmbedError {
+  return error instanceof Error && 'code' in error && Object.hasOwn(table, String(error.code))
+}
+
+/** The audit event of an error, one of the host's too; `undefined` for a 401. */
+export function failureEvent (error: unknown): FailureEvent {
+  if (isEmbedError(error)) return table[error.code].event
+  const status = (error as { statusCode?: number } | undefined)?.statusCode ?? 500
+  if (status === 401) return undefined
+  return status < 500 ? 'url.denied' : 'url.failed'
+}

@@ -1,0 +1,143 @@
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { Apps, type AppAsk } from './apps.js'
+import { Audit, type AuditHealth } from './audit/audit.js'
+import { Chain } from './audit/chain.js'
+import type { AuditReport } from './audit/verify.js'
+import { Embed, type TooljetEmbedAsk, type TooljetEmbedUrl } from './embed.js'
+import { embedError } from './errors.js'
+import { createLimits } from './limits.js'
+import { optionError, resolveOptions, type Settings, type TooljetEmbedOptions } from './options.js'
+import { FleetClock, timeToMs } from './redis/clock.js'
+import { connect } from './redis/connect.js'
+import { RedisGuard } from './redis/guard.js'
+import { routes } from './routes.js'
+import { ToolJetClient } from './tooljet/client.js'
+import { Pause } from './tooljet/pause.js'
+import { ToolJet, type ToolJetHealth } from './tooljet/tooljet.js'
+import { Keys } from './urls/keys.js'
+import { Sealer } from './urls/sealing.js'
+import { UrlStore } from './urls/store.js'
+import { Urls } from './urls/urls.js'
+
+/** How plugin and surroundings are: for a health endpoint of the host. */
+export interface TooljetEmbedHealth {
+  redis: { state: 'up' | 'down', downForMs?: number }
+  tooljet: ToolJetHealth
+  audit: AuditHealth
+}
+
+/** `fastify.tooljetEmbed` */
+export interface TooljetEmbed {
+  /** Origins of embed URLs: for a `frame-src` policy. */
+  origins: string[]
+  /**
+   * Makes the fleet drop a user's cached URLs, of one app or of all; a URL that a page has already got lives on.
+   * @returns how many were dropped
+   * @throws TOOLJET_EMBED_REDIS_DOWN, TOOLJET_EMBED_BAD_REQUEST, TOOLJET_EMBED_APP_NOT_ALLOWED
+   */
+  forget (whose: AppAsk & { email: string }): Promise<number>
+  health (): Promise<TooljetEmbedHealth>
+  audit: {
+    /** Walks the audit stream and reports what is missing, forged or doubled, per instance. @throws TOOLJET_EMBED_REDIS_DOWN */
+    verify (): Promise<AuditReport>
+  }
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    tooljetEmbed: TooljetEmbed
+  }
+  interface FastifyRequest {
+    /**
+     * A URL of a ToolJet app for the signed-in user.
+     * @throws an error with a code of `errorCodes`
+     */
+    tooljetEmbedUrl (ask?: TooljetEmbedAsk): Promise<TooljetEmbedUrl>
+  }
+}
+
+/** `@fastify/jwt`'s, where the host has it. */
+type WithJwt = FastifyRequest & { jwtVerify (): Promise<unknown> }
+
+const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, options) {
+  if (Object.hasOwn(fastify, 'tooljetEmbed')) {
+    throw embedError('TOOLJET_EMBED_OPTIONS', { detail: 'it is already registered in this scope, register it once or in scopes apart' })
+  }
+  const settings = resolveOptions(options, (fastify as { redis?: unknown }).redis)
+  const authenticate = settings.authenticate ?? jwtVerifyOf(fastify, settings)
+  const { embed, tooljet, audit, guard, close } = await build(fastify, settings)
+
+  const decorator: TooljetEmbed = {
+    origins: [...settings.tooljet.embedOrigins],
+    forget: (whose) => embed.forget(whose),
+    async health () {
+      const up = await guard.run((redis) => redis.ping()).then(() => true, () => false)
+      const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(guard.downForMs) }
+      return { redis, tooljet: await tooljet.health(), audit: audit.health() }
+    },
+    audit: { verify: () => audit.verify() },
+  }
+  fastify.decorate('tooljetEmbed', decorator)
+  fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, ask?: TooljetEmbedAsk) {
+    const { appId, appSlug, app, replaces } = ask ?? {}
+    return embed.urlFor(this, { appId, appSlug, app, replaces })
+  })
+  if (settings.route !== undefined) {
+    const { prefix, logLevel, logSerializers } = options
+    fastify.register(routes(embed, { ...settings.route, authenticate }), { prefix, logLevel, logSerializers })
+  }
+  fastify.addHook('onClose', close)
+}, { name: 'fastify-tooljet-embed', fastify: '5.x' })
+
+/** Makes the parts of one registration and ties them together. */
+async function build (fastify: FastifyInstance, settings: Settings) {
+  const { keyPrefix, redisTimeoutMs } = settings
+  const log: FastifyBaseLogger = fastify.log
+  const serveWithoutRedis = settings.onRedisDown === 'serve'
+
+  const { redis, disconnect } = await connect(settings.redis)
+  const guard = new RedisGuard(redis, redisTimeoutMs, log)
+  const clock = new FleetClock()
+  await guard.run((client) => client.time()).then((time) => clock.set(timeToMs(time)), () => { /* the guard has logged it */ })
+
+  const keys = new Keys(keyPrefix, settings.tooljet)
+  const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
+  // one mint, and the waits for Redis before and after it
+  const lockMs = settings.tooljet.timeoutMs + 4 * redisTimeoutMs
+  const urls = new Urls({ store, keys, clock }, { lockMs, serveWithoutRedis })
+
+  const client = new ToolJetClient(settings.tooljet)
+  const tooljet = new ToolJet({ client, pause: new Pause(guard, keys.pause()), log }, settings.tooljet.embedOrigins)
+
+  const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })
+  const audit = new Audit({ guard, clock, chain: new Chain(settings.encryptionKeys), log: settings.audit.logger ?? log }, settings.audit)
+  const { identity, authorize } = settings
+  const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, keys, urls, tooljet, audit })
+
+  audit.open()
+  const close = async (): Promise<void> => {
+    await tooljet.close()
+    await audit.close(2 * redisTimeoutMs)
+    disconnect()
+  }
+  return { embed, tooljet, audit, guard, close }
+}
+
+/** There is never a route without authentication. */
+function jwtVerifyOf (fastify: FastifyInstance, settings: Settings): (request: FastifyRequest) => Promise<unknown> {
+  if (settings.route !== undefined && !fastify.hasRequestDecorator('jwtVerify')) {
+    throw optionError('authenticate', 'a function (request, reply) => Promise<void>; or register @fastify/jwt before this plugin; or set route: false')
+  }
+  return (request) => (request as WithJwt).jwtVerify()
+}
+
+export { plugin as default, plugin as tooljetEmbed }
+export { errorCodes, type EmbedError, type EmbedErrorCode } from './errors.js'
+export type { AllowedApp, TooljetEmbedOptions } from './options.js'
+export type { AppAsk, AppName } from './apps.js'
+export type { AuditHealth } from './audit/audit.js'
+export type { AuditProblem, AuditReport, InstanceReport } from './audit/verify.js'
+export type { RedisLike } from './redis/redis-like.js'
+export type { ToolJetHealth } from './tooljet/tooljet.js'
+export type { TooljetEmbedAsk, TooljetEmbedUrl }

@@ -1,0 +1,293 @@
+import { parse as parseDuration } from '@lukeed/ms'
+import { Type, type TSchema } from '@sinclair/typebox'
+import { Value, ValueErrorType, type ValueError } from '@sinclair/typebox/value'
+import type { FastifyPluginOptions, FastifyReply, FastifyRequest } from 'fastify'
+import { APP_ID, APP_SLUG, makeApp, type App, type AppName, type Lifetimes } from './apps.js'
+import { emailOfJwt, type Identity } from './identity.js'
+import { embedError } from './errors.js'
+import type { LimitSettings } from './limits.js'
+import type { Log } from './log.js'
+import { isRedisLike, type RedisLike } from './redis/redis-like.js'
+
+/** One entry of `apps`: an app, and lifetimes of its own. */
+export type AllowedApp = AppName & {
+  /** Seconds. @default the plugin's `patExpiry` */
+  patExpiry?: number
+  /** Minutes. @default the plugin's `sessionExpiry` */
+  sessionExpiry?: number
+  /** Seconds. @default min(60, patExpiry / 10) of this app, or the plugin's `minRemaining` when that is given */
+  minRemaining?: number
+}
+
+/** Options of the plugin. A wrong one stops the start with `TOOLJET_EMBED_OPTIONS`. */
+export interface TooljetEmbedOptions extends FastifyPluginOptions {
+  /** The ToolJet server. */
+  tooljet: {
+    /** Base URL, http or https; a sub-path is kept. */
+    url: string
+    /** ToolJet's `EXTERNAL_API_ACCESS_TOKEN`, sent verbatim as `Authorization: Basic <apiToken>`. */
+    apiToken: string
+    /** Origins that a `redirectUrl` may have; any other is refused. @default [origin of url] */
+    embedOrigins?: string[]
+    /** Milliseconds for one whole mint call, connect and retries included. @default 10000 */
+    timeoutMs?: number
+  }
+  /** An ioredis client (`Redis` or `Cluster`, never closed by the plugin), or a redis:// or rediss:// URL. @default fastify.redis of `@fastify/redis` */
+  redis?: RedisLike | string
+  /** Milliseconds for every single wait for Redis. @default 1000 */
+  redisTimeoutMs?: number
+  /** Start of every key that the plugin writes. @default 'tooljet-embed:' */
+  keyPrefix?: string
+  /** Apps by alias. When given it is the allow-list: any other app is refused. @default any app */
+  apps?: Record<string, AllowedApp>
+  /** Seconds that a PAT lives; its URL is reused until then. @default 3600 */
+  patExpiry?: number
+  /** Minutes of idleness after which ToolJet ends a session. @default 60 */
+  sessionExpiry?: number
+  /** Seconds of life that a reused URL must still have; less than `patExpiry`. @default min(60, patExpiry / 10) */
+  minRemaining?: number
+  /** Authenticates on the plugin's own route. @default request.jwtVerify() */
+  authenticate?: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
+  /** The signed-in user's e-mail, from the server's side. @default request.user.email */
+  identity?: Identity
+  /** Whether this user may open this app; only `true` lets through. @default everyone */
+  authorize?: (request: FastifyRequest, ask: { email: string, app: string }) => boolean | Promise<boolean>
+  /** Limits per user over all instances; `false`: none. @default { max: 60, mints: 6, timeWindow: '1 minute' } */
+  rateLimit?: false | {
+    /** Asks in a window. @default 60 */
+    max?: number
+    /** Mints in a window. @default 6 */
+    mints?: number
+    /** Milliseconds, or words like '1 minute'. @default '1 minute' */
+    timeWindow?: number | string
+  }
+  /** The plugin's own route; `false`: only the decorator. @default { path: '/api/get-tooljet-url' } */
+  route?: false | { path?: string }
+  audit?: {
+    /** Key of the stream. @default keyPrefix + 'audit' */
+    stream?: string
+    /** Days that an event is kept; 0: for ever. @default 90 */
+    retentionDays?: number
+    /** About how many events are kept; 0: any number. @default 1000000 */
+    maxEntries?: number
+    /** `required`: no URL leaves before its event is in Redis. @default 'buffered' */
+    delivery?: 'buffered' | 'required'
+    /** pino logger for the audit lines. @default the app's logger */
+    logger?: Log
+  }
+  /** Without Redis: `serve` from this instance's own memory, or `fail` with 503. @default 'serve' */
+  onRedisDown?: 'serve' | 'fail'
+  /** Seals cached URLs and authenticates audit events; of several, the first seals and all open. @default derived from tooljet.apiToken */
+  encryptionKey?: string | string[]
+}
+
+/** Options with every default filled in and every value checked. */
+export type Settings = ReturnType<typeof resolveOptions>
+
+const MAX_TIMER_MS = 2 ** 31 - 1
+const MAX_SECONDS = 10 * 365 * 86_400
+
+// `takes` is what the error says that the option accepts.
+const milliseconds = Type.Integer({ minimum: 1, maximum: MAX_TIMER_MS, takes: 'a whole number of milliseconds, 1 or more' })
+const seconds = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, takes: 'a whole number of seconds, 1 or more' })
+const minutes = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, takes: 'a whole number of minutes, 1 or more' })
+const remaining = Type.Number({ minimum: 0, maximum: MAX_SECONDS, takes: 'a number of seconds, 0 or more and less than patExpiry' })
+const count = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, takes: 'a whole number, 1 or more' })
+const countOrNone = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, takes: 'a whole number, 0 or more' })
+const secret = Type.String({ minLength: 1, takes: 'a string that is not empty', secret: true })
+const text = Type.String({ minLength: 1, takes: 'a string that is not empty' })
+const func = Type.Function([], Type.Unknown(), { takes: 'a function' })
+const any = Type.Optional(Type.Unknown())
+const exact = { additionalProperties: false, takes: 'an object' }
+
+function schemaFor (options: Record<string, unknown>): TSchema {
+  const lifetimes = { patExpiry: Type.Optional(seconds), sessionExpiry: Type.Optional(minutes), minRemaining: Type.Optional(remaining) }
+  const app = Type.Object({
+    appId: Type.Optional(Type.RegExp(APP_ID, { takes: 'a UUID' })),
+    appSlug: Type.Optional(Type.RegExp(APP_SLUG, { takes: '1 to 128 letters, digits, "-" and "_"' })),
+    ...lifetimes,
+  }, { ...exact, takes: '{ appId } or { appSlug }, each with optional patExpiry, sessionExpiry, minRemaining' })
+
+  return Type.Object({
+    tooljet: Type.Object({
+      url: Type.String({ takes: 'an http:// or https:// URL', secret: true }),
+      apiToken: Type.RegExp(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, { takes: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN', secret: true }),
+      embedOrigins: Type.Optional(Type.Array(Type.String({ takes: 'an origin like https://tooljet.example.com' }), { minItems: 1, takes: 'a list of origins, at least one' })),
+      timeoutMs: Type.Optional(milliseconds),
+    }, { ...exact, takes: 'an object with url and apiToken' }),
+    redis: any,
+    redisTimeoutMs: Type.Optional(milliseconds),
+    keyPrefix: Type.Optional(Type.RegExp(/^[^{}\s]{1,128}$/, { takes: 'a string of 1 to 128 characters without white space and braces' })),
+    apps: Type.Optional(Type.Record(Type.String(), app, { minProperties: 1, takes: 'an object with at least one app by its alias' })),
+    ...lifetimes,
+    authenticate: Type.Optional(func),
+    identity: Type.Optional(func),
+    authorize: Type.Optional(func),
+    rateLimit: options['rateLimit'] === false
+      ? any
+      : Type.Optional(Type.Object({
+        max: Type.Optional(count),
+        mints: Type.Optional(count),
+        timeWindow: Type.Optional(typeof options['rateLimit'] === 'object' && typeof (options['rateLimit'] as { timeWindow?: unknown } | null)?.timeWindow === 'string' ? text : milliseconds),
+      }, { ...exact, takes: 'false, or an object with max, mints and timeWindow' })),
+    route: options['route'] === false
+      ? any
+      : Type.Optional(Type.Object({
+        path: Type.Optional(Type.RegExp(/^\/[^\s?#]*$/, { takes: 'a path that starts with "/"' })),
+      }, { ...exact, takes: 'false, or an object with path' })),
+    audit: Type.Optional(Type.Object({
+      stream: Type.Optional(text),
+      retentionDays: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_SECONDS / 86_400, takes: 'a number of days, 0 (for ever) or more' })),
+      maxEntries: Type.Optional(countOrNone),
+      delivery: Type.Optional(oneOf('buffered', 'required')),
+      logger: any,
+    }, exact)),
+    onRedisDown: Type.Optional(oneOf('serve', 'fail')),
+    encryptionKey: Type.Optional(Array.isArray(options['encryptionKey'])
+      ? Type.Array(secret, { minItems: 1, takes: 'a string that is not empty, or a list of such, at least one', secret: true })
+      : secret),
+    prefix: any,
+    logLevel: any,
+    logSerializers: any,
+  }, exact)
+}
+
+function oneOf (...values: string[]): TSchema {
+  return Type.Union(values.map((value) => Type.Literal(value)), { takes: values.map((value) => `'${value}'`).join(' or ') })
+}
+
+/**
+ * Checks options and fills in the defaults.
+ * @param inherited `fastify.redis`, where there is one
+ * @throws TOOLJET_EMBED_OPTIONS that names the option, its value (never a secret), and what it takes
+ */
+export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknown) {
+  const schema = schemaFor(options)
+  const error = Value.Errors(schema, options).First()
+  if (error !== undefined) throw wrongOption(error)
+
+  const { tooljet, audit = {}, patExpiry = 3600, sessionExpiry = 60 } = options
+  const keyPrefix = options.keyPrefix ?? 'tooljet-embed:'
+  const url = baseUrl(tooljet.url)
+  const lifetimes = { patExpiry, sessionExpiry, minRemaining: minRemainingOf('minRemaining', options.minRemaining, patExpiry) }
+  const encryptionKeys = options.encryptionKey === undefined ? [tooljet.apiToken] : [options.encryptionKey].flat()
+
+  return Object.freeze({
+    tooljet: {
+      url,
+      apiToken: tooljet.apiToken,
+      embedOrigins: tooljet.embedOrigins?.map(originOf) ?? [new URL(url).origin],
+      timeoutMs: tooljet.timeoutMs ?? 10_000,
+    },
+    redis: redisOf(options.redis ?? inherited),
+    redisTimeoutMs: options.redisTimeoutMs ?? 1000,
+    keyPrefix,
+    apps: options.apps === undefined ? undefined : appsOf(options.apps, lifetimes, options.minRemaining),
+    lifetimes,
+    authenticate: options.authenticate,
+    identity: options.identity ?? emailOfJwt,
+    authorize: options.authorize,
+    rateLimit: options.rateLimit === false ? undefined : limitsOf(options.rateLimit ?? {}),
+    route: options.route === false ? undefined : { path: options.route?.path ?? '/api/get-tooljet-url' },
+    audit: {
+      stream: audit.stream ?? `${keyPrefix}audit`,
+      retentionDays: audit.retentionDays ?? 90,
+      maxEntries: audit.maxEntries ?? 1_000_000,
+      delivery: audit.delivery ?? 'buffered',
+      logger: loggerOf(audit.logger),
+    },
+    onRedisDown: options.onRedisDown ?? 'serve',
+    encryptionKeys,
+  })
+}
+
+/** A start error that is about one option. */
+export function optionError (name: string, takes: string, value?: string) {
+  return embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "${name}" ${value === undefined ? 'is missing' : `is ${value}`}, it takes ${takes}` })
+}
+
+function wrongOption (error: ValueError) {
+  const name = error.path.slice(1).replaceAll('/', '.')
+  const schema = error.schema as TSchema & { takes?: string, secret?: boolean, properties?: object }
+  if (error.type === ValueErrorType.ObjectAdditionalProperties) {
+    const known = Object.keys(schema.properties ?? {}).join(', ')
+    return embedError('TOOLJET_EMBED_OPTIONS', { detail: `there is no option "${name}", here are known: ${known}` })
+  }
+  const takes = schema.takes ?? 'another value'
+  if (error.value === undefined) return optionError(name, takes)
+  return optionError(name, takes, shown(error.value, schema.secret === true))
+}
+
+/** A value for an error message, without the secrets that a string, or something inside an object, may be. */
+function shown (value: unknown, secret: boolean): string {
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object'
+  if (typeof value === 'function') return 'a function'
+  if (typeof value === 'string') return secret ? 'a string (not shown)' : JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value)
+  return String(value)
+}
+
+function baseUrl (value: string): string {
+  const takes = 'an http:// or https:// URL without credentials, query and fragment'
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
+    throw optionError('tooljet.url', takes, 'something else (not shown)')
+  }
+  if (url.search !== '' || url.hash !== '') throw optionError('tooljet.url', takes, 'a URL with a query or fragment')
+  return url.href.replace(/\/+$/, '')
+}
+
+function originOf (value: string, i: number): string {
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || `${url.origin}/` !== url.href) {
+    throw optionError(`tooljet.embedOrigins.${i}`, 'an origin like https://tooljet.example.com', shown(value, url?.password !== undefined && url.password !== ''))
+  }
+  return url.origin
+}
+
+function redisOf (value: unknown): RedisLike | string {
+  const takes = 'an ioredis client, or a redis:// or rediss:// URL'
+  if (typeof value === 'string') {
+    if (URL.canParse(value) && /^rediss?:$/.test(new URL(value).protocol)) return value
+    throw optionError('redis', takes, 'another string (not shown)')
+  }
+  if (isRedisLike(value)) return value
+  if (value === undefined) throw optionError('redis', `${takes}; or register @fastify/redis before this plugin`)
+  throw optionError('redis', `${takes}; with namespaces of @fastify/redis: redis: fastify.redis.<name>`, shown(value, true))
+}
+
+function minRemainingOf (name: string, value: number | undefined, patExpiry: number): number {
+  if (value === undefined) return Math.min(60, patExpiry / 10)
+  if (value < patExpiry) return value
+  throw optionError(name, `a number of seconds that is less than patExpiry (${patExpiry})`, String(value))
+}
+
+function appsOf (apps: Record<string, AllowedApp>, lifetimes: Lifetimes, givenMinRemaining: number | undefined): ReadonlyMap<string, App> {
+  return new Map(Object.entries(apps).map(([alias, app]) => {
+    const { appId, appSlug } = app as { appId?: string, appSlug?: string }
+    if ((appId === undefined) === (appSlug === undefined)) {
+      throw optionError(`apps.${alias}`, 'either appId or appSlug', appId === undefined ? 'without both' : 'with both')
+    }
+    const patExpiry = app.patExpiry ?? lifetimes.patExpiry
+    const own = {
+      patExpiry,
+      sessionExpiry: app.sessionExpiry ?? lifetimes.sessionExpiry,
+      minRemaining: minRemainingOf(`apps.${alias}.minRemaining`, app.minRemaining ?? givenMinRemaining, patExpiry),
+    }
+    return [alias, makeApp(appId === undefined ? { appSlug: appSlug! } : { appId }, own, alias)]
+  }))
+}
+
+function limitsOf ({ max = 60, mints = 6, timeWindow = '1 minute' }: Exclude<TooljetEmbedOptions['rateLimit'], false | undefined>): LimitSettings {
+  const ms = typeof timeWindow === 'number' ? timeWindow : parseDuration(timeWindow)
+  if (ms === undefined || !(ms >= 1 && ms <= MAX_TIMER_MS)) {
+    throw optionError('rateLimit.timeWindow', 'milliseconds, or words like \'1 minute\'', shown(timeWindow, false))
+  }
+  return { max, mints, timeWindow: Math.round(ms) }
+}
+
+function loggerOf (logger: unknown): Log | undefined {
+  if (logger === undefined) return undefined
+  const methods = logger as Record<string, unknown> | null
+  if (typeof methods === 'object' && methods !== null && typeof methods['info'] === 'function' && typeof methods['error'] === 'function') return logger as Log
+  throw optionError('audit.logger', 'a pino logger', shown(logger, true))
+}

@@ -1,0 +1,83 @@
+import { embedError } from '../errors.js'
+import type { Log } from '../log.js'
+import type { RedisLike } from './redis-like.js'
+
+/** While Redis is away, one wait in this time is a probe; all others are refused at once. */
+const PROBE_EVERY_MS = 1000
+
+/**
+ * The one way to Redis: no wait is longer than its deadline, a Redis that is away costs one deadline per
+ * second and not one per request, and each change of state is one log line.
+ */
+export class RedisGuard {
+  readonly #redis: RedisLike
+  readonly #deadlineMs: number
+  readonly #log: Log
+  #downSince: number | undefined
+  #nextProbe = 0
+
+  constructor (redis: RedisLike, deadlineMs: number, log: Log) {
+    this.#redis = redis
+    this.#deadlineMs = deadlineMs
+    this.#log = log
+  }
+
+  /** Whether the last wait failed. */
+  get down (): boolean {
+    return this.#downSince !== undefined
+  }
+
+  /** Milliseconds since Redis was seen to be away; 0 when it is there. */
+  get downForMs (): number {
+    return this.#downSince === undefined ? 0 : performance.now() - this.#downSince
+  }
+
+  /**
+   * Waits for one answer of Redis.
+   * @throws TOOLJET_EMBED_REDIS_DOWN when Redis refuses, fails or keeps silent past the deadline
+   */
+  async run<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
+    if (this.#downSince !== undefined) {
+      if (performance.now() < this.#nextProbe) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
+      this.#nextProbe = performance.now() + this.#deadlineMs + PROBE_EVERY_MS
+    }
+    try {
+      const answer = await withDeadline(command(this.#redis), this.#deadlineMs)
+      this.#back()
+      return answer
+    } catch (error) {
+      this.#away(error)
+      throw embedError('TOOLJET_EMBED_REDIS_DOWN', { cause: error })
+    }
+  }
+
+  /** Sends a command and waits for nothing: for tidying up after an answer that may have been missed. */
+  post (command: (redis: RedisLike) => Promise<unknown>): void {
+    command(this.#redis).catch(() => {})
+  }
+
+  #away (error: unknown): void {
+    this.#nextProbe = performance.now() + PROBE_EVERY_MS
+    if (this.#downSince !== undefined) return
+    this.#downSince = performance.now()
+    this.#log.error({ err: error }, 'tooljet-embed: Redis is not available')
+  }
+
+  #back (): void {
+    if (this.#downSince === undefined) return
+    const downMs = Math.round(this.downForMs)
+    this.#downSince = undefined
+    this.#log.info({ downMs }, 'tooljet-embed: Redis is back')
+  }
+}
+
+/** Rejects when the answer is not there in time; an answer that comes later is let go. */
+function withDeadline<T> (answer: Promise<T>, ms: number): Promise<T> {
+  return new Promise((resolve, reject) => {
+    // A busy process runs its timers before it reads what has long arrived: look once more at the sockets first.
+    const timer = setTimeout(() => setImmediate(() => setImmediate(() => {
+      reject(new Error(`no answer of Redis within ${ms} ms`))
+    })), ms)
+    answer.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
+}

@@ -1,0 +1,23 @@
+type Arg = string | number
+
+/**
+ * What the plugin needs of a Redis client: ioredis 5 and 6, `Redis` and `Cluster`, have it.
+ * Nothing here imports the client's classes, so the host's own version is the one that is used.
+ */
+export interface RedisLike {
+  eval (script: string, numKeys: number, ...args: Arg[]): Promise<unknown>
+  evalsha (sha1: string, numKeys: number, ...args: Arg[]): Promise<unknown>
+  hgetall (key: string): Promise<Record<string, string>>
+  ping (): Promise<unknown>
+  pttl (key: string): Promise<number>
+  time (): Promise<Arg[]>
+  xrange (key: string, start: string, end: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]>
+  xrevrange (key: string, end: string, start: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]>
+}
+
+const METHODS = ['eval', 'evalsha', 'hgetall', 'ping', 'pttl', 'time', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
+
+export function isRedisLike (value: unknown): value is RedisLike {
+  return typeof value === 'object' && value !== null &&
+    METHODS.every((method) => typeof (value as Record<string, unknown>)[method] === 'function')
+}

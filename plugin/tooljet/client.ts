@@ -1,0 +1,111 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Pool, type Dispatcher } from 'undici'
+import { embedError, type EmbedError } from '../errors.js'
+import type { Reply } from './replies.js'
+
+const MINT_PATH = '/api/ext/users/personal-access-token'
+const CONNECTIONS = 16
+const MAX_REPLY_BYTES = 64 * 1024
+const MAX_RETRIES = 2
+const RETRY_AFTER_MS = 100
+
+/** Failures from before a byte of the request was sent. */
+const NOT_REACHED = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
+
+export interface MintRequest {
+  email: string
+  appId?: string
+  appSlug?: string
+  /** Seconds. */
+  patExpiry: number
+  /** Minutes. */
+  sessionExpiry: number
+}
+
+/** Calls ToolJet: one deadline over the whole call, and a second try only where the first surely did nothing. */
+export class ToolJetClient {
+  readonly #pool: Pool
+  readonly #path: string
+  readonly #authorization: string
+  readonly #timeoutMs: number
+
+  constructor ({ url, apiToken, timeoutMs }: { url: string, apiToken: string, timeoutMs: number }) {
+    const { origin, pathname } = new URL(url)
+    this.#pool = new Pool(origin, { connections: CONNECTIONS, connect: { timeout: timeoutMs }, headersTimeout: 0, bodyTimeout: 0 })
+    this.#path = pathname.replace(/\/+$/, '') + MINT_PATH
+    this.#authorization = `Basic ${apiToken}`
+    this.#timeoutMs = timeoutMs
+  }
+
+  /**
+   * @throws TOOLJET_EMBED_TIMEOUT when the deadline passed
+   * @throws TOOLJET_EMBED_UNAVAILABLE when ToolJet cannot be reached
+   * @throws TOOLJET_EMBED_BAD_REPLY when the reply is longer than its bound
+   */
+  async mint (body: MintRequest): Promise<Reply> {
+    const deadline = new AbortController()
+    const timer = setTimeout(() => deadline.abort(), this.#timeoutMs)
+    try {
+      return await this.#withRetries(body, deadline.signal)
+    } catch (error) {
+      if (deadline.signal.aborted) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: error })
+      throw error
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  async close (): Promise<void> {
+    await this.#pool.destroy()
+  }
+
+  async #withRetries (body: MintRequest, signal: AbortSignal): Promise<Reply> {
+    for (let tries = 1; ; tries++) {
+      const mayRetry = tries <= MAX_RETRIES
+      try {
+        const reply = await this.#call(body, signal)
+        if (!mayRetry || !isPassing(reply)) return reply
+      } catch (error) {
+        if (signal.aborted || !mayRetry || !NOT_REACHED.has(codeOf(error))) throw unreachable(error)
+      }
+      await sleep(RETRY_AFTER_MS * 2 ** (tries - 1) * (0.5 + Math.random()), undefined, { signal })
+    }
+  }
+
+  async #call (body: MintRequest, signal: AbortSignal): Promise<Reply> {
+    const response = await this.#pool.request({
+      method: 'POST',
+      path: this.#path,
+      headers: { authorization: this.#authorization, 'content-type': 'application/json', accept: 'application/json' },
+      body: JSON.stringify(body),
+      signal,
+    })
+    return { status: response.statusCode, headers: response.headers, body: await readBounded(response.body) }
+  }
+}
+
+async function readBounded (body: Dispatcher.ResponseData['body']): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    // leaving the loop destroys the stream, and its connection
+    if (bytes > MAX_REPLY_BYTES) throw embedError('TOOLJET_EMBED_BAD_REPLY', { detail: `it is longer than ${MAX_REPLY_BYTES} bytes` })
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** A gateway without its server behind it: the mint did not happen. With `Retry-After` it is a pause, not a hiccup. */
+function isPassing ({ status, headers }: Reply): boolean {
+  return status === 502 || (status === 503 && headers['retry-after'] === undefined)
+}
+
+function codeOf (error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : ''
+}
+
+function unreachable (error: unknown): EmbedError | unknown {
+  if (codeOf(error).startsWith('TOOLJET_EMBED_')) return error
+  return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it cannot be reached', cause: error })
+}

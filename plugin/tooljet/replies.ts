@@ -1,0 +1,116 @@
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { embedError, type EmbedError } from '../errors.js'
+
+/** What came back from ToolJet, its body not longer than the client's bound. */
+export interface Reply {
+  status: number
+  headers: Record<string, string | string[] | undefined>
+  body: string
+}
+
+const MintReply = Type.Object({ redirectUrl: Type.String({ minLength: 1, maxLength: 4096 }) })
+const NestError = Type.Object({ message: Type.Union([Type.String(), Type.Array(Type.String())]) })
+
+/** Without `Retry-After` ToolJet's 429 pauses for its documented window. */
+const DEFAULT_PAUSE_SECONDS = 60
+/** A longer pause is taken for a mistake: asking once an hour harms nobody. */
+const MAX_PAUSE_SECONDS = 3600
+
+/** ToolJet's 403s that refuse this server, and what to mend; any other refuses the user. */
+const REFUSES_SERVER: Record<string, string> = {
+  unauthorized: 'tooljet.apiToken is not ToolJet\'s EXTERNAL_API_ACCESS_TOKEN',
+  'external api is disabled': 'set ENABLE_EXTERNAL_API=true at ToolJet',
+  'you do not have access to this resource': 'ToolJet\'s licence does not include the external API',
+  'forbidden resource': 'this is ToolJet\'s community edition, it cannot mint',
+}
+
+/** An error whose reason the operator can mend. */
+export function misconfigured (mend: string): EmbedError & { mend: string } {
+  return Object.assign(embedError('TOOLJET_EMBED_MISCONFIGURED'), { mend })
+}
+
+/** Seconds for which ToolJet asks not to be called; `undefined`: it does not ask. */
+export function pauseAsked ({ status, headers }: Reply): number | undefined {
+  if (status !== 429 && !(status === 503 && headers['retry-after'] !== undefined)) return undefined
+  const asked = retryAfterSeconds(headers)
+  return asked === undefined ? DEFAULT_PAUSE_SECONDS : Math.min(Math.max(asked, 1), MAX_PAUSE_SECONDS)
+}
+
+/** `Retry-After` as seconds or as a date; a date counts from the reply's own `Date`, not from this machine's. */
+function retryAfterSeconds (headers: Reply['headers']): number | undefined {
+  const value = String(headers['retry-after'] ?? '').trim()
+  if (/^\d+$/.test(value)) return Number(value)
+  const until = Date.parse(value)
+  if (Number.isNaN(until)) return undefined
+  const sent = Date.parse(String(headers['date'] ?? ''))
+  return Math.ceil((until - (Number.isNaN(sent) ? Date.now() : sent)) / 1000)
+}
+
+/**
+ * The `redirectUrl` of a reply to a mint, as ToolJet wrote it.
+ * @param origins that the URL may have
+ * @throws the coded error that the reply stands for
+ */
+export function readReply (reply: Reply, origins: readonly string[]): string {
+  if (reply.status === 200 || reply.status === 201) return usableUrl(reply.body, origins)
+  throw refusal(reply)
+}
+
+function usableUrl (body: string, origins: readonly string[]): string {
+  const json = parseJson(body)
+  if (!Value.Check(MintReply, json)) throw badReply('its body is not the documented JSON')
+  const url = URL.canParse(json.redirectUrl) ? new URL(json.redirectUrl) : undefined
+  if (url === undefined) throw badReply('its redirectUrl is not an absolute URL')
+  if (!origins.includes(url.origin)) throw badReply(`its redirectUrl has the origin ${url.origin}, allowed by tooljet.embedOrigins are ${origins.join(', ')}`)
+  if (url.username !== '' || url.password !== '') throw badReply('its redirectUrl carries credentials')
+  return json.redirectUrl
+}
+
+function refusal (reply: Reply): EmbedError {
+  const { status } = reply
+  const message = nestMessage(reply.body)
+  if (pauseAsked(reply) !== undefined) return embedError('TOOLJET_EMBED_BUSY', { retryAfter: pauseAsked(reply) })
+  if (status >= 500) return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: `it answered with status ${status}` })
+  if (status >= 300 && status < 400) return badReply(`it redirects (status ${status}), and redirects are not followed: is tooljet.url right?`)
+  switch (status) {
+    case 400:
+      if (/must be a uuid/i.test(message ?? '')) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet takes another form of app id' })
+      if (/invalid app/i.test(message ?? '')) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
+      return badReply('it does not accept the request')
+    case 401:
+      return misconfigured('something in front of ToolJet asks for other credentials (status 401)')
+    case 403: {
+      if (message === undefined) return misconfigured('something in front of ToolJet refuses the call (status 403 without ToolJet\'s JSON)')
+      const mend = REFUSES_SERVER[message.trim().toLowerCase()]
+      return mend === undefined ? embedError('TOOLJET_EMBED_ACCESS_DENIED') : misconfigured(mend)
+    }
+    case 404:
+      if (message !== undefined && !/^cannot post/i.test(message)) {
+        return embedError(/\bapp/i.test(message) && !/user/i.test(message) ? 'TOOLJET_EMBED_APP_NOT_FOUND' : 'TOOLJET_EMBED_USER_NOT_FOUND')
+      }
+      return misconfigured('there is no external API at tooljet.url: the address or its sub-path is wrong, or it is the community edition')
+    case 451:
+      return misconfigured('ToolJet\'s plan does not include the external API')
+    default:
+      return badReply(`it answered with status ${status}`)
+  }
+}
+
+function nestMessage (body: string): string | undefined {
+  const json = parseJson(body)
+  if (!Value.Check(NestError, json)) return undefined
+  return Array.isArray(json.message) ? json.message.join('; ') : json.message
+}
+
+function parseJson (text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+function badReply (detail: string): EmbedError {
+  return embedError('TOOLJET_EMBED_BAD_REPLY', { detail })
+}

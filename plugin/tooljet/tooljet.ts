@@ -1,0 +1,91 @@
+import type { App } from '../apps.js'
+import { isEmbedError } from '../errors.js'
+import type { Log } from '../log.js'
+import type { Pause } from './pause.js'
+import { pauseAsked, readReply } from './replies.js'
+import type { ToolJetClient } from './client.js'
+
+/** What `health()` tells of ToolJet: how the last mint of this instance went. */
+export interface ToolJetHealth {
+  state: 'unknown' | 'ok' | 'paused' | 'failing'
+  /** The error code, when failing. */
+  code?: string
+  /** Seconds of the fleet's pause that are left, when paused. */
+  pausedFor?: number
+}
+
+/** The server on the other side. */
+export class ToolJet {
+  readonly #client: ToolJetClient
+  readonly #pause: Pause
+  readonly #embedOrigins: readonly string[]
+  readonly #log: Log
+  #trouble: { code: string, mend?: string } | undefined
+  #asked = false
+
+  constructor (parts: { client: ToolJetClient, pause: Pause, log: Log }, embedOrigins: readonly string[]) {
+    this.#client = parts.client
+    this.#pause = parts.pause
+    this.#embedOrigins = embedOrigins
+    this.#log = parts.log
+  }
+
+  /** @throws TOOLJET_EMBED_BUSY while ToolJet asked not to be called */
+  async mayBeCalled (): Promise<void> {
+    await this.#pause.over()
+  }
+
+  /**
+   * Mints a PAT.
+   * @returns its URL, and all names by which ToolJet knows the app
+   * @throws the coded error of ToolJet's refusal or failure
+   */
+  async mint (email: string, app: App): Promise<{ redirectUrl: string, appKeys: string[] }> {
+    try {
+      const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry })
+      const pause = pauseAsked(reply)
+      if (pause !== undefined) await this.#pause.begin(pause)
+      const redirectUrl = readReply(reply, this.#embedOrigins)
+      this.#note(undefined)
+      return { redirectUrl, appKeys: appKeysOf(new URL(redirectUrl)) }
+    } catch (error) {
+      this.#note(error)
+      throw error
+    }
+  }
+
+  async health (): Promise<ToolJetHealth> {
+    const pausedFor = await this.#pause.secondsLeft()
+    if (pausedFor > 0) return { state: 'paused', pausedFor: Math.ceil(pausedFor) }
+    if (this.#trouble !== undefined) return { state: 'failing', code: this.#trouble.code }
+    return { state: this.#asked ? 'ok' : 'unknown' }
+  }
+
+  async close (): Promise<void> {
+    await this.#client.close()
+  }
+
+  /** One log line per change of state; that a user is refused is no trouble of the server. */
+  #note (error: unknown): void {
+    const trouble = troubleOf(error)
+    const before = this.#trouble
+    this.#asked = true
+    this.#trouble = trouble
+    if (before?.code === trouble?.code && before?.mend === trouble?.mend) return
+    if (trouble === undefined) this.#log.info('tooljet-embed: ToolJet mints again')
+    else this.#log.error({ err: error, ...trouble }, `tooljet-embed: ToolJet does not mint${trouble.mend === undefined ? '' : `: ${trouble.mend}`}`)
+  }
+}
+
+function troubleOf (error: unknown): { code: string, mend?: string } | undefined {
+  if (!isEmbedError(error) || error.statusCode < 429) return undefined
+  const mend = (error as { mend?: string }).mend
+  return { code: error.code, ...(mend !== undefined && { mend }) }
+}
+
+/** An app that was asked for by its slug is known by its id from then on, and the other way round. */
+function appKeysOf (url: URL): string[] {
+  const id = /\/embed-apps\/([^/]+)\/?$/.exec(url.pathname)?.[1]
+  const slug = url.searchParams.get('appSlug')
+  return [...(id ? [`id:${id.toLowerCase()}`] : []), ...(slug ? [`slug:${slug}`] : [])]
+}

@@ -1,0 +1,61 @@
+import { createHmac, hkdfSync } from 'node:crypto'
+
+/** A 32-byte key for one purpose out of a secret of any length. */
+export function deriveKey (secret: string, purpose: string): Buffer {
+  return Buffer.from(hkdfSync('sha256', secret, 'fastify-tooljet-embed', purpose, 32))
+}
+
+/** The Redis keys of one (user, app). All share the user's hash tag, so that one script may touch them in Redis Cluster too. */
+export interface PairKeys {
+  /** The sealed URL. */
+  url: string
+  /** Held by the one who mints. */
+  lock: string
+  /** How the last mint failed: a denial for everyone, any other failure for those who waited for it. */
+  outcome: string
+  /** Hash of all of this user's URLs: app key to URL id. */
+  index: string
+}
+
+/** Names keys. A key carries a keyed hash in place of the e-mail. */
+export class Keys {
+  readonly #prefix: string
+  readonly #secret: Buffer
+  readonly #tooljetUrl: string
+
+  /** The hash depends on the API token and not on `encryptionKey`, so that rotating the latter moves no key. */
+  constructor (prefix: string, tooljet: { url: string, apiToken: string }) {
+    this.#prefix = prefix
+    this.#secret = deriveKey(tooljet.apiToken, 'key names')
+    this.#tooljetUrl = tooljet.url
+  }
+
+  /** What stands for a user of this ToolJet in key names. */
+  userHash (email: string): string {
+    return createHmac('sha256', this.#secret).update(`${this.#tooljetUrl}\n${email}`).digest('base64url').slice(0, 22)
+  }
+
+  index (email: string): string {
+    return `${this.#tag(email)}:urls`
+  }
+
+  pair (email: string, appKey: string): PairKeys {
+    const tag = this.#tag(email)
+    return {
+      url: `${tag}:url:${appKey}`,
+      lock: `${tag}:lock:${appKey}`,
+      outcome: `${tag}:outcome:${appKey}`,
+      index: `${tag}:urls`,
+    }
+  }
+
+  /** ToolJet's pause, one for all who use the same ToolJet. */
+  pause (): string {
+    const tooljet = createHmac('sha256', this.#secret).update(this.#tooljetUrl).digest('base64url').slice(0, 22)
+    return `${this.#prefix}pause:${tooljet}`
+  }
+
+  #tag (email: string): string {
+    return `{${this.#prefix}${this.userHash(email)}}`
+  }
+}

@@ -1,0 +1,196 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { App } from '../apps.js'
+import { embedError, isEmbedError } from '../errors.js'
+import type { FleetClock } from '../redis/clock.js'
+import type { Keys, PairKeys } from './keys.js'
+import { UrlMemory } from './memory.js'
+import { isDenial, secondsLeft, type HeldUrl, type UrlStore } from './store.js'
+
+/** Whose URL, for which app, and the id of one that turned out dead. */
+export interface UrlAsk {
+  email: string
+  app: App
+  replaces?: string | undefined
+}
+
+export interface GivenUrl extends HeldUrl {
+  source: 'minted' | 'reused'
+}
+
+/** Mints a URL at ToolJet; `appKeys`: all names by which its app is known. */
+export type Mint = () => Promise<{ redirectUrl: string, appKeys: string[] }>
+
+/** What one flight brought: all who wait for it share the URL, one of them may call it minted. */
+interface Landed {
+  url: HeldUrl
+  minted: boolean
+}
+
+const FIRST_LOOK_AGAIN_MS = 15
+const LAST_LOOK_AGAIN_MS = 200
+
+/** Reuses URLs until their end, and mints a new one once: calls of a process share a flight, processes a lock in Redis. */
+export class Urls {
+  readonly #store: UrlStore
+  readonly #keys: Keys
+  readonly #clock: FleetClock
+  readonly #lockMs: number
+  readonly #serveWithoutRedis: boolean
+  readonly #memory = new UrlMemory()
+  readonly #flights = new Map<string, Promise<Landed>>()
+
+  /** @param options.lockMs the lock's bound: longer than any mint, and how long a holder that died delays the others */
+  constructor (parts: { store: UrlStore, keys: Keys, clock: FleetClock }, options: { lockMs: number, serveWithoutRedis: boolean }) {
+    this.#store = parts.store
+    this.#keys = parts.keys
+    this.#clock = parts.clock
+    this.#lockMs = options.lockMs
+    this.#serveWithoutRedis = options.serveWithoutRedis
+  }
+
+  /** @throws what `mint` throws, when there is no URL alive to fall back on */
+  async get (ask: UrlAsk, mint: Mint): Promise<GivenUrl> {
+    const pair = this.#keys.pair(ask.email, ask.app.key)
+    const cached = await this.#look(pair)
+    if (cached !== undefined && servesFor(ask, cached)) return { ...cached, source: 'reused' }
+
+    for (;;) {
+      const joined = this.#flights.get(pair.url)
+      const { url, minted } = await (joined ?? this.#takeOff(pair, ask, mint))
+      if (url.urlId === ask.replaces) continue
+      return { ...url, source: minted && joined === undefined ? 'minted' : 'reused' }
+    }
+  }
+
+  /** @returns how many URLs of this user the fleet dropped */
+  async forget (email: string, appKey?: string): Promise<number> {
+    if (appKey === undefined) this.#memory.dropAll(this.#keys.pair(email, '').url)
+    else this.#memory.drop(this.#keys.pair(email, appKey).url)
+    return this.#store.forget(email, appKey)
+  }
+
+  async #look (pair: PairKeys): Promise<HeldUrl | undefined> {
+    try {
+      const url = await this.#store.look(pair)
+      if (url !== undefined) this.#memory.remember(pair.url, url)
+      return url
+    } catch (error) {
+      this.#rethrowUnlessServing(error)
+      return this.#memory.get(pair.url)
+    }
+  }
+
+  #takeOff (pair: PairKeys, ask: UrlAsk, mint: Mint): Promise<Landed> {
+    const flight = this.#fly(pair, ask, mint).finally(() => this.#flights.delete(pair.url))
+    this.#flights.set(pair.url, flight)
+    return flight
+  }
+
+  async #fly (pair: PairKeys, ask: UrlAsk, mint: Mint): Promise<Landed> {
+    const owner = newId()
+    let landed: Landed
+    try {
+      landed = await this.#throughRedis(pair, ask, owner, mint)
+    } catch (error) {
+      this.#rethrowUnlessServing(error)
+      this.#store.letGo(pair, owner, error)
+      landed = await this.#throughMemory(pair, ask, mint)
+    }
+    this.#memory.remember(pair.url, landed.url)
+    return landed
+  }
+
+  async #throughRedis (pair: PairKeys, ask: UrlAsk, owner: string, mint: Mint): Promise<Landed> {
+    const giveUpAt = performance.now() + 2 * this.#lockMs
+    let unwanted = ask.replaces === undefined ? '' : `${ask.replaces}.`
+    let awaited = ''
+    for (let pauseMs = FIRST_LOOK_AGAIN_MS; ; pauseMs = Math.min(pauseMs * 1.5, LAST_LOOK_AGAIN_MS)) {
+      const claim = await this.#store.claim(pair, {
+        owner, boundMs: this.#lockMs, minRemaining: ask.app.minRemaining, unwanted, awaited, appKey: ask.app.key,
+      })
+      switch (claim.kind) {
+        case 'url':
+          return { url: claim.url, minted: false }
+        case 'unreadable':
+          unwanted = claim.value
+          break
+        case 'failed':
+          return fallBack(claim.lastUrl, claim.error)
+        case 'wait':
+          if (performance.now() > giveUpAt) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'another instance mints this URL and does not end' })
+          awaited = claim.holder
+          await sleep(pauseMs * (0.5 + Math.random()))
+          break
+        case 'mine':
+          return this.#asHolder(pair, ask, owner, claim, mint)
+      }
+    }
+  }
+
+  async #asHolder (pair: PairKeys, ask: UrlAsk, owner: string, claim: { startedAt: number, start: number, lastUrl?: HeldUrl | undefined }, mint: Mint): Promise<Landed> {
+    let fresh: HeldUrl
+    let appKeys: string[]
+    try {
+      ({ url: fresh, appKeys } = await mintFrom(claim, ask, mint))
+    } catch (error) {
+      await this.#store.fail(pair, owner, error).catch(ignoreRedisDown)
+      return fallBack(claim.lastUrl, error)
+    }
+    try {
+      const stored = await this.#store.store(ask.email, appKeys, owner, fresh)
+      const newer = stored ? undefined : await this.#store.look(pair)
+      if (newer !== undefined && servesFor(ask, newer)) return { url: newer, minted: false }
+    } catch (error) {
+      this.#rethrowUnlessServing(error)
+    }
+    return { url: fresh, minted: true }
+  }
+
+  async #throughMemory (pair: PairKeys, ask: UrlAsk, mint: Mint): Promise<Landed> {
+    const known = this.#memory.get(pair.url)
+    if (known !== undefined && servesFor(ask, known)) return { url: known, minted: false }
+    try {
+      const { url } = await mintFrom({ startedAt: this.#clock.now(), start: performance.now() }, ask, mint)
+      return { url, minted: true }
+    } catch (error) {
+      return fallBack(known?.urlId === ask.replaces ? undefined : known, error)
+    }
+  }
+
+  #rethrowUnlessServing (error: unknown): void {
+    if (!this.#serveWithoutRedis || !isRedisDown(error)) throw error
+  }
+}
+
+function servesFor (ask: UrlAsk, url: HeldUrl): boolean {
+  return url.urlId !== ask.replaces && secondsLeft(url) >= ask.app.minRemaining
+}
+
+/** Its life counts from before the mint request was sent. */
+async function mintFrom ({ startedAt, start }: { startedAt: number, start: number }, ask: UrlAsk, mint: Mint): Promise<{ url: HeldUrl, appKeys: string[] }> {
+  const { redirectUrl, appKeys } = await mint()
+  const lifeMs = ask.app.patExpiry * 1000
+  const url = { redirectUrl, urlId: newId(), expiresAt: startedAt + lifeMs, deadline: start + lifeMs }
+  if (secondsLeft(url) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })
+  return { url, appKeys: [ask.app.key, ...appKeys.filter((key) => key !== ask.app.key)] }
+}
+
+/** A URL in the last seconds of its life beats an error, unless ToolJet said that this user may not have one. */
+function fallBack (lastUrl: HeldUrl | undefined, error: unknown): Landed {
+  if (lastUrl === undefined || secondsLeft(lastUrl) <= 0 || isDenial(error)) throw error
+  return { url: lastUrl, minted: false }
+}
+
+function isRedisDown (error: unknown): boolean {
+  return isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN'
+}
+
+function ignoreRedisDown (error: unknown): void {
+  if (!isRedisDown(error)) throw error
+}
+
+/** Says nothing of what it names. */
+function newId (): string {
+  return randomBytes(12).toString('base64url')
+}
