@@ -20,7 +20,7 @@ const tooljet = await new ToolJetStandIn({
   host: 'localhost',
   apiToken: TOOLJET_API_TOKEN,
   tokens: oneOf<TokenMode>('TOOLJET_TOKENS', TOOLJET_TOKENS, ['insert', 'replace', 'keep', 'per-app']),
-  patUnit: oneOf('TOOLJET_PAT_UNIT', TOOLJET_PAT_UNIT, ['seconds', 'minutes']),
+  patUnit: oneOf<'seconds' | 'minutes'>('TOOLJET_PAT_UNIT', TOOLJET_PAT_UNIT, ['seconds', 'minutes']),
   mintsPerMinute: wholeNumber('TOOLJET_MINTS_PER_MINUTE', TOOLJET_MINTS_PER_MINUTE),
   ...(TOOLJET_SEED !== undefined && { seed: readSeed(TOOLJET_SEED) }),
 }).listen()

@@ -1,0 +1,149 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { accessSync, constants, existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Redis } from 'ioredis'
+
+/** A Redis to work with, and how it came about. */
+export interface ProvidedRedis {
+  url: string
+  how: string
+  stop (): Promise<void>
+}
+
+const START_MS = 15_000
+
+/**
+ * Finds or starts a Redis: `REDIS_URL`, a server binary on PATH, Docker, or Debian's package, in this order;
+ * with `TEST_REDIS=testcontainers` Docker and nothing else.
+ * @param preferredPort used for a server of our own when it is free
+ * @throws when there is no way to a Redis, with all ways named
+ */
+export async function provideRedis (preferredPort?: number): Promise<ProvidedRedis> {
+  const { REDIS_URL, TEST_REDIS } = process.env
+  if (TEST_REDIS === 'testcontainers') return startContainer()
+  if (REDIS_URL) return { url: REDIS_URL, how: 'REDIS_URL', stop: async () => {} }
+  if (serverBinary() !== undefined) return startServer({ port: preferredPort })
+  if (hasDocker()) return startContainer()
+  if (isDebianRoot()) {
+    installPackage()
+    return startServer({ port: preferredPort })
+  }
+  throw new Error([
+    'No Redis was found. Any of these gives one:',
+    '- set REDIS_URL to the redis:// URL of a server that may be written to;',
+    '- put redis-server or valkey-server on PATH (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis);',
+    '- start Docker.',
+  ].join('\n'))
+}
+
+/** A Redis server of our own: one that may be stopped, stalled and started again. */
+export interface RedisServer extends ProvidedRedis {
+  port: number
+  /** The server's process: for signals. */
+  process: ChildProcess
+}
+
+/**
+ * Starts a server on a free loopback port, with a folder of its own that is gone afterwards.
+ * @param args further arguments of redis-server
+ */
+export async function startServer ({ port, args = [], env }: { port?: number | undefined, args?: string[], env?: NodeJS.ProcessEnv } = {}): Promise<RedisServer> {
+  const binary = serverBinary() ?? (isDebianRoot() ? (installPackage(), serverBinary()) : undefined)
+  if (binary === undefined) throw new Error('neither redis-server nor valkey-server is on PATH')
+  const chosen = port !== undefined && await isFree(port) ? port : await freePort()
+  const folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-redis-'))
+  const server = spawn(binary, ['--port', String(chosen), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no', ...args], { stdio: 'ignore', env: env ?? process.env })
+  const killOnExit = (): void => { server.kill('SIGKILL') }
+  process.once('exit', killOnExit)
+  const ended = new Promise<void>((resolve) => { server.once('close', () => resolve()) })
+  const url = `redis://127.0.0.1:${chosen}`
+  const stop = async (): Promise<void> => {
+    process.off('exit', killOnExit)
+    server.kill('SIGCONT')
+    server.kill('SIGKILL')
+    await ended
+    rmSync(folder, { recursive: true, force: true })
+  }
+  try {
+    await answersPing(url, ended)
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { url, how: `${binary} on port ${chosen}`, port: chosen, process: server, stop }
+}
+
+async function startContainer (): Promise<ProvidedRedis> {
+  if (!hasDocker()) throw new Error('TEST_REDIS=testcontainers needs Docker: DOCKER_HOST is not set, and there is no /var/run/docker.sock')
+  const { GenericContainer, Wait } = await import('testcontainers')
+  const container = await new GenericContainer('redis:7-alpine')
+    .withExposedPorts(6379)
+    .withWaitStrategy(Wait.forLogMessage('Ready to accept connections'))
+    .start()
+  const url = `redis://${container.getHost()}:${container.getMappedPort(6379)}`
+  return { url, how: 'a redis:7-alpine container', stop: async () => { await container.stop() } }
+}
+
+function hasDocker (): boolean {
+  return Boolean(process.env['DOCKER_HOST']) || existsSync('/var/run/docker.sock')
+}
+
+function serverBinary (): string | undefined {
+  const folders = (process.env['PATH'] ?? '').split(delimiter)
+  return ['redis-server', 'valkey-server'].flatMap((name) => folders.map((folder) => join(folder, name))).find((path) => {
+    try {
+      accessSync(path, constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
+}
+
+function isDebianRoot (): boolean {
+  return process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')
+}
+
+function installPackage (): void {
+  console.error('There is no Redis on this machine: installing Debian\'s package redis-server with apt-get')
+  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+  execFileSync('apt-get', ['update', '-qq'], { env, stdio: 'ignore' })
+  execFileSync('apt-get', ['-o', 'DPkg::Lock::Timeout=300', 'install', '-y', '-qq', '--no-install-recommends', 'redis-server'], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+}
+
+async function answersPing (url: string, ended: Promise<void>): Promise<void> {
+  const giveUpAt = Date.now() + START_MS
+  let hasEnded = false
+  void ended.then(() => { hasEnded = true })
+  while (Date.now() < giveUpAt && !hasEnded) {
+    const client = new Redis(url, { lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 })
+    client.on('error', () => {})
+    const pong = await client.connect().then(() => client.ping()).catch(() => undefined)
+    client.disconnect()
+    if (pong === 'PONG') return
+    await sleep(20)
+  }
+  throw new Error(`the Redis server at ${url} did not start`)
+}
+
+function isFree (port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer()
+    server.once('error', () => resolve(false))
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+  })
+}
+
+export function freePort (): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as AddressInfo
+      server.close(() => resolve(port))
+    })
+  })
+}
