@@ -84,17 +84,16 @@ return 1
 `)
 
 /**
- * The holder's bad end: tells those who wait, and lets go of the lock. A denial also ends a URL still cached.
+ * The holder's bad end: tells those who wait, and lets go of the lock.
  *
- * KEYS: lock, outcome, url.
- * ARGV: owner, outcome, its life in ms, '1' for a denial.
+ * KEYS: lock, outcome.
+ * ARGV: owner, outcome, its life in ms.
  */
 export const FAIL = new Script(`
 local holder = redis.call('GET', KEYS[1])
 if holder ~= ARGV[1] and holder ~= ARGV[1] .. '!' then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-if ARGV[4] == '1' then redis.call('DEL', KEYS[3]) end
 return 1
 `)
 

@@ -98,8 +98,10 @@ export class UrlStore {
     )) === 1
   }
 
-  /** Ends the holder's mint without a URL. */
-  async fail (pair: PairKeys, owner: string, error: unknown): Promise<void> {
+  /** Ends the holder's mint without a URL; a denial also ends the URL that is still cached. */
+  async fail (email: string, appKey: string, owner: string, error: unknown): Promise<void> {
+    const pair = this.#keys.pair(email, appKey)
+    if (isDenial(error)) await this.forget(email, appKey)
     await this.#guard.run((redis) => failed(redis, pair, owner, error))
   }
 
@@ -151,8 +153,8 @@ export class UrlStore {
 function failed (redis: RedisLike, pair: PairKeys, owner: string, error: unknown): Promise<unknown> {
   const denial = isDenial(error)
   return FAIL.run(redis,
-    [pair.lock, pair.outcome, pair.url],
-    [owner, writeOutcome(owner, denial, error), denial ? DENIAL_MS : FAILURE_MS, denial ? '1' : '0']
+    [pair.lock, pair.outcome],
+    [owner, writeOutcome(owner, denial, error), denial ? DENIAL_MS : FAILURE_MS]
   )
 }
 

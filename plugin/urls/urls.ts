@@ -134,7 +134,7 @@ export class Urls {
     try {
       ({ url: fresh, appKeys } = await mintFrom(claim, ask, mint))
     } catch (error) {
-      await this.#store.fail(pair, owner, error).catch(ignoreRedisDown)
+      await this.#store.fail(ask.email, ask.app.key, owner, error).catch(ignoreRedisDown)
       return fallBack(claim.lastUrl, error)
     }
     try {

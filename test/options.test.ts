@@ -1,0 +1,126 @@
+import { Redis } from 'ioredis'
+import { test } from 'tap'
+import { errorCodes, type TooljetEmbedOptions } from 'fastify-tooljet-embed'
+import { resolveOptions } from '../plugin/options.js'
+import { SALES } from './support/portal.js'
+
+const redis = new Redis({ lazyConnect: true })
+const good = { tooljet: { url: 'https://tooljet.example.com/base/', apiToken: 'secret-token' }, redis }
+const resolve = (options: object, inherited?: unknown) => resolveOptions(options as TooljetEmbedOptions, inherited)
+
+function refusal (options: object): string {
+  try {
+    resolve(options)
+    return 'accepted'
+  } catch (error) {
+    if (!(error instanceof errorCodes.TOOLJET_EMBED_OPTIONS)) throw error
+    return error.message
+  }
+}
+
+test('the defaults are those of the documentation', async (t) => {
+  const settings = resolve(good)
+  t.match(settings, {
+    tooljet: { url: 'https://tooljet.example.com/base', apiToken: 'secret-token', embedOrigins: ['https://tooljet.example.com'], timeoutMs: 10_000 },
+    redisTimeoutMs: 1000,
+    keyPrefix: 'tooljet-embed:',
+    lifetimes: { patExpiry: 3600, sessionExpiry: 60, minRemaining: 60 },
+    rateLimit: { max: 60, mints: 6, timeWindow: 60_000 },
+    route: { path: '/api/get-tooljet-url' },
+    audit: { stream: 'tooljet-embed:audit', retentionDays: 90, maxEntries: 1_000_000, delivery: 'buffered' },
+    onRedisDown: 'serve',
+    encryptionKeys: ['secret-token'],
+  })
+  t.equal(settings.apps, undefined)
+  t.equal(settings.redis, redis)
+  t.equal(resolve({ ...good, redis: undefined }, redis).redis, redis, 'fastify.redis is the default')
+  t.equal(resolve({ ...good, patExpiry: 50 }).lifetimes.minRemaining, 5, 'a tenth of a short life')
+  t.equal(resolve({ ...good, keyPrefix: 'acme:' }).audit.stream, 'acme:audit', 'the stream moves with the prefix')
+  t.equal(resolve({ ...good, rateLimit: false }).rateLimit, undefined)
+  t.equal(resolve({ ...good, route: false }).route, undefined)
+  t.same(resolve({ ...good, rateLimit: { max: 5 } }).rateLimit, { max: 5, mints: 6, timeWindow: 60_000 })
+  t.same(resolve({ ...good, rateLimit: { timeWindow: 1500 } }).rateLimit, { max: 60, mints: 6, timeWindow: 1500 })
+  t.same(resolve({ ...good, rateLimit: { timeWindow: '2 hours' } }).rateLimit, { max: 60, mints: 6, timeWindow: 7_200_000 })
+  t.same(resolve({ ...good, encryptionKey: ['new', 'old'] }).encryptionKeys, ['new', 'old'])
+  t.same(resolve({ ...good, encryptionKey: 'one' }).encryptionKeys, ['one'])
+  t.same(resolve({ ...good, tooljet: { ...good.tooljet, embedOrigins: ['https://a.example/', 'http://b.example:8082'] } }).tooljet.embedOrigins, ['https://a.example', 'http://b.example:8082'])
+  t.ok(resolve({ ...good, prefix: '/v1', logLevel: 'warn', logSerializers: {} }), "Fastify's own options are fine")
+})
+
+test('apps get lifetimes of their own', async (t) => {
+  const { apps } = resolve({ ...good, patExpiry: 100, apps: { sales: { appId: SALES.id.toUpperCase(), patExpiry: 10 }, stock: { appSlug: 'stock', sessionExpiry: 5, minRemaining: 2 } } })
+  t.match(apps?.get('sales'), { label: 'sales', key: `id:${SALES.id}`, name: { appId: SALES.id }, patExpiry: 10, sessionExpiry: 60, minRemaining: 1 })
+  t.match(apps?.get('stock'), { label: 'stock', key: 'slug:stock', name: { appSlug: 'stock' }, patExpiry: 100, sessionExpiry: 5, minRemaining: 2 })
+})
+
+const wrong: [options: object, says: RegExp][] = [
+  [{}, /"tooljet" is missing/],
+  [{ tooljet: null }, /"tooljet" is null, it takes an object/],
+  [{ tooljet: { url: 'http://a' } }, /"tooljet\.apiToken" is missing/],
+  [{ tooljet: { url: 'http://a', apiToken: '' } }, /"tooljet\.apiToken" is a string \(not shown\)/],
+  [{ tooljet: { url: 'http://a', apiToken: 'a\nb' } }, /"tooljet\.apiToken" is a string \(not shown\), it takes .*printable/],
+  [{ tooljet: { url: 'ftp://a', apiToken: 'x' } }, /"tooljet\.url" .* http:\/\/ or https:\/\//],
+  [{ tooljet: { url: 'http://user:hunter2@a', apiToken: 'x' } }, /"tooljet\.url" .* without credentials/],
+  [{ tooljet: { url: 'http://a/?q=1', apiToken: 'x' } }, /"tooljet\.url" is a URL with a query/],
+  [{ tooljet: { url: 'nonsense', apiToken: 'x' } }, /"tooljet\.url"/],
+  [{ tooljet: { url: 7, apiToken: 'x' } }, /"tooljet\.url" is 7/],
+  [{ tooljet: { url: 'http://a', apiToken: 'x', timeoutMs: '5' } }, /"tooljet\.timeoutMs" is "5", it takes a whole number of milliseconds/],
+  [{ tooljet: { url: 'http://a', apiToken: 'x', timeoutMs: 2 ** 31 } }, /"tooljet\.timeoutMs" is 2147483648/],
+  [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: [] } }, /"tooljet\.embedOrigins" is a list, it takes a list of origins, at least one/],
+  [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['http://a/path'] } }, /"tooljet\.embedOrigins\.0" is "http:\/\/a\/path"/],
+  [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['*'] } }, /"tooljet\.embedOrigins\.0" is "\*"/],
+  [{ tooljet: { url: 'http://a', apiToken: 'x', token: 'y' } }, /no option "tooljet\.token", here are known: url, apiToken/],
+  [{ redis: undefined }, /"redis" is missing.*@fastify\/redis/],
+  [{ redis: 'memcached://x' }, /"redis" is another string \(not shown\)/],
+  [{ redis: {} }, /"redis" is an object, it takes an ioredis client/],
+  [{ redisTimeoutMs: 0 }, /"redisTimeoutMs" is 0/],
+  [{ keyPrefix: '' }, /"keyPrefix" is ""/],
+  [{ keyPrefix: 'a{b}' }, /"keyPrefix" is "a\{b\}"/],
+  [{ apps: {} }, /"apps" is an object, it takes an object with at least one app/],
+  [{ apps: { a: {} } }, /"apps\.a" is without both, it takes either appId or appSlug/],
+  [{ apps: { a: { appId: SALES.id, appSlug: 'x' } } }, /"apps\.a" is with both/],
+  [{ apps: { a: { appId: 'x' } } }, /"apps\.a\.appId" is "x", it takes a UUID/],
+  [{ apps: { a: { appSlug: 'a b' } } }, /"apps\.a\.appSlug" is "a b"/],
+  [{ apps: { a: { appSlug: 'a', patExpiry: 10, minRemaining: 10 } } }, /"apps\.a\.minRemaining" is 10, .*less than patExpiry \(10\)/],
+  [{ apps: { a: { appSlug: 'a', ttl: 1 } } }, /no option "apps\.a\.ttl"/],
+  [{ apps: [] }, /"apps" is a list/],
+  [{ patExpiry: 0 }, /"patExpiry" is 0, it takes a whole number of seconds/],
+  [{ patExpiry: 1.5 }, /"patExpiry" is 1\.5/],
+  [{ patExpiry: '3600' }, /"patExpiry" is "3600"/],
+  [{ patExpiry: NaN }, /"patExpiry" is NaN/],
+  [{ sessionExpiry: -1 }, /"sessionExpiry" is -1, it takes a whole number of minutes/],
+  [{ minRemaining: 3600 }, /"minRemaining" is 3600, .*less than patExpiry \(3600\)/],
+  [{ minRemaining: -1 }, /"minRemaining" is -1/],
+  [{ authenticate: true }, /"authenticate" is true, it takes a function/],
+  [{ identity: 'ana' }, /"identity" is "ana", it takes a function/],
+  [{ authorize: {} }, /"authorize" is an object/],
+  [{ rateLimit: true }, /"rateLimit" is true, it takes false, or an object with max/],
+  [{ rateLimit: { max: 0 } }, /"rateLimit\.max" is 0/],
+  [{ rateLimit: { mints: '6' } }, /"rateLimit\.mints" is "6"/],
+  [{ rateLimit: { timeWindow: 'soon' } }, /"rateLimit\.timeWindow" is "soon", it takes milliseconds, or words/],
+  [{ rateLimit: { timeWindow: 0 } }, /"rateLimit\.timeWindow" is 0/],
+  [{ rateLimit: { window: 1 } }, /no option "rateLimit\.window"/],
+  [{ route: true }, /"route" is true, it takes false, or an object with path/],
+  [{ route: { path: 'api' } }, /"route\.path" is "api", it takes a path that starts with/],
+  [{ audit: false }, /"audit" is false/],
+  [{ audit: { stream: '' } }, /"audit\.stream" is ""/],
+  [{ audit: { retentionDays: -1 } }, /"audit\.retentionDays" is -1/],
+  [{ audit: { maxEntries: 1.5 } }, /"audit\.maxEntries" is 1\.5/],
+  [{ audit: { delivery: 'sometimes' } }, /"audit\.delivery" is "sometimes", it takes 'buffered' or 'required'/],
+  [{ audit: { logger: console.log } }, /"audit\.logger" is a function, it takes a pino logger/],
+  [{ onRedisDown: 'panic' }, /"onRedisDown" is "panic", it takes 'serve' or 'fail'/],
+  [{ encryptionKey: '' }, /"encryptionKey" is a string \(not shown\)/],
+  [{ encryptionKey: [] }, /"encryptionKey" is a list/],
+  [{ encryptionKey: ['good-secret', ''] }, /"encryptionKey\.1" is a string \(not shown\)/],
+  [{ patexpiry: 5 }, /no option "patexpiry", here are known: tooljet, redis/],
+  [{ patExpiry: null }, /"patExpiry" is null/],
+]
+
+test('a wrong option is refused by name, with what it takes', async (t) => {
+  for (const [options, says] of wrong) {
+    const whole = Object.keys(options).length === 0 ? {} : { ...good, ...options }
+    const message = refusal(whole)
+    t.match(message, says, JSON.stringify(options))
+    t.notMatch(message, /secret-token|hunter2|good-secret|memcached/, 'and no secret is shown')
+  }
+})

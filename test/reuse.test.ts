@@ -1,0 +1,295 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { t as tap, test } from 'tap'
+import type { Fault } from '../example/tooljet/server.js'
+import type { TokenMode } from '../example/tooljet/tokens.js'
+import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { until } from './support/until.js'
+
+releaseRedisAfter(tap)
+
+const SECOND = 1000
+
+test('patExpiry 5, minRemaining 1: asks over 12 seconds mint at 0, 4 and 8 s', { timeout: 60_000 }, async (t) => {
+  const portal = await Portal.open(t, { options: { patExpiry: 5, minRemaining: 1, rateLimit: false } })
+  const start = performance.now()
+  const mintedAt: number[] = []
+  let shortest = Infinity
+  while (performance.now() - start < 11.7 * SECOND) {
+    const askedAt = performance.now() - start
+    const { status, body } = await portal.ask(ANA)
+    t.equal(status, 200)
+    if (body.source === 'minted') mintedAt.push(askedAt)
+    shortest = Math.min(shortest, portal.toolJet.tokenOf(body.redirectUrl)!.expiresAt - Date.now())
+    await sleep(50)
+  }
+  t.same(mintedAt.map((ms) => Math.round(ms / SECOND)), [0, 4, 8])
+  t.equal(portal.toolJet.calls.length, 3)
+  t.ok(shortest >= SECOND - 20, `never less than a second of life left: ${shortest} ms`)
+})
+
+test('life counts from before the mint request was sent', async (t) => {
+  const portal = await Portal.open(t, { options: { patExpiry: 3, minRemaining: 1 } })
+  portal.toolJet.faults = () => ({ delayMs: 1200 })
+  t.equal((await portal.ask(ANA)).body.expiresIn, 1)
+  const urlKey = (await portal.keys()).find((key) => key.includes(':url:'))!
+  t.ok(await portal.redis.pttl(urlKey) <= 1800)
+})
+
+test('a URL that expired on its way is not handed out', async (t) => {
+  const portal = await Portal.open(t, { options: { patExpiry: 1 } })
+  portal.toolJet.faults = () => ({ delayMs: 1050 })
+  t.match(await portal.ask(ANA), { status: 504, body: { code: 'TOOLJET_EMBED_TIMEOUT' } })
+})
+
+test('asks at once share one mint, of which one answer says minted', async (t) => {
+  const portals = await Portal.openSeveral(t, 3, { options: { rateLimit: false } })
+  portals[0]!.toolJet.faults = () => ({ delayMs: 100 })
+  const replies = await Promise.all(Array.from({ length: 300 }, (_, i) => portals[i % 3]!.ask(ANA)))
+  t.equal(portals[0]!.toolJet.calls.length, 1)
+  t.equal(new Set(replies.map(({ body }) => body.redirectUrl)).size, 1)
+  t.equal(replies.filter(({ body }) => body.source === 'minted').length, 1)
+  for (const portal of portals) await portal.audit()
+  t.equal((await portals[0]!.audit()).length, 300)
+})
+
+test('those who wait get the error, too, without asking ToolJet again', async (t) => {
+  const portals = await Portal.openSeveral(t, 2, { options: { rateLimit: false } })
+  portals[0]!.toolJet.faults = () => ({ delayMs: 300, reply: { status: 500 } })
+  const replies = await Promise.all(Array.from({ length: 40 }, (_, i) => portals[i % 2]!.ask(ANA)))
+  t.ok(replies.every(({ status, body }) => status === 503 && body.code === 'TOOLJET_EMBED_UNAVAILABLE'))
+  t.equal(portals[0]!.toolJet.calls.length, 1)
+  portals[0]!.toolJet.faults = undefined
+  t.equal((await portals[1]!.ask(ANA)).status, 200, 'a failure is for those who waited, the next one asks')
+})
+
+test('replaces: ten tabs that report the same dead URL cause one mint', async (t) => {
+  const portals = await Portal.openSeveral(t, 2)
+  const { body: dead } = await portals[0]!.ask(ANA)
+  portals[0]!.toolJet.faults = () => ({ delayMs: 100 })
+  const replies = await Promise.all(Array.from({ length: 10 }, (_, i) => portals[i % 2]!.ask(ANA, { appId: SALES.id, replaces: dead.urlId })))
+  t.equal(portals[0]!.toolJet.calls.length, 2)
+  t.equal(new Set(replies.map(({ body }) => body.urlId)).size, 1)
+  t.not(replies[0]!.body.urlId, dead.urlId)
+  t.equal(replies.filter(({ body }) => body.source === 'minted').length, 1)
+
+  const late = await portals[1]!.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
+  t.match(late.body, { source: 'reused', urlId: replies[0]!.body.urlId }, 'one that comes late gets what is cached by then')
+  const unknown = await portals[1]!.ask(ANA, { appId: SALES.id, replaces: 'never-given' })
+  t.equal(unknown.body.source, 'reused')
+  t.equal(portals[0]!.toolJet.calls.length, 2)
+})
+
+test('a URL reported dead is served to nobody again, even when ToolJet cannot mint another', async (t) => {
+  const portal = await Portal.open(t)
+  const { body: dead } = await portal.ask(ANA)
+  portal.toolJet.faults = () => ({ reply: { status: 500 } })
+  t.equal((await portal.ask(ANA, { appId: SALES.id, replaces: dead.urlId })).status, 503)
+  t.equal((await portal.ask(ANA)).status, 503)
+})
+
+test('a report of one user touches nobody else', async (t) => {
+  const portal = await Portal.open(t)
+  const { body: anas } = await portal.ask(ANA)
+  const { body: bens } = await portal.ask(BEN, { appId: SALES.id, replaces: anas.urlId })
+  t.equal(bens.source, 'minted')
+  t.equal((await portal.ask(ANA)).body.urlId, anas.urlId)
+  t.equal((await portal.ask(BEN, { appId: SALES.id, replaces: anas.urlId })).body.urlId, bens.urlId)
+})
+
+test('forget drops one app or all, and counts', async (t) => {
+  const [one, other] = await Portal.openSeveral(t, 2) as [Portal, Portal]
+  await one.ask(ANA)
+  await one.ask(ANA, { appId: INVENTORY.id })
+  await one.ask(BEN)
+  t.equal(await other.app.tooljetEmbed.forget({ email: ' Ana@acme.test', appId: SALES.id }), 1)
+  t.equal((await one.ask(ANA)).body.source, 'minted')
+  t.equal((await one.ask(ANA, { appId: INVENTORY.id })).body.source, 'reused')
+  t.equal(await other.app.tooljetEmbed.forget({ email: ANA }), 2)
+  t.equal(await other.app.tooljetEmbed.forget({ email: ANA }), 0)
+  t.equal((await one.ask(ANA, { appId: INVENTORY.id })).body.source, 'minted')
+  t.equal((await one.ask(BEN)).body.source, 'reused')
+  await other.audit()
+  t.match((await one.audit()).filter(({ event }) => event === 'url.forgotten'), [
+    { email: ANA, app: SALES.id, outcome: 'success' }, { email: ANA, outcome: 'success' }, { email: ANA },
+  ])
+  await t.rejects(one.app.tooljetEmbed.forget({ email: '' }), { code: 'TOOLJET_EMBED_BAD_REQUEST' })
+})
+
+test('a mint under way when forget is called is not cached', async (t) => {
+  const portal = await Portal.open(t)
+  portal.toolJet.faults = () => ({ delayMs: 300 })
+  const asked = portal.ask(ANA)
+  await until('the mint is under way', () => portal.toolJet.calls.length === 1)
+  await portal.app.tooljetEmbed.forget({ email: ANA })
+  t.equal((await asked).body.source, 'minted', 'whoever asked before is answered')
+  t.notOk((await portal.keys()).some((key) => /:(url|lock):/.test(key)), 'nothing is cached or locked')
+  t.equal((await portal.ask(ANA)).body.source, 'minted')
+})
+
+test('one app under its id and its slug is one URL', async (t) => {
+  const portal = await Portal.open(t, { toolJet: { tokens: 'replace' } })
+  const { body: bySlug } = await portal.ask(ANA, { appSlug: 'sales' })
+  t.match((await portal.ask(ANA, { appId: SALES.id })).body, { source: 'reused', urlId: bySlug.urlId })
+  t.equal(await portal.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id }), 1, 'one URL, not two')
+  t.equal((await portal.ask(ANA, { appSlug: 'sales' })).body.source, 'minted')
+})
+
+test("ToolJet's denials are remembered for half a minute, for this user and app only", async (t) => {
+  const portals = await Portal.openSeveral(t, 2)
+  const { calls } = portals[0]!.toolJet
+  for (let i = 0; i < 4; i++) t.equal((await portals[i % 2]!.ask(CLEO)).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
+  t.equal(calls.length, 1)
+  t.equal((await portals[1]!.ask(CLEO, { appId: INVENTORY.id })).status, 200)
+  const key = (await portals[0]!.keys()).find((key) => key.includes(':outcome:'))!
+  const left = await portals[0]!.redis.pttl(key)
+  t.ok(left > 25 * SECOND && left <= 30 * SECOND, `${left}`)
+  await portals[0]!.redis.pexpire(key, 1)
+  await until('the denial is over', async () => !(await portals[0]!.redis.exists(key)))
+  await portals[0]!.ask(CLEO)
+  t.equal(calls.length, 3)
+  t.equal(await portals[0]!.app.tooljetEmbed.forget({ email: CLEO, appId: SALES.id }), 0)
+  await portals[0]!.ask(CLEO)
+  t.equal(calls.length, 4, 'forget ends it, too')
+})
+
+test('a user who lost access loses the cached URL with the next mint', async (t) => {
+  const portal = await Portal.open(t, { options: { patExpiry: 10, minRemaining: 9 } })
+  await portal.ask(ANA)
+  await sleep(1100)
+  portal.toolJet.faults = () => ({ reply: { status: 403, body: { statusCode: 403, message: 'no access' } } })
+  t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_ACCESS_DENIED', 'ToolJet said no, a URL still alive does not help')
+  t.notOk((await portal.keys()).some((key) => key.includes(':url:')))
+})
+
+test('a URL in its last seconds is served rather than an error', async (t) => {
+  const faults: Fault[] = [
+    { reply: { status: 500 } }, { reply: { status: 429 } }, { reply: { status: 403, body: { message: 'Unauthorized' } } }, { cut: 'before' }, { reply: { status: 201, body: 'x' } },
+  ]
+  for (const fault of faults) {
+    const portal = await Portal.open(t, { options: { patExpiry: 10, minRemaining: 9 } })
+    const { body: first } = await portal.ask(ANA)
+    await sleep(1050) // until less than minRemaining is left
+    portal.toolJet.faults = () => fault
+    const { status, body } = await portal.ask(ANA)
+    t.equal(status, 200, JSON.stringify(fault))
+    t.match(body, { source: 'reused', urlId: first.urlId, expiresIn: 8 })
+    t.match((await portal.audit()).map(({ event }) => event), ['url.minted', 'url.reused'])
+  }
+})
+
+test("ToolJet's 429 pauses the whole fleet for as long as it says", async (t) => {
+  const [one, other] = await Portal.openSeveral(t, 2, { options: { patExpiry: 10, minRemaining: 9, rateLimit: false } }) as [Portal, Portal]
+  await one.ask(BEN)
+  await sleep(1050)
+  one.toolJet.faults = () => ({ reply: { status: 429, headers: { 'retry-after': '3' } } })
+  const begun = performance.now()
+  t.match(await one.ask(ANA), { status: 429, headers: { 'retry-after': '3' }, body: { code: 'TOOLJET_EMBED_BUSY' } })
+  one.toolJet.faults = undefined
+  const called = one.toolJet.calls.length
+  t.match(await other.ask(CLEO, { appId: INVENTORY.id }), { status: 429, headers: { 'retry-after': /^[23]$/ }, body: { code: 'TOOLJET_EMBED_BUSY' } })
+  t.match(await other.ask(BEN), { status: 200, body: { source: 'reused' } }, 'who has a URL alive gets that')
+  t.equal((await other.app.tooljetEmbed.health()).tooljet.state, 'paused')
+  t.equal(one.toolJet.calls.length, called, 'nobody calls before its end')
+  await until('the pause is over', async () => (await other.ask(ANA)).status === 200)
+  t.ok(performance.now() - begun >= 2900)
+})
+
+const PAUSES: [name: string, status: number, headers: Record<string, string>, seconds: number][] = [
+  ['429 without Retry-After', 429, {}, 60],
+  ['429 with nonsense', 429, { 'retry-after': 'soon' }, 60],
+  ['429 with zero', 429, { 'retry-after': '0' }, 1],
+  ['429 with a year', 429, { 'retry-after': '31536000' }, 3600],
+  ['429 with a date, counted from the Date of the reply', 429, { date: 'Wed, 01 Jan 2020 00:00:00 GMT', 'retry-after': 'Wed, 01 Jan 2020 00:00:40 GMT' }, 40],
+  ['503 with Retry-After', 503, { 'retry-after': '9' }, 9],
+]
+for (const [name, status, headers, seconds] of PAUSES) {
+  test(`pause: ${name}`, async (t) => {
+    const portal = await Portal.open(t)
+    portal.toolJet.faults = () => ({ reply: { status, headers } })
+    t.match(await portal.ask(ANA), { status: 429, headers: { 'retry-after': String(seconds) }, body: { code: 'TOOLJET_EMBED_BUSY' } })
+    t.equal(portal.toolJet.calls.length, 1)
+    t.match(await portal.app.tooljetEmbed.health(), { tooljet: { state: 'paused', pausedFor: seconds } })
+  })
+}
+
+for (const mode of ['insert', 'replace', 'keep', 'per-app'] satisfies TokenMode[]) {
+  test(`TOOLJET_TOKENS=${mode}: what is cached is the last one minted, and a dead one heals`, async (t) => {
+    const [one, other] = await Portal.openSeveral(t, 2, { toolJet: { tokens: mode } }) as [Portal, Portal]
+    const opens = (url: string) => one.toolJet.tokens.isAlive(one.toolJet.tokenOf(url)!.token)
+    const { body: first } = await one.ask(ANA)
+    t.ok(opens(first.redirectUrl))
+    t.equal((await other.ask(ANA)).body.urlId, first.urlId)
+
+    await other.ask(BEN)
+    const anasIsDead = mode === 'per-app'
+    t.equal(opens(first.redirectUrl), !anasIsDead)
+
+    one.toolJet.tokens.revoke(one.toolJet.tokenOf(first.redirectUrl)!.token)
+    const { body: healed } = await other.ask(ANA, { appId: SALES.id, replaces: first.urlId })
+    t.ok(opens(healed.redirectUrl))
+    t.equal((await one.ask(ANA)).body.urlId, healed.urlId)
+    t.equal(one.toolJet.calls.length, 3)
+  })
+}
+
+test('a value that was changed, or copied to another key, does not open: it is a miss, and logged', async (t) => {
+  const portal = await Portal.open(t)
+  const { body: anas } = await portal.ask(ANA)
+  const { body: bens } = await portal.ask(BEN)
+  const urlKeys = (await portal.keys()).filter((key) => key.includes(`:url:id:${SALES.id}`))
+  const values = await Promise.all(urlKeys.map((key) => portal.redis.get(key))) as [string, string]
+  const keyOfAna = urlKeys[values.findIndex((value) => value.startsWith(anas.urlId))]!
+  const valueOfBen = values.find((value) => value.startsWith(bens.urlId))!
+
+  const urlId = anas.urlId
+  const tampered = [valueOfBen, `${urlId}.${valueOfBen.slice(17)}`, 'rubbish', `${urlId}.`, `${urlId}.AAAA`, randomBytes(200).toString('latin1')]
+  for (const value of tampered) {
+    await portal.redis.set(keyOfAna, value, 'PX', 3_600_000)
+    const { status, body } = await portal.ask(ANA)
+    t.equal(status, 200)
+    t.equal(body.source, 'minted', 'minted anew')
+    t.equal(portal.toolJet.tokenOf(body.redirectUrl)!.email, ANA)
+    await portal.app.tooljetEmbed.forget({ email: ANA })
+    await portal.redis.del(...(await portal.keys()).filter((key) => key.includes('limit:')))
+  }
+  t.ok(portal.logLines.some(({ msg, key }) => /does not open/.test(String(msg)) && key === keyOfAna))
+})
+
+test('encryptionKey: the first seals, all open, so that a key can be rotated', async (t) => {
+  const portal = await Portal.open(t, { options: { encryptionKey: 'old-key' } })
+  const { body: first } = await portal.ask(ANA)
+  const options = (encryptionKey: string | string[]) => ({ options: { encryptionKey, keyPrefix: portal.prefix, tooljet: { url: portal.toolJet.url, apiToken: API_TOKEN } } })
+  const rotated = await Portal.open(t, options(['new-key', 'old-key']))
+  t.match((await rotated.ask(ANA)).body, { source: 'reused', urlId: first.urlId })
+  t.equal((await rotated.ask(BEN)).body.source, 'minted')
+  t.equal((await Portal.open(t, options('new-key')).then((portal) => portal.ask(BEN))).body.source, 'reused')
+  t.equal((await Portal.open(t, options('other-key')).then((portal) => portal.ask(BEN))).body.source, 'minted')
+})
+
+test('two ToolJets that share Redis and prefix are never mixed', async (t) => {
+  const one = await Portal.open(t)
+  const other = await Portal.open(t, { options: { keyPrefix: one.prefix } })
+  const { body: first } = await one.ask(ANA)
+  const { body: second } = await other.ask(ANA)
+  t.equal(second.source, 'minted')
+  t.equal(new URL(first.redirectUrl).origin, one.toolJet.url)
+  t.equal(new URL(second.redirectUrl).origin, other.toolJet.url)
+})
+
+test('keys: the prefix first, a TTL on all but the audit stream, no e-mail, no TTL of a URL past patExpiry', async (t) => {
+  const portal = await Portal.open(t, { options: { patExpiry: 120 } })
+  portal.toolJet.faults = ({ body }) => (body['email'] === BEN ? { reply: { status: 429 } } : undefined)
+  await portal.ask(ANA)
+  await portal.ask(CLEO)
+  await portal.ask(BEN)
+  const keys = await portal.keys()
+  t.ok(keys.length >= 8, keys.join(' '))
+  for (const key of keys) {
+    t.ok(key.startsWith(portal.prefix) || key.startsWith(`{${portal.prefix}`), key)
+    t.notMatch(key, /@|acme/)
+    const ttl = await portal.redis.pttl(key)
+    if (key === `${portal.prefix}audit`) t.equal(ttl, -1)
+    else t.ok(ttl > 0 && ttl <= 120_000, `${key} ${ttl}`)
+  }
+})

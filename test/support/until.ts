@@ -1,0 +1,12 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/** Waits until a condition holds. */
+export async function until<T> (what: string, condition: () => T | Promise<T>, withinMs = 10_000): Promise<NonNullable<T>> {
+  const giveUpAt = performance.now() + withinMs
+  for (;;) {
+    const value = await condition()
+    if (value) return value as NonNullable<T>
+    if (performance.now() > giveUpAt) throw new Error(`waited ${withinMs} ms in vain: ${what}`)
+    await sleep(5)
+  }
+}
