@@ -37,9 +37,10 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
   const trails = new WeakMap<FastifyRequest, Trail>()
 
   return async function tooljetEmbedRoutes (scope: FastifyInstance): Promise<void> {
-    // The host's compilers may be for schemas of another kind.
+    // The host's compilers may be for schemas of another kind, and its error handler may answer in a form of its own.
+    const compileFor200 = fjsCompiler()({}, {}) as FastifySerializerCompiler<unknown>
     scope.setValidatorCompiler(TypeBoxValidatorCompiler)
-    scope.setSerializerCompiler(fjsCompiler()({}, {}) as FastifySerializerCompiler<unknown>)
+    scope.setSerializerCompiler((route) => (route.httpStatus === '200' ? compileFor200(route) : JSON.stringify))
 
     scope.withTypeProvider<TypeBoxTypeProvider>().post(path, {
       schema: {

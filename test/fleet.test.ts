@@ -70,9 +70,11 @@ test('rateLimit max 5 over 4 processes, by route and decorator: 5 answers a wind
   const events = await audit(41)
   t.equal(events.filter(({ event, code }) => event === 'url.limited' && code === 'TOOLJET_EMBED_RATE_LIMITED').length, 35)
 
-  const counter = (await redis.keys(`${prefix}limit:asks:*`))[0]!
-  await redis.persist(counter)
-  t.equal((await instances[0]!.ask(ANA)).status, await redis.pttl(counter) > 0 ? (await instances[0]!.ask(BEN)).status === 200 ? 429 : 0 : 0, 'a counter that lost its end gets one again')
+  const counters = await redis.keys(`${prefix}limit:asks:*`)
+  for (const counter of counters) await redis.persist(counter)
+  t.equal((await instances[0]!.ask(ANA)).status, 429)
+  await instances[0]!.ask(BEN)
+  for (const counter of counters) t.ok(await redis.pttl(counter) > 0, 'a counter that lost its end gets one again')
 })
 
 test('one user cannot use up ToolJet for all: by made-up apps, or by replaces', { timeout: 60_000 }, async (t) => {
@@ -94,7 +96,7 @@ test('one user cannot use up ToolJet for all: by made-up apps, or by replaces', 
 })
 
 test('mints are counted only when an ask really goes to ToolJet', async (t) => {
-  const { instances, toolJet } = await startFleet(t, 1, { options: { rateLimit: { mints: 2 } } })
+  const { instances, toolJet } = await startFleet(t, 1, { options: { rateLimit: { max: 10_000, mints: 2 } } })
   toolJet.faults = () => ({ reply: { status: 429, headers: { 'retry-after': '1' } } })
   for (let i = 0; i < 5; i++) t.equal((await instances[0]!.ask(ANA)).body.code, 'TOOLJET_EMBED_BUSY')
   toolJet.faults = undefined

@@ -1,7 +1,8 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { createSigner } from 'fast-jwt'
+import fastifyJwt from '@fastify/jwt'
+import Fastify from 'fastify'
 import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { Agent, request } from 'undici'
@@ -11,7 +12,8 @@ import { API_TOKEN, JWT_SECRET, newPrefix, readStream, SALES, type Reply } from 
 import { keysOf, newClient, sharedRedisUrl } from './redis.js'
 import { until } from './until.js'
 
-const sign = createSigner({ key: JWT_SECRET })
+const signer = Fastify()
+await signer.register(fastifyJwt, { secret: JWT_SECRET })
 
 /** One process with the plugin. */
 export class Instance {
@@ -29,7 +31,7 @@ export class Instance {
     const reply = await request(this.url + path, {
       method,
       dispatcher: this.agent,
-      headers: { authorization: `Bearer ${sign({ email })}`, ...(body && { 'content-type': 'application/json' }) },
+      headers: { authorization: `Bearer ${signer.jwt.sign({ email })}`, ...(body && { 'content-type': 'application/json' }) },
       ...(body && { body: JSON.stringify(body) }),
     })
     return { status: reply.statusCode, headers: reply.headers, body: await reply.body.json() as Reply['body'] }
