@@ -61,7 +61,7 @@ export class Portal {
     t.teardown(async () => {
       for (const { app } of portals) await app.close()
       await standIn.close()
-      if (redis.status === 'ready') {
+      if (redisUrl === undefined) { // one of its own is gone as a whole
         const left = await keysOf(redis, prefix)
         if (left.length > 0) await Promise.all(left.map((key) => redis.del(key)))
       }

@@ -1,0 +1,196 @@
+import { Writable } from 'node:stream'
+import { pino } from 'pino'
+import { t as tap, test } from 'tap'
+import { startServer } from '../example/redis.js'
+import { ANA, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
+import { newClient } from './support/redis.js'
+import { until } from './support/until.js'
+
+releaseRedisAfter(tap)
+
+test('an entry has flat, readable fields, and the log has the same', async (t) => {
+  const portal = await Portal.open(t)
+  const { body } = await portal.ask(ANA, { appId: SALES.id }, { 'user-agent': 'Firefox/1', 'x-request-id': 'x' })
+  await portal.ask(CLEO)
+  await portal.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id })
+  const [opened, minted, denied, forgotten] = await portal.audit({ all: true }) as [Record<string, string>, Record<string, string>, Record<string, string>, Record<string, string>]
+  t.match(opened, { event: 'audit.opened', outcome: 'success', seq: '1', schema: '1' })
+  t.same(Object.keys(minted), ['time', 'event', 'outcome', 'email', 'app', 'url_id', 'expires_at', 'request_id', 'ip', 'user_agent', 'duration_ms', 'instance', 'seq', 'schema', 'mac'])
+  t.match(minted, {
+    time: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/, event: 'url.minted', outcome: 'success', email: ANA, app: SALES.id, url_id: body.urlId, expires_at: body.expiresAt,
+    request_id: /^req-/, ip: '127.0.0.1', user_agent: 'Firefox/1', duration_ms: /^\d+$/, seq: '2', schema: '1', mac: /^[\w-]{43}$/, instance: opened['instance']!,
+  })
+  t.match(denied, { event: 'url.denied', outcome: 'failure', code: 'TOOLJET_EMBED_ACCESS_DENIED', email: CLEO })
+  t.notOk('url_id' in denied)
+  t.match(forgotten, { event: 'url.forgotten', outcome: 'success', email: ANA, app: SALES.id })
+  const logged = portal.logLines.filter((line) => 'tooljetEmbedAudit' in line)
+  t.same(logged.map((line) => line['tooljetEmbedAudit']), [opened, minted, denied, forgotten])
+  t.ok(logged.every(({ level }) => level === 30))
+})
+
+test('every kind of answer leaves one event', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: { max: 4 }, apps: { sales: { appId: SALES.id }, stock: { appId: INVENTORY.id } } } })
+  await portal.ask(ANA, { app: 'sales' })
+  await portal.askByDecorator(ANA, { app: 'sales' })
+  await portal.ask(ANA, { app: 'other' })
+  await portal.ask(ANA, { app: 'sales', email: CLEO })
+  await portal.ask(ANA, '{')
+  portal.toolJet.faults = () => ({ reply: { status: 500 } })
+  await portal.ask(ANA, { app: 'stock' })
+  portal.toolJet.faults = () => ({ reply: { status: 429 } })
+  await portal.ask(ANA, { app: 'stock' })
+  await portal.ask(ANA, { app: 'sales' })
+  const events = (await portal.audit()).map(({ event, code, app }) => [event, code?.replace('TOOLJET_EMBED_', ''), app])
+  t.same(events, [
+    ['url.minted', undefined, 'sales'],
+    ['url.reused', undefined, 'sales'],
+    ['url.denied', 'APP_NOT_ALLOWED', undefined],
+    ['url.denied', 'EMAIL_MISMATCH', undefined],
+    ['url.denied', 'FST_ERR_CTP_INVALID_JSON_BODY', undefined],
+    ['url.failed', 'UNAVAILABLE', 'stock'],
+    ['url.limited', 'BUSY', 'stock'],
+    ['url.limited', 'RATE_LIMITED', 'sales'],
+  ])
+})
+
+test('audit.logger takes the lines, audit.stream names the stream', async (t) => {
+  const lines: string[] = []
+  const logger = pino({}, new Writable({ write (chunk, _encoding, done) { lines.push(String(chunk)); done() } }))
+  const portal = await Portal.open(t)
+  const stream = `${portal.prefix}elsewhere`
+  const other = await Portal.open(t, { options: { keyPrefix: portal.prefix, audit: { logger, stream } } })
+  await other.ask(ANA)
+  t.match(lines.map((line) => (JSON.parse(line) as { tooljetEmbedAudit: object }).tooljetEmbedAudit), [{ event: 'audit.opened' }, { event: 'url.minted' }])
+  t.notOk(other.logLines.some((line) => 'tooljetEmbedAudit' in line))
+  await other.app.close()
+  t.match(await readStream(portal.redis, stream), [{ event: 'audit.opened' }, { event: 'url.minted' }, { event: 'audit.closed' }])
+})
+
+test('what a client chose is bounded, and a token in it is not kept', async (t) => {
+  const portal = await Portal.open(t)
+  await portal.ask(ANA, { appId: SALES.id }, { 'user-agent': `x pat_0123456789abcdef ${portal.bearer(ANA).authorization} ${'y'.repeat(1000)}` })
+  const [{ user_agent: agent }] = await portal.audit() as [{ user_agent: string }]
+  t.match(agent, /^x \[redacted\] Bearer \[redacted\]/)
+  t.ok(agent.length <= 256)
+})
+
+test('the stream is trimmed by size and by age', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false, audit: { maxEntries: 100, retentionDays: 1 } } })
+  const stream = `${portal.prefix}audit`
+  const old = Date.now() - 2 * 86_400_000
+  // stream nodes hold 100 entries, and only whole ones are trimmed
+  const other = `${portal.prefix}old`
+  for (let i = 0; i < 250; i++) await portal.redis.xadd(other, `${old + i}-0`, 'event', 'old')
+  await portal.redis.del(stream)
+  await portal.redis.rename(other, stream)
+  await portal.ask(ANA)
+  await portal.audit()
+  t.ok((await readStream(portal.redis, stream)).filter(({ event }) => event === 'old').length <= 100, 'by age')
+  for (let i = 0; i < 400; i++) await portal.ask(ANA)
+  await portal.audit()
+  t.ok(await portal.redis.xlen(stream) < 250, 'by size')
+})
+
+test('retentionDays 0 and maxEntries 0 keep all', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false, audit: { maxEntries: 0, retentionDays: 0 } } })
+  const stream = `${portal.prefix}audit`
+  await portal.audit()
+  await portal.redis.del(stream)
+  for (let i = 0; i < 250; i++) await portal.redis.xadd(stream, `${i + 1}-0`, 'event', 'old')
+  for (let i = 0; i < 50; i++) await portal.ask(ANA)
+  await portal.audit()
+  t.equal(await portal.redis.xlen(stream), 300)
+})
+
+test('verify: an untouched stream of several instances holds', async (t) => {
+  const [one, other] = await Portal.openSeveral(t, 2) as [Portal, Portal]
+  for (let i = 0; i < 5; i++) await Promise.all([one.ask(ANA), other.ask(ANA), other.ask(CLEO)])
+  await one.app.close()
+  await other.audit()
+  const report = await other.app.tooljetEmbed.audit.verify()
+  t.match(report, { ok: true, events: 18 })
+  t.same(report.instances.map(({ events, firstSeq, lastSeq, closed, trimmed, problems }) => ({ events, firstSeq, lastSeq, closed, trimmed, problems })).sort((a, b) => a.events - b.events), [
+    { events: 7, firstSeq: 1, lastSeq: 7, closed: true, trimmed: false, problems: [] },
+    { events: 11, firstSeq: 1, lastSeq: 11, closed: false, trimmed: false, problems: [] },
+  ])
+})
+
+test('verify finds what is missing, changed, doubled and forged', async (t) => {
+  const portal = await Portal.open(t)
+  for (let i = 0; i < 6; i++) await portal.ask(ANA)
+  await portal.audit()
+  const stream = `${portal.prefix}audit`
+  const entries = await portal.redis.xrange(stream, '-', '+')
+  const verifyWith = async (change: (entries: [string, string[]][]) => string[][]) => {
+    const changed = change(structuredClone(entries))
+    await portal.redis.del(stream)
+    for (const [i, fields] of changed.entries()) await portal.redis.xadd(stream, `${i + 1}-0`, ...fields)
+    return portal.app.tooljetEmbed.audit.verify()
+  }
+  const fieldsOf = (list: [string, string[]][]) => list.map(([, fields]) => fields)
+  t.match(await verifyWith(fieldsOf), { ok: true, events: 7 })
+  t.match(await verifyWith((list) => fieldsOf(list.filter((_, i) => i !== 3))), { ok: false, instances: [{ problems: [{ kind: 'gap', seq: 5, id: '4-0', detail: 'seq 4 to 4 are missing' }] }] })
+  t.match(await verifyWith((list) => { const [, fields] = list[3]!; fields[fields.indexOf('email') + 1] = 'eve@acme.test'; return fieldsOf(list) }), { ok: false, instances: [{ problems: [{ kind: 'forged', seq: 4 }] }] })
+  t.match(await verifyWith((list) => fieldsOf([...list.slice(0, 4), list[3]!, ...list.slice(4)])), { ok: false, instances: [{ problems: [{ kind: 'duplicate', seq: 4 }] }] })
+  t.match((await verifyWith((list) => { const [, fields] = list[6]!; const forged = fields.with(fields.indexOf('seq') + 1, '8'); return [...fieldsOf(list), forged] })), { ok: false, instances: [{ problems: [{ kind: 'forged', seq: 8 }] }] })
+  t.match(await verifyWith((list) => [['event', 'url.minted'], ...fieldsOf(list)]), { ok: false })
+  t.match(await verifyWith((list) => fieldsOf(list.slice(2))), { ok: true, instances: [{ trimmed: true, firstSeq: 3, lastSeq: 7 }] }, 'a start that is no longer there is no gap')
+})
+
+test("delivery 'required': no URL leaves before its event is in Redis", { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { audit: { delivery: 'required' }, redisTimeoutMs: 300 } })
+  const { status, body } = await portal.ask(ANA)
+  t.equal(status, 200)
+  t.match((await readStream(portal.redis, `${portal.prefix}audit`)).at(-1), { event: 'url.minted', url_id: body.urlId }, 'it is there when the answer is')
+
+  server.process.kill('SIGSTOP')
+  const refused = await portal.ask(ANA)
+  t.match(refused, { status: 503, headers: { 'retry-after': '1' }, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+  server.process.kill('SIGCONT')
+  await until('Redis is seen to be back', async () => (await portal.ask(ANA)).status === 200)
+  const events = await portal.audit()
+  t.match(events.find(({ code }) => code === 'TOOLJET_EMBED_REDIS_DOWN'), { event: 'url.failed', email: ANA })
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true })
+})
+
+test('events wait while Redis is away, and are written once each when it is back', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 200 } })
+  await portal.ask(ANA)
+  server.process.kill('SIGSTOP')
+  for (let i = 0; i < 20; i++) t.equal((await portal.ask(ANA)).status, 200)
+  t.ok((await portal.app.tooljetEmbed.health()).audit.backlog >= 20)
+  server.process.kill('SIGCONT')
+  t.equal((await portal.audit()).length, 21)
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ firstSeq: 1, lastSeq: 22 }] })
+})
+
+test('what cannot be written at exit is in the log at level error, with all fields', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 200 } })
+  await portal.audit({ all: true })
+  await server.stop()
+  await portal.ask(ANA)
+  const began = performance.now()
+  await portal.app.close()
+  t.ok(performance.now() - began < 2000, 'within a bound')
+  const lost = portal.logLines.filter(({ level, msg }) => level === 50 && /could not be written/.test(String(msg))).map((line) => line['tooljetEmbedAudit'])
+  t.match(lost, [{ event: 'url.minted', email: ANA, seq: '2', mac: /./ }, { event: 'audit.closed', seq: '3' }])
+})
+
+test('a client that resends after a reconnect adds no event twice', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const killer = newClient(server.url)
+  t.teardown(() => killer.disconnect())
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { rateLimit: false } })
+  await portal.ask(ANA)
+  const asks = Array.from({ length: 300 }, () => portal.ask(ANA))
+  const cuts = (async () => { for (let i = 0; i < 30; i++) await killer.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes') })()
+  await Promise.all([...asks, cuts])
+  t.equal((await portal.audit()).length, 301)
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: 302 }] })
+})

@@ -1,0 +1,68 @@
+import fc from 'fast-check'
+import { t as tap, test } from 'tap'
+import { errorCodes, type TooljetEmbedOptions } from 'fastify-tooljet-embed'
+import { normalizeEmail } from '../plugin/identity.js'
+import { resolveOptions } from '../plugin/options.js'
+import { Sealer } from '../plugin/urls/sealing.js'
+import { ANA, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+
+releaseRedisAfter(tap)
+
+const names = ['appId', 'appSlug', 'app', 'email', 'replaces', '__proto__', 'constructor', 'x']
+
+test('no body makes a 5xx, or gets a URL of somebody else', { timeout: 120_000 }, async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false } })
+  portal.toolJet.faults = ({ body }) => {
+    if (body['email'] !== ANA) t.fail(`asked for ${String(body['email'])}`)
+    return undefined
+  }
+  const value = fc.oneof(fc.constant(SALES.id), fc.constant('sales'), fc.constant(ANA), fc.string(), fc.string({ unit: 'binary' }), fc.jsonValue(), fc.emailAddress())
+  const body = fc.oneof(fc.dictionary(fc.constantFrom(...names), value), fc.jsonValue()).map((json) => JSON.stringify(json))
+  await fc.assert(fc.asyncProperty(fc.oneof({ weight: 9, arbitrary: body }, { weight: 1, arbitrary: fc.string() }), async (payload) => {
+    const { status, body } = await portal.ask(ANA, payload)
+    if (status >= 500 || ![200, 400, 403, 404].includes(status)) throw new Error(`${status} ${JSON.stringify(body)}`)
+    if (status === 200 && portal.toolJet.tokenOf(body.redirectUrl)?.email !== ANA) throw new Error('a foreign URL')
+  }), { numRuns: 1500 })
+})
+
+test('options are refused with a coded error or accepted whole, and no secret is shown', async (t) => {
+  const good = { tooljet: { url: 'http://tooljet.test', apiToken: 'very-secret-token' }, redis: 'redis://:hunter2hunter2@127.0.0.1' }
+  const odd = fc.oneof(fc.jsonValue(), fc.constantFrom(NaN, Infinity, -1, 0, 2 ** 53, '', null, undefined, () => 1, Symbol('x'), 10n, new Date(0), []))
+  const keys = ['tooljet', 'redisTimeoutMs', 'keyPrefix', 'apps', 'patExpiry', 'sessionExpiry', 'minRemaining', 'authenticate', 'identity', 'authorize', 'rateLimit', 'route', 'audit', 'onRedisDown', 'encryptionKey', 'unknown']
+  fc.assert(fc.property(fc.dictionary(fc.constantFrom(...keys), odd, { maxKeys: 3 }), (options) => {
+    try {
+      resolveOptions({ ...good, ...options } as unknown as TooljetEmbedOptions)
+    } catch (error) {
+      if (!(error instanceof errorCodes.TOOLJET_EMBED_OPTIONS)) throw error
+      if (/very-secret|hunter2/.test(error.message)) throw new Error('a secret is shown')
+    }
+  }), { numRuns: 3000 })
+  t.pass()
+})
+
+test('one spelling for one person, and the same again', async (t) => {
+  fc.assert(fc.property(fc.emailAddress(), fc.boolean(), (email, shout) => {
+    const once = normalizeEmail(` ${shout ? email.toUpperCase() : email}\t`)
+    return once === normalizeEmail(once) && once === normalizeEmail(email)
+  }))
+  fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => {
+    const ascii = /^[\x00-\x7f]*$/ // eslint-disable-line no-control-regex
+    return ascii.test(text.trim()) || !ascii.test(normalizeEmail(text))
+  }), { numRuns: 2000 })
+  t.pass()
+})
+
+test('what was sealed opens under its own key name and keys only', async (t) => {
+  fc.assert(fc.property(fc.string({ unit: 'binary' }), fc.string(), fc.string(), fc.nat(), (plain, key, other, at) => {
+    const sealer = new Sealer(['secret'])
+    const sealed = sealer.seal(key, plain)
+    const bytes = Buffer.from(sealed, 'base64url')
+    bytes[at % bytes.length]! ^= 1
+    return sealer.open(key, sealed) === plain &&
+      (key === other || sealer.open(other, sealed) === undefined) &&
+      sealer.open(key, bytes.toString('base64url')) === undefined &&
+      new Sealer(['another']).open(key, sealed) === undefined &&
+      new Sealer(['another', 'secret']).open(key, sealed) === plain
+  }), { numRuns: 300 })
+  t.pass()
+})

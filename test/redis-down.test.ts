@@ -1,0 +1,108 @@
+import { t as tap, test, type Test } from 'tap'
+import { freePort, startServer } from '../example/redis.js'
+import { ANA, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
+import { newClient } from './support/redis.js'
+import { until } from './support/until.js'
+
+releaseRedisAfter(tap)
+
+const DEADLINE_MS = 200
+
+async function portalWithOwnRedis (t: Test, options: PortalSetup['options'] = {}) {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: DEADLINE_MS, ...options } })
+  return { portal, stall: () => server.process.kill('SIGSTOP'), goOn: () => server.process.kill('SIGCONT') }
+}
+
+test("'serve': what this instance minted or saw goes on being served, limited and minted once", { timeout: 60_000 }, async (t) => {
+  const { portal, stall, goOn } = await portalWithOwnRedis(t, { rateLimit: { max: 5, mints: 2 } })
+  const { body: anas } = await portal.ask(ANA)
+  stall()
+  const began = performance.now()
+  t.match((await portal.ask(ANA)).body, { source: 'reused', urlId: anas.urlId })
+  t.ok(performance.now() - began < 3 * DEADLINE_MS, 'one deadline')
+  const soon = performance.now()
+  const bens = await Promise.all(Array.from({ length: 3 }, () => portal.ask(BEN)))
+  t.ok(performance.now() - soon < DEADLINE_MS, 'then none')
+  t.equal(bens.filter(({ body }) => body.source === 'minted').length, 1)
+  t.equal(new Set(bens.map(({ body }) => body.urlId)).size, 1)
+  t.equal(portal.toolJet.calls.length, 2)
+
+  const replaced = await portal.ask(BEN, { appId: SALES.id, replaces: bens[0]!.body.urlId })
+  t.match(replaced.body, { source: 'minted' })
+  t.not(replaced.body.urlId, bens[0]!.body.urlId)
+  t.equal((await portal.ask(BEN, { appId: SALES.id, replaces: replaced.body.urlId })).body.code, 'TOOLJET_EMBED_RATE_LIMITED', 'mints are limited here, too')
+  t.equal((await portal.ask(BEN)).body.code, 'TOOLJET_EMBED_RATE_LIMITED', 'and asks')
+  t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'down')
+  await t.rejects(portal.app.tooljetEmbed.forget({ email: ANA }), { code: 'TOOLJET_EMBED_REDIS_DOWN' })
+
+  goOn()
+  await until('Redis is seen to be back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
+  t.equal((await portal.ask(ANA)).body.urlId, anas.urlId)
+  const states = portal.logLines.map(({ msg }) => String(msg)).filter((msg) => /Redis is/.test(msg))
+  t.match(states, [/not available/, /back/])
+  t.equal(states.length, 2, 'one line per change of state')
+})
+
+test("'serve': ToolJet's pause is kept, too", { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t)
+  stall()
+  portal.toolJet.faults = () => ({ reply: { status: 429, headers: { 'retry-after': '30' } } })
+  t.match(await portal.ask(ANA), { status: 429, headers: { 'retry-after': '30' } })
+  t.match(await portal.ask(BEN), { status: 429, headers: { 'retry-after': /^(29|30)$/ } })
+  t.equal(portal.toolJet.calls.length, 1)
+})
+
+test("'fail': 503 at once, and no mint", { timeout: 60_000 }, async (t) => {
+  for (const rateLimit of [undefined, false] as const) {
+    const { portal, stall, goOn } = await portalWithOwnRedis(t, { onRedisDown: 'fail', ...(rateLimit === false && { rateLimit }) })
+    await portal.ask(ANA)
+    stall()
+    for (const email of [ANA, BEN, BEN]) {
+      t.match(await portal.ask(email), { status: 503, headers: { 'retry-after': '1' }, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+    }
+    t.equal(portal.toolJet.calls.length, 1)
+    goOn()
+    await until('Redis is seen to be back', async () => (await portal.ask(ANA)).status === 200)
+    const events = (await portal.audit()).map(({ event, code }) => [event, code])
+    t.same(events.slice(1, 4), Array(3).fill(['url.failed', 'TOOLJET_EMBED_REDIS_DOWN']))
+  }
+})
+
+test('a host starts and serves without a Redis, and does not wait for it past the bound', { timeout: 60_000 }, async (t) => {
+  const url = `redis://127.0.0.1:${await freePort()}`
+  const began = performance.now()
+  const portal = await Portal.open(t, { redisUrl: url, options: { redisTimeoutMs: DEADLINE_MS } })
+  t.ok(performance.now() - began < 1500)
+  t.equal((await portal.ask(ANA)).body.source, 'minted')
+  t.equal((await portal.ask(ANA)).body.source, 'reused')
+})
+
+test('Redis that forgets everything: the next ask mints, once', { timeout: 60_000 }, async (t) => {
+  const { portal } = await portalWithOwnRedis(t)
+  await portal.ask(ANA)
+  await portal.redis.script('FLUSH')
+  const keys = (await portal.keys()).filter((key) => !key.endsWith('audit'))
+  await portal.redis.del(...keys)
+  const replies = await Promise.all([1, 2, 3].map(() => portal.ask(ANA)))
+  t.ok(replies.every(({ status }) => status === 200))
+  t.equal(portal.toolJet.calls.length, 2)
+})
+
+test('a mint that Redis cannot take is still answered', { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t)
+  portal.toolJet.faults = () => { stall(); return { delayMs: 50 } }
+  t.equal((await portal.ask(ANA)).body.source, 'minted')
+  t.equal((await portal.ask(ANA)).body.source, 'reused', 'from memory')
+})
+
+test('a Redis that refuses to write is a Redis that is away', { timeout: 60_000 }, async (t) => {
+  const { portal } = await portalWithOwnRedis(t, { onRedisDown: 'fail' })
+  const admin = newClient(portal.redis.options.path ?? `redis://127.0.0.1:${portal.redis.options.port}`)
+  t.teardown(() => admin.disconnect())
+  await admin.config('SET', 'maxmemory', '1')
+  t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+  await admin.config('SET', 'maxmemory', '0')
+  await until('it writes again', async () => (await portal.ask(ANA)).status === 200)
+})

@@ -1,0 +1,37 @@
+import { t as tap, test } from 'tap'
+import type { Fault } from '../example/tooljet/server.js'
+import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+
+releaseRedisAfter(tap)
+
+test('after a full run no secret is in a log line, an audit field, an error or readable in Redis', async (t) => {
+  const encryptionKey = 'encryption-key-of-the-tests-55aa'
+  const portal = await Portal.open(t, { options: { encryptionKey, rateLimit: { max: 30 } } })
+  const errors: string[] = []
+  const tokens: string[] = []
+  const faults: (Fault | undefined)[] = [
+    undefined, { cut: 'before' }, { cut: 'middle' }, { reply: { status: 500 } }, { reply: { status: 403, body: { message: 'Unauthorized' } } },
+    { reply: { status: 201, body: { redirectUrl: 'https://evil.example/?personal-access-token=pat_deadbeefdeadbeef' } } }, { reply: { status: 429, headers: { 'retry-after': '1' } } },
+  ]
+  for (const fault of faults) {
+    portal.toolJet.faults = () => fault
+    for (const [email, app] of [[ANA, SALES.id], [BEN, INVENTORY.id], [CLEO, SALES.id]] as const) {
+      const { authorization } = portal.bearer(email)
+      tokens.push(authorization.slice('Bearer '.length))
+      const { status, body } = await portal.ask(email, { appId: app, replaces: 'x' }, { authorization, 'user-agent': authorization })
+      if (status === 200) tokens.push(body.redirectUrl)
+      else errors.push(JSON.stringify(body))
+      await portal.askByDecorator(email, { appId: app })
+      await portal.app.tooljetEmbed.forget({ email, appId: app })
+    }
+  }
+  await portal.audit()
+  const fromRedis = await portal.dumpRedis()
+  await portal.app.close()
+  const secrets = [API_TOKEN, JWT_SECRET, encryptionKey, 'personal-access-token=', 'redirectUrl', 'deadbeef', ...tokens, ...portal.toolJet.tokens.all.map(({ token }) => token)]
+  t.ok(portal.toolJet.tokens.all.length >= 2 && errors.length > 8 && portal.logLines.length > 50, 'the run was a full one')
+  for (const [where, text] of Object.entries({ log: portal.logText, redis: fromRedis, errors: errors.join('\n') })) {
+    for (const secret of secrets) t.notOk(text.includes(secret), `${where}: ${secret.slice(0, 12)}…`)
+  }
+  t.ok(portal.logText.includes(ANA) && fromRedis.includes(ANA), 'this test can see what is there')
+})

@@ -1,0 +1,186 @@
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { t as tap, test, type Test } from 'tap'
+import { SALES, INVENTORY } from '../example/tooljet/seed.js'
+import { ToolJetStandIn } from '../example/tooljet/server.js'
+import { freePort } from '../example/redis.js'
+import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter } from './support/portal.js'
+import { until } from './support/until.js'
+
+releaseRedisAfter(tap)
+
+/** A server that speaks raw bytes. */
+async function rawServer (t: Test, onConnection: (socket: Socket, count: number) => void): Promise<{ url: string, connections: () => number }> {
+  let count = 0
+  const sockets = new Set<Socket>()
+  const server: Server = createServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => {})
+    onConnection(socket, ++count)
+  }).listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  t.teardown(() => { for (const socket of sockets) socket.destroy(); server.close() })
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, connections: () => count }
+}
+
+const portalOf = (t: Test, url: string, timeoutMs = 2000) => Portal.open(t, { options: { tooljet: { url, apiToken: API_TOKEN, timeoutMs } } })
+
+test('a sub-path is kept, the token is sent verbatim, one connection serves many mints', async (t) => {
+  const requests: string[] = []
+  const { url, connections } = await rawServer(t, (socket) => {
+    socket.on('data', (chunk) => {
+      requests.push(String(chunk))
+      const body = JSON.stringify({ redirectUrl: `${url}/base/embed-apps/${SALES.id}?personal-access-token=pat_1` })
+      socket.write(`HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`)
+    })
+  })
+  const portal = await portalOf(t, `${url}/base/`)
+  t.equal((await portal.ask(ANA)).status, 200)
+  t.equal((await portal.ask(BEN)).status, 200)
+  t.match(requests[0], /^POST \/base\/api\/ext\/users\/personal-access-token HTTP\/1\.1\r\n/)
+  t.match(requests[0], new RegExp(`authorization: Basic ${API_TOKEN}\r\n`, 'i'))
+  t.equal(connections(), 1)
+})
+
+test('embedOrigins names the front end, where that is not the API', async (t) => {
+  const portal = await Portal.open(t, { toolJet: {} })
+  portal.toolJet.faults = () => ({ reply: { status: 201, body: { redirectUrl: `https://apps.acme.test/embed-apps/${SALES.id}?personal-access-token=pat_1` } } })
+  t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_BAD_REPLY')
+  const { toolJet } = portal
+  const other = await Portal.open(t, { options: { tooljet: { url: toolJet.url, apiToken: API_TOKEN, embedOrigins: ['https://apps.acme.test', 'https://other.acme.test'] } } })
+  t.equal((await other.ask(ANA)).body.redirectUrl, `https://apps.acme.test/embed-apps/${SALES.id}?personal-access-token=pat_1`)
+  t.same(other.app.tooljetEmbed.origins, ['https://apps.acme.test', 'https://other.acme.test'])
+})
+
+test('refused connections are tried again, twice at most', async (t) => {
+  const port = await freePort()
+  const portal = await portalOf(t, `http://127.0.0.1:${port}`)
+  const began = performance.now()
+  t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } })
+  t.ok(performance.now() - began >= 140, 'with pauses')
+
+  const asked = portal.ask(BEN)
+  const standIn = new ToolJetStandIn({ apiToken: API_TOKEN, port, seed: { apps: [SALES], users: [{ email: BEN, apps: ['sales'] }] } })
+  await standIn.listen()
+  t.teardown(() => standIn.close())
+  t.equal((await asked).status, 200, 'a server that comes up meanwhile is reached')
+})
+
+test('502 and 503 are tried again, twice at most; a success ends it', async (t) => {
+  for (const status of [502, 503]) {
+    const portal = await Portal.open(t)
+    portal.toolJet.faults = () => ({ reply: { status } })
+    t.equal((await portal.ask(ANA)).status, 503)
+    t.equal(portal.toolJet.calls.length, 3)
+    portal.toolJet.faults = () => (portal.toolJet.calls.length === 4 ? { reply: { status } } : undefined)
+    t.equal((await portal.ask(BEN)).status, 200)
+    t.equal(portal.toolJet.calls.length, 5)
+  }
+})
+
+test('what may have reached ToolJet is never sent twice', async (t) => {
+  for (const fault of [{ cut: 'before' }, { cut: 'middle' }, { hang: true }, { reply: { status: 500 } }, { reply: { status: 504 } }] as const) {
+    const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN }).listen()
+    t.teardown(() => standIn.close())
+    const portal = await portalOf(t, standIn.url, 200)
+    standIn.faults = () => fault
+    t.ok([503, 504].includes((await portal.ask(ANA)).status), JSON.stringify(fault))
+    t.equal(standIn.calls.length, 1)
+  }
+})
+
+test('one deadline covers slow headers, a slow body, and all tries together', async (t) => {
+  const dripping = await rawServer(t, (socket) => {
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n')
+      const drip = setInterval(() => socket.write('1\r\n \r\n'), 20)
+      socket.once('close', () => clearInterval(drip))
+    })
+  })
+  const silent = await rawServer(t, () => {})
+  for (const { url } of [dripping, silent]) {
+    const portal = await portalOf(t, url, 200)
+    const began = performance.now()
+    t.match(await portal.ask(ANA), { status: 504, body: { code: 'TOOLJET_EMBED_TIMEOUT' } })
+    t.ok(performance.now() - began < 1000)
+  }
+  const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN }).listen()
+  t.teardown(() => standIn.close())
+  standIn.faults = () => ({ delayMs: 150, reply: { status: 502 } })
+  const portal = await portalOf(t, standIn.url, 200)
+  t.equal((await portal.ask(ANA)).status, 504)
+})
+
+test('an endless body is let go at its bound', async (t) => {
+  let sent = 0
+  const { url } = await rawServer(t, (socket) => {
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 201 Created\r\ntransfer-encoding: chunked\r\n\r\n')
+      const block = `4000\r\n${'x'.repeat(0x4000)}\r\n`
+      const send = (): void => { while (!socket.destroyed && socket.write(block)) sent += 0x4000 }
+      socket.on('drain', send)
+      send()
+    })
+  })
+  const portal = await portalOf(t, url)
+  t.match(await portal.ask(ANA), { status: 502, body: { code: 'TOOLJET_EMBED_BAD_REPLY' } })
+  const soFar = sent
+  await until('the connection is closed', () => sent - soFar < 10_000_000)
+})
+
+test('the stand-in: minting, sessions and pages as documented', async (t) => {
+  const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, mintsPerMinute: 12 }).listen()
+  t.teardown(() => standIn.close())
+  const post = async (path: string, body: object, headers: Record<string, string> = { authorization: `Basic ${API_TOKEN}` }) => {
+    const reply = await fetch(standIn.url + path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) })
+    return { status: reply.status, body: await reply.json() as Record<string, string> }
+  }
+  const mint = (body: object, headers?: Record<string, string>) => post('/api/ext/users/personal-access-token', body, headers)
+  t.match(await mint({}, {}), { status: 403, body: { statusCode: 403, message: 'Unauthorized' } }, 'never 401 here')
+  t.match(await mint({ email: 'nobody@x.test', appId: SALES.id }), { status: 404, body: { message: /nobody@x\.test/ } })
+  t.match(await mint({ email: ANA, appId: 'x' }), { status: 400, body: { message: ['appId must be a UUID'] } })
+  t.match(await mint({ email: ANA, appSlug: 'x' }), { status: 400, body: { message: 'Invalid appId or appSlug' } })
+  t.match(await mint({ appId: SALES.id }), { status: 400, body: { message: 'Either userId or email must be provided' } })
+  t.match(await mint({ email: ANA, appId: SALES.id, patExpiry: 0 }), { status: 400, body: { message: [/patExpiry/] } })
+  t.equal((await mint({ email: ANA })).status, 500)
+  t.equal((await mint({ email: 'cleo@acme.test', appId: SALES.id })).status, 403)
+  t.match(await post('/api/ext/users/other', {}), { status: 404, body: { message: 'Cannot POST /api/ext/users/other' } })
+
+  const { status, body } = await mint({ email: ANA, appSlug: SALES.slug, patExpiry: 60, sessionExpiry: 1 })
+  t.equal(status, 201)
+  t.equal(body['redirectUrl'], `${standIn.url}/embed-apps/${SALES.id}?personal-access-token=${body['personalAccessToken']}&appSlug=sales`)
+  t.match(body['personalAccessToken'], /^pat_[0-9a-f]+$/)
+
+  const session = (body: object) => post('/api/ext/users/session', body)
+  t.equal((await session({ appId: SALES.id })).status, 400)
+  t.equal((await session({ appId: SALES.id, accessToken: 'pat_0' })).status, 403)
+  t.equal((await session({ appId: INVENTORY.id, accessToken: body['personalAccessToken'] })).status, 403)
+  const opened = await session({ appId: SALES.id, accessToken: body['personalAccessToken'] })
+  t.match(opened, { status: 201, body: { signedPat: /.{20}/ } })
+  t.equal((await session({ appId: SALES.id, accessToken: body['personalAccessToken'] })).status, 201, 'not single-use')
+  const use = async (token: string) => (await fetch(`${standIn.url}/api/session`, { headers: { tj_auth_token: token } })).status
+  t.equal(await use(opened.body['signedPat']!), 200)
+  t.equal(await use('other'), 401)
+  standIn.tokens.find(body['personalAccessToken']!)!.expiresAt = Date.now()
+  t.equal(await use(opened.body['signedPat']!), 401, 'a session dies with its PAT')
+  t.match(await session({ appId: SALES.id, accessToken: body['personalAccessToken'] }), { status: 401, body: { message: 'PAT token expired' } })
+
+  const apps = await fetch(`${standIn.url}/api/ext/workspace/1/apps`, { headers: { authorization: `Basic ${API_TOKEN}` } })
+  t.match(await apps.json(), { apps: [{ id: SALES.id, slug: 'sales' }, { id: INVENTORY.id, slug: INVENTORY.id }] })
+  t.equal((await fetch(`${standIn.url}/api/ext/workspace/1/apps`)).status, 403)
+  for (const path of [`/embed-apps/${SALES.id}`, `/applications/${SALES.id}`, '/login']) {
+    const page = await fetch(standIn.url + path)
+    t.match(page.headers.get('content-type'), /text\/html/)
+    t.equal(page.headers.get('content-security-policy'), 'frame-ancestors *')
+  }
+  const limited = await Promise.all(Array.from({ length: 15 }, () => mint({ email: ANA, appId: SALES.id })))
+  t.equal(limited.filter(({ status }) => status === 429).length, 4)
+})
+
+test('the stand-in: minutes as the unit of patExpiry', async (t) => {
+  const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, patUnit: 'minutes' }).listen()
+  t.teardown(() => standIn.close())
+  const portal = await Portal.open(t, { options: { tooljet: { url: standIn.url, apiToken: API_TOKEN }, patExpiry: 60 } })
+  const { body } = await portal.ask(ANA)
+  t.ok(standIn.tokenOf(body.redirectUrl)!.expiresAt > Date.now() + 3_500_000)
+  t.ok(body.expiresIn <= 60, 'the plugin is safe under either reading')
+})
