@@ -25,11 +25,11 @@ export async function provideRedis (preferredPort?: number): Promise<ProvidedRed
   const { REDIS_URL, TEST_REDIS } = process.env
   if (TEST_REDIS === 'testcontainers') return startContainer()
   if (REDIS_URL) return { url: REDIS_URL, how: 'REDIS_URL', stop: async () => {} }
-  if (serverBinary() !== undefined) return startServer({ port: preferredPort })
+  if (serverBinary() !== undefined) return startServer({ port: preferredPort, detached: true })
   if (hasDocker()) return startContainer()
   if (isDebianRoot()) {
     installPackage()
-    return startServer({ port: preferredPort })
+    return startServer({ port: preferredPort, detached: true })
   }
   throw new Error([
     'No Redis was found. Any of these gives one:',
@@ -49,13 +49,14 @@ export interface RedisServer extends ProvidedRedis {
 /**
  * Starts a server on a free loopback port, with a folder of its own that is gone afterwards.
  * @param args further arguments of redis-server
+ * @param detached out of the reach of a Ctrl-C in the terminal, so that it ends after those who write to it
  */
-export async function startServer ({ port, args = [], env }: { port?: number | undefined, args?: string[], env?: NodeJS.ProcessEnv } = {}): Promise<RedisServer> {
+export async function startServer ({ port, args = [], detached = false }: { port?: number | undefined, args?: string[], detached?: boolean } = {}): Promise<RedisServer> {
   const binary = serverBinary() ?? (isDebianRoot() ? (installPackage(), serverBinary()) : undefined)
   if (binary === undefined) throw new Error('neither redis-server nor valkey-server is on PATH')
   const chosen = port !== undefined && await isFree(port) ? port : await freePort()
   const folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-redis-'))
-  const server = spawn(binary, ['--port', String(chosen), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no', ...args], { stdio: 'ignore', env: env ?? process.env })
+  const server = spawn(binary, ['--port', String(chosen), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no', ...args], { stdio: 'ignore', detached })
   const killOnExit = (): void => { server.kill('SIGKILL') }
   process.once('exit', killOnExit)
   const ended = new Promise<void>((resolve) => { server.once('close', () => resolve()) })
@@ -116,9 +117,9 @@ function installPackage (): void {
 
 async function answersPing (url: string, ended: Promise<void>): Promise<void> {
   const giveUpAt = Date.now() + START_MS
-  let hasEnded = false
-  void ended.then(() => { hasEnded = true })
-  while (Date.now() < giveUpAt && !hasEnded) {
+  const server = { hasEnded: false }
+  ended.then(() => { server.hasEnded = true }, () => {})
+  while (Date.now() < giveUpAt && !server.hasEnded) {
     const client = new Redis(url, { lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 })
     client.on('error', () => {})
     const pong = await client.connect().then(() => client.ping()).catch(() => undefined)

@@ -28,7 +28,8 @@ export interface App {
 export type Lifetimes = Pick<App, 'patExpiry' | 'sessionExpiry' | 'minRemaining'>
 
 export const APP_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
-export const APP_SLUG = /^[A-Za-z0-9_-]{1,128}$/
+// what looks like a PAT is none: it would end up in keys and in the audit log
+export const APP_SLUG = /^(?!pat_)[A-Za-z0-9_-]{1,128}$/
 
 export function makeApp (name: AppName, lifetimes: Lifetimes, alias?: string): App {
   const [key, label, exact] = 'appId' in name
@@ -65,6 +66,16 @@ export class Apps {
       if (allowed.key === app.key) return allowed
     }
     throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
+  }
+
+  /** What to call the app of an ask, be it one that is refused. */
+  labelOf (ask: AppAsk): string | undefined {
+    try {
+      return this.resolve(ask).label
+    } catch {
+      const asked: unknown = ask.app ?? ask.appId ?? ask.appSlug
+      return typeof asked === 'string' ? asked : undefined
+    }
   }
 
   #byAlias (alias: unknown): App {

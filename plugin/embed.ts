@@ -32,8 +32,8 @@ export interface TooljetEmbedUrl {
 export interface Trail {
   startedAt: number
   email?: string
-  app?: App
-  limit?: LimitState
+  ask?: TooljetEmbedAsk
+  limit?: LimitState | undefined
   /** Its audit event is made. */
   settled?: boolean
 }
@@ -66,6 +66,7 @@ export class Embed {
   /** @throws a coded error; what was thrown is in the audit log */
   async urlFor (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail = this.newTrail()): Promise<TooljetEmbedUrl> {
     let url: GivenUrl
+    trail.ask = ask
     try {
       url = await this.#walk(request, ask, trail)
     } catch (error) {
@@ -73,7 +74,14 @@ export class Embed {
       throw error
     }
     trail.settled = true
-    await this.#parts.audit.recordGiven({ event: `url.${url.source}`, ...told(request, trail), urlId: url.urlId, expiresAt: url.expiresAt })
+    const given = { urlId: url.urlId, expiresAt: url.expiresAt }
+    try {
+      await this.#parts.audit.recordGiven({ event: `url.${url.source}`, ...this.#told(request, trail), ...given })
+    } catch (error) {
+      // whether that event is written is in doubt: what became of the answer is said besides
+      this.#recordFailure(request, trail, error, given)
+      throw error
+    }
     return answer(url)
   }
 
@@ -81,15 +89,15 @@ export class Embed {
     const { identity, apps, limits, keys, urls, tooljet, audit } = this.#parts
 
     const email = trail.email = await whoAsks(identity, request)
+    const user = keys.userHash(email)
+    if (limits !== undefined) trail.limit = await limits.ask(user)
     if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH')
 
-    const app = trail.app = apps.resolve(ask)
+    const app = apps.resolve(ask)
     const replaces = checkedUrlId(ask.replaces)
     if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
 
-    const user = keys.userHash(email)
-    if (limits !== undefined) trail.limit = await limits.ask(user)
-
+    audit.mustBeWritable()
     const url = await urls.get({ email, app, replaces }, async () => {
       await tooljet.mayBeCalled()
       await limits?.mint(user)
@@ -99,8 +107,9 @@ export class Embed {
     return url
   }
 
-  async forget ({ email, ...ask }: AppAsk & { email: string }): Promise<number> {
+  async forget (whose: AppAsk & { email: string }): Promise<number> {
     const { apps, urls, audit } = this.#parts
+    const { email, ...ask } = whose ?? {}
     const startedAt = performance.now()
     if (typeof email !== 'string' || email.trim() === '') throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the "email" of a user' })
     const user = normalizeEmail(email)
@@ -116,21 +125,42 @@ export class Embed {
     }
   }
 
-  /** For an answer to a signed-in user that came about before the walk: a malformed body. */
-  async recordRefusal (request: FastifyRequest, trail: Trail, error: unknown): Promise<void> {
-    if (trail.settled) return
+  /**
+   * For what went wrong before the walk, with a malformed body: an ask like any other, if the user is signed in.
+   * @returns the error to answer with
+   */
+  async refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<unknown> {
+    if (trail.settled) return error
+    const { identity, keys, limits } = this.#parts
     try {
-      trail.email = await whoAsks(this.#parts.identity, request)
+      trail.email = await whoAsks(identity, request)
     } catch {
-      return
+      return error
+    }
+    try {
+      trail.limit = await limits?.ask(keys.userHash(trail.email))
+    } catch (limited) {
+      error = limited
     }
     this.#recordFailure(request, trail, error)
+    return error
   }
 
-  #recordFailure (request: FastifyRequest, trail: Trail, error: unknown): void {
+  #recordFailure (request: FastifyRequest, trail: Trail, error: unknown, given = {}): void {
     trail.settled = true
     const event = failureEvent(error)
-    if (event !== undefined) this.#parts.audit.record({ event, code: codeOf(error), ...told(request, trail) })
+    if (event !== undefined) this.#parts.audit.record({ event, code: codeOf(error), ...this.#told(request, trail), ...given })
+  }
+
+  #told (request: FastifyRequest, { startedAt, email, ask }: Trail) {
+    return {
+      email,
+      app: ask && this.#parts.apps.labelOf(ask),
+      requestId: String(request.id),
+      ip: request.ip,
+      userAgent: request.headers['user-agent'],
+      durationMs: performance.now() - startedAt,
+    }
   }
 
   async #mayOpen (request: FastifyRequest, email: string, app: App): Promise<boolean> {
@@ -144,17 +174,6 @@ const URL_ID = /^[A-Za-z0-9_-]{1,64}$/
 function checkedUrlId (replaces: unknown): string | undefined {
   if (replaces === undefined || (typeof replaces === 'string' && URL_ID.test(replaces))) return replaces
   throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: '"replaces" takes the urlId of an earlier answer' })
-}
-
-function told (request: FastifyRequest, { startedAt, email, app }: Trail) {
-  return {
-    email,
-    app: app?.label,
-    requestId: String(request.id),
-    ip: request.ip,
-    userAgent: request.headers['user-agent'],
-    durationMs: performance.now() - startedAt,
-  }
 }
 
 /** The host's own errors have codes of their own. */

@@ -38,6 +38,8 @@ export interface EmbedError extends FastifyError {
   statusCode: number
   /** Seconds after which asking again makes sense; on every 429 and 503. */
   retryAfter?: number
+  /** For the operator's log, and not for the user: what is wrong, and how to mend it. */
+  mend?: string
   /** `Retry-After`, for Fastify's default error handler to send. */
   headers?: Record<string, string>
 }
@@ -50,11 +52,13 @@ export const errorCodes = Object.fromEntries(
 /**
  * Makes the error of one code.
  * @param detail what exactly was wrong, in words; never a secret
+ * @param mend what the operator is told in the log; not part of the answer
  * @param retryAfter seconds, for codes with status 429 or 503; default: the table's
  */
-export function embedError (code: EmbedErrorCode, { detail, retryAfter, cause }: { detail?: string, retryAfter?: number, cause?: unknown } = {}): EmbedError {
+export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, cause }: { detail?: string, mend?: string, retryAfter?: number | undefined, cause?: unknown } = {}): EmbedError {
   const text = detail === undefined ? '.' : `: ${detail}.`
   const error = cause === undefined ? new errorCodes[code](text) : new errorCodes[code](text, { cause })
+  if (mend !== undefined) error.mend = mend
   const seconds = retryAfter === undefined ? (table[code] as Row).retryAfter : Math.max(1, Math.ceil(retryAfter))
   if (seconds !== undefined) {
     error.retryAfter = seconds
@@ -65,6 +69,10 @@ export function embedError (code: EmbedErrorCode, { detail, retryAfter, cause }:
 
 export function isEmbedError (error: unknown): error is EmbedError {
   return error instanceof Error && 'code' in error && Object.hasOwn(table, String(error.code))
+}
+
+export function isRedisDown (error: unknown): boolean {
+  return isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN'
 }
 
 /** The audit event of an error, one of the host's too; `undefined` for a 401. */

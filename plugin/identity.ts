@@ -20,6 +20,8 @@ export function normalizeEmail (email: string): string {
 // eslint-disable-next-line no-control-regex
 const EMAIL = /^[^\s\u0000-\u001f\u007f@]+@[^\s\u0000-\u001f\u007f@]+$/
 const MAX_EMAIL_LENGTH = 254
+// All of them look alike in UTF-8.
+const LONE_SURROGATE = /\p{Surrogate}/u
 
 /**
  * Who asks.
@@ -32,7 +34,7 @@ export async function whoAsks (identity: Identity, request: FastifyRequest): Pro
     throw embedError('TOOLJET_EMBED_UNAUTHENTICATED')
   }
   const email = normalizeEmail(given)
-  if (email.length > MAX_EMAIL_LENGTH || !EMAIL.test(email)) {
+  if (email.length > MAX_EMAIL_LENGTH || !EMAIL.test(email) || LONE_SURROGATE.test(email)) {
     throw embedError('TOOLJET_EMBED_UNAUTHENTICATED', { detail: 'what "identity" gave is not an e-mail address' })
   }
   return email

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Apps, type AppAsk } from './apps.js'
@@ -90,6 +91,9 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
   fastify.addHook('onClose', close)
 }, { name: 'fastify-tooljet-embed', fastify: '5.x' })
 
+/** Fastify gives a plugin 10 s to load. */
+const MAX_START_WAIT_MS = 5000
+
 /** Makes the parts of one registration and ties them together. */
 async function build (fastify: FastifyInstance, settings: Settings) {
   const { keyPrefix, redisTimeoutMs } = settings
@@ -99,7 +103,8 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const { redis, disconnect } = await connect(settings.redis)
   const guard = new RedisGuard(redis, redisTimeoutMs, log)
   const clock = new FleetClock()
-  await guard.run((client) => client.time()).then((time) => clock.set(timeToMs(time)), () => { /* the guard has logged it */ })
+  const clockIsSet = guard.run((client) => client.time()).then((time) => clock.set(timeToMs(time)), () => { /* the guard has logged it */ })
+  await Promise.race([clockIsSet, sleep(MAX_START_WAIT_MS, undefined, { ref: false })])
 
   const keys = new Keys(keyPrefix, settings.tooljet)
   const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })

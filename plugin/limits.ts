@@ -1,6 +1,6 @@
 import fastifyRateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
-import { embedError, isEmbedError } from './errors.js'
+import { embedError, isRedisDown } from './errors.js'
 import type { RedisGuard } from './redis/guard.js'
 import { Script } from './redis/script.js'
 
@@ -62,7 +62,7 @@ async function counter (scope: FastifyInstance, name: string, max: number, timeW
     try {
       return await shared(userHash)
     } catch (error) {
-      if (!isEmbedError(error) || error.code !== 'TOOLJET_EMBED_REDIS_DOWN') throw error
+      if (!isRedisDown(error)) throw error
       return own(userHash)
     }
   }
@@ -120,4 +120,3 @@ function redisFor (guard: RedisGuard, timeWindow: number): unknown {
   }
   return facade
 }
-

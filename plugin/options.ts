@@ -114,7 +114,7 @@ function schemaFor (options: Record<string, unknown>): TSchema {
       apiToken: Type.RegExp(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, { takes: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN', secret: true }),
       embedOrigins: Type.Optional(Type.Array(Type.String({ takes: 'an origin like https://tooljet.example.com' }), { minItems: 1, takes: 'a list of origins, at least one' })),
       timeoutMs: Type.Optional(milliseconds),
-    }, { ...exact, takes: 'an object with url and apiToken' }),
+    }, { ...exact, takes: 'an object with url and apiToken', secret: true }),
     redis: any,
     redisTimeoutMs: Type.Optional(milliseconds),
     keyPrefix: Type.Optional(Type.RegExp(/^[^{}\s]{1,128}$/, { takes: 'a string of 1 to 128 characters without white space and braces' })),
@@ -162,6 +162,7 @@ function oneOf (...values: string[]): TSchema {
  * @throws TOOLJET_EMBED_OPTIONS that names the option, its value (never a secret), and what it takes
  */
 export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknown) {
+  checkAliases(options.apps)
   const schema = schemaFor(options)
   const error = Value.Errors(schema, options).First()
   if (error !== undefined) throw wrongOption(error)
@@ -179,12 +180,12 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
       embedOrigins: tooljet.embedOrigins?.map(originOf) ?? [new URL(url).origin],
       timeoutMs: tooljet.timeoutMs ?? 10_000,
     },
-    redis: redisOf(options.redis ?? inherited),
+    redis: redisOf(options.redis === undefined ? inherited : options.redis),
     redisTimeoutMs: options.redisTimeoutMs ?? 1000,
     keyPrefix,
     apps: options.apps === undefined ? undefined : appsOf(options.apps, lifetimes, options.minRemaining),
     lifetimes,
-    authenticate: options.authenticate,
+    authenticate: authenticateOf(options.authenticate),
     identity: options.identity ?? emailOfJwt,
     authorize: options.authorize,
     rateLimit: options.rateLimit === false ? undefined : limitsOf(options.rateLimit ?? {}),
@@ -220,10 +221,12 @@ function wrongOption (error: ValueError) {
 
 /** A value for an error message, without the secrets that a string, or something inside an object, may be. */
 function shown (value: unknown, secret: boolean): string {
-  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object'
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'a list'
+  if (typeof value === 'object') return 'an object'
   if (typeof value === 'function') return 'a function'
-  if (typeof value === 'string') return secret ? 'a string (not shown)' : JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value)
-  return String(value)
+  if (secret) return `a ${typeof value} (not shown)`
+  return typeof value === 'string' ? JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value) : String(value)
 }
 
 function baseUrl (value: string): string {
@@ -239,7 +242,7 @@ function baseUrl (value: string): string {
 function originOf (value: string, i: number): string {
   const url = URL.canParse(value) ? new URL(value) : undefined
   if (url === undefined || !/^https?:$/.test(url.protocol) || `${url.origin}/` !== url.href) {
-    throw optionError(`tooljet.embedOrigins.${i}`, 'an origin like https://tooljet.example.com', shown(value, url?.password !== undefined && url.password !== ''))
+    throw optionError(`tooljet.embedOrigins.${i}`, 'an origin like https://tooljet.example.com', shown(value, url === undefined || url.username !== '' || url.password !== ''))
   }
   return url.origin
 }
@@ -261,8 +264,22 @@ function minRemainingOf (name: string, value: number | undefined, patExpiry: num
   throw optionError(name, `a number of seconds that is less than patExpiry (${patExpiry})`, String(value))
 }
 
+const ALIAS = /^[\w.-]{1,64}$/
+
+function checkAliases (apps: unknown): void {
+  if (typeof apps !== 'object' || apps === null) return
+  const wrong = Object.keys(apps).find((alias) => !ALIAS.test(alias))
+  if (wrong !== undefined) throw optionError('apps', 'aliases of 1 to 64 letters, digits, "_", "-" and "."', `with an alias ${shown(wrong, false)}`)
+}
+
+/** One that takes a callback would have let a request through before it was done. */
+function authenticateOf (authenticate: TooljetEmbedOptions['authenticate']) {
+  if (authenticate === undefined || authenticate.length <= 2) return authenticate
+  throw optionError('authenticate', 'a function (request, reply) that returns a promise', 'a function that takes a callback')
+}
+
 function appsOf (apps: Record<string, AllowedApp>, lifetimes: Lifetimes, givenMinRemaining: number | undefined): ReadonlyMap<string, App> {
-  return new Map(Object.entries(apps).map(([alias, app]) => {
+  const resolved = new Map<string, App>(Object.entries(apps).map(([alias, app]) => {
     const { appId, appSlug } = app as { appId?: string, appSlug?: string }
     if ((appId === undefined) === (appSlug === undefined)) {
       throw optionError(`apps.${alias}`, 'either appId or appSlug', appId === undefined ? 'without both' : 'with both')
@@ -275,6 +292,11 @@ function appsOf (apps: Record<string, AllowedApp>, lifetimes: Lifetimes, givenMi
     }
     return [alias, makeApp(appId === undefined ? { appSlug: appSlug! } : { appId }, own, alias)]
   }))
+  for (const app of resolved.values()) {
+    const twin = [...resolved.values()].find(({ key, patExpiry, sessionExpiry }) => key === app.key && (patExpiry !== app.patExpiry || sessionExpiry !== app.sessionExpiry))
+    if (twin !== undefined) throw optionError(`apps.${twin.label}`, 'for one app the same lifetimes under every alias, its URL is shared', `at odds with apps.${app.label}`)
+  }
+  return resolved
 }
 
 function limitsOf ({ max = 60, mints = 6, timeWindow = '1 minute' }: Exclude<TooljetEmbedOptions['rateLimit'], false | undefined>): LimitSettings {

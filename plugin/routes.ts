@@ -40,7 +40,7 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
     // The host's compilers may be for schemas of another kind, and its error handler may answer in a form of its own.
     const compileFor200 = fjsCompiler()({}, {}) as FastifySerializerCompiler<unknown>
     scope.setValidatorCompiler(TypeBoxValidatorCompiler)
-    scope.setSerializerCompiler((route) => (route.httpStatus === '200' ? compileFor200(route) : JSON.stringify))
+    scope.setSerializerCompiler((route) => (route.httpStatus === '200' ? compileFor200(route) : serializeRefusal))
 
     scope.withTypeProvider<TypeBoxTypeProvider>().post(path, {
       schema: {
@@ -53,7 +53,7 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
         reply.header('cache-control', 'no-store').header('referrer-policy', 'no-referrer')
         trails.set(request, embed.newTrail())
         try {
-          return await authenticate(request, reply)
+          return await promiseOf(authenticate(request, reply))
         } catch (error) {
           throw asUnauthenticated(error)
         }
@@ -63,13 +63,11 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
       },
       errorHandler: async (error, request, reply) => {
         const trail = trails.get(request)
-        if (!isEmbedError(error)) {
-          if (trail !== undefined) await embed.recordRefusal(request, trail, error)
-          throw error // to the host's error handler
-        }
-        const { statusCode, code, message } = error
-        reply.code(statusCode).headers(error.headers ?? {})
-        setLimitHeaders(reply, trail?.limit ?? (error as { limit?: LimitState }).limit)
+        const refusal = trail === undefined || isEmbedError(error) ? error : await embed.refuse(request, trail, error)
+        if (!isEmbedError(refusal)) throw refusal // to the host's error handler
+        const { statusCode, code, message } = refusal
+        reply.code(statusCode).headers(refusal.headers ?? {})
+        setLimitHeaders(reply, trail?.limit ?? (refusal as { limit?: LimitState }).limit)
         return { statusCode, code, error: STATUS_CODES[statusCode], message }
       },
     }, async (request, reply) => {
@@ -81,13 +79,27 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
   }
 }
 
+/** An error as Fastify's default handler gives it, else whatever the host's handler made of it. */
+function serializeRefusal (payload: unknown): string {
+  if (!(payload instanceof Error)) return JSON.stringify(payload)
+  const { statusCode, code, error, message } = payload as Error & Record<'statusCode' | 'code' | 'error', unknown>
+  return JSON.stringify({ statusCode, code, error, message })
+}
+
 function setLimitHeaders (reply: FastifyReply, limit: LimitState | undefined): void {
   if (limit === undefined) return
   reply.headers({ 'x-ratelimit-limit': limit.limit, 'x-ratelimit-remaining': limit.remaining, 'x-ratelimit-reset': limit.reset })
 }
 
+/** What does not return a promise may not have looked yet, so it lets nobody through. */
+function promiseOf (authenticated: unknown): Promise<unknown> {
+  if (typeof (authenticated as Promise<unknown> | undefined)?.then === 'function') return authenticated as Promise<unknown>
+  throw embedError('TOOLJET_EMBED_UNAUTHENTICATED', { detail: 'option "authenticate" has to return a promise' })
+}
+
 /** Whoever authenticates, a user who is not signed in gets one code. */
 function asUnauthenticated (error: unknown): unknown {
-  const { statusCode, code } = error as { statusCode?: number, code?: string }
-  return statusCode === 401 || code?.startsWith('FST_JWT_') ? embedError('TOOLJET_EMBED_UNAUTHENTICATED', { cause: error }) : error
+  if (isEmbedError(error)) return error
+  const { statusCode, code } = (error ?? {}) as { statusCode?: unknown, code?: unknown }
+  return statusCode === 401 || String(code).startsWith('FST_JWT_') ? embedError('TOOLJET_EMBED_UNAUTHENTICATED', { cause: error }) : error
 }

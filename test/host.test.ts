@@ -5,8 +5,9 @@ import fastifyJwt from '@fastify/jwt'
 import fastifyRateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { t as tap, test } from 'tap'
-import tooljetEmbed, { tooljetEmbed as byName } from 'fastify-tooljet-embed'
+import tooljetEmbed, { tooljetEmbed as byName } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, JWT_SECRET, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { plainEnv } from './support/plain-env.js'
 import { sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
@@ -83,6 +84,7 @@ test('there is never a route without authentication', async (t) => {
       if (who === 'nobody') throw Object.assign(new Error('no session'), { statusCode: 401 })
       if (who === 'redirected') return reply.redirect('/sign-in')
       if (who === 'broken') throw new Error('the session store is down')
+      if (who === 'odd') throw null // eslint-disable-line no-throw-literal
       request.user = { email: String(who) }
       return undefined
     },
@@ -92,6 +94,12 @@ test('there is never a route without authentication', async (t) => {
   t.match((await ask('nobody')).json(), { statusCode: 401, code: 'TOOLJET_EMBED_UNAUTHENTICATED' })
   t.match(await ask('redirected'), { statusCode: 302, headers: { location: '/sign-in' } })
   t.equal((await ask('broken')).statusCode, 500)
+  t.not((await ask('odd')).statusCode, 200)
+
+  const hasty = Fastify()
+  t.teardown(() => hasty.close())
+  hasty.register(tooljetEmbed, { ...options, identity: () => ANA, authenticate: (() => {}) as unknown as () => Promise<void> })
+  t.match((await hasty.inject({ method: 'POST', url: '/api/get-tooljet-url', payload: { appId: SALES.id } })).json(), { statusCode: 401, message: /has to return a promise/ })
 })
 
 test('registering twice in one scope is an error that names the fix; scopes apart are fine', async (t) => {
@@ -138,7 +146,7 @@ test("the host's own rate limit, error handler and routes are untouched", async 
   t.equal((await portal.askByDecorator(ANA)).status, 200)
   t.equal((await portal.app.inject({ url: '/grouped', headers: portal.bearer(ANA) })).statusCode, 200)
   t.match(await portal.ask(ANA), { status: 429, body: { code: 'TOOLJET_EMBED_RATE_LIMITED' } }, 'each ask counted once, on whatever route')
-  t.match(await portal.ask(ANA, '{"appId":'), { status: 599 }, 'what is not ours goes to the host\'s error handler')
+  t.match(await portal.ask(BEN, '{"appId":'), { status: 599 }, 'what is not ours goes to the host\'s error handler')
   t.equal((await portal.ask(BEN)).status, 200)
   t.notOk('rateLimit' in portal.redis, 'and its Redis client got no new method')
 })
@@ -191,7 +199,6 @@ test('a CommonJS host loads the built package with require', async (t) => {
   const { toolJet } = await Portal.open(t)
   const options = { ...await loneOptions(), tooljet: { url: toolJet.url, apiToken: API_TOKEN } }
   const host = fileURLToPath(new URL('support/commonjs-host.cjs', import.meta.url))
-  const { NODE_OPTIONS: _, ...env } = process.env
-  const { stdout } = await promisify(execFile)(process.execPath, ['--no-warnings', host, JSON.stringify(options)], { env })
+  const { stdout } = await promisify(execFile)(process.execPath, ['--no-warnings', host, JSON.stringify(options)], { env: plainEnv() })
   t.same(JSON.parse(stdout), { anonymous: 401, signedIn: 'minted', same: true, codes: 15 })
 })

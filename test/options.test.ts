@@ -1,6 +1,6 @@
 import { Redis } from 'ioredis'
 import { test } from 'tap'
-import { errorCodes, type TooljetEmbedOptions } from 'fastify-tooljet-embed'
+import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
 import { resolveOptions } from '../plugin/options.js'
 import { SALES } from './support/portal.js'
 
@@ -62,16 +62,20 @@ const wrong: [options: object, says: RegExp][] = [
   [{ tooljet: { url: 'ftp://a', apiToken: 'x' } }, /"tooljet\.url" .* http:\/\/ or https:\/\//],
   [{ tooljet: { url: 'http://user:hunter2@a', apiToken: 'x' } }, /"tooljet\.url" .* without credentials/],
   [{ tooljet: { url: 'http://a/?q=1', apiToken: 'x' } }, /"tooljet\.url" is a URL with a query/],
+  [{ tooljet: 'secret-token' }, /"tooljet" is a string \(not shown\)/],
+  [{ tooljet: { url: 'http://a', apiToken: 123456789 } }, /"tooljet\.apiToken" is a number \(not shown\)/],
+  [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['http//u:hunter2@x/'] } }, /"tooljet\.embedOrigins\.0" is a string \(not shown\)/],
   [{ tooljet: { url: 'nonsense', apiToken: 'x' } }, /"tooljet\.url"/],
-  [{ tooljet: { url: 7, apiToken: 'x' } }, /"tooljet\.url" is 7/],
+  [{ tooljet: { url: 7, apiToken: 'x' } }, /"tooljet\.url" is a number/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', timeoutMs: '5' } }, /"tooljet\.timeoutMs" is "5", it takes a whole number of milliseconds/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', timeoutMs: 2 ** 31 } }, /"tooljet\.timeoutMs" is 2147483648/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: [] } }, /"tooljet\.embedOrigins" is a list, it takes a list of origins, at least one/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['http://a/path'] } }, /"tooljet\.embedOrigins\.0" is "http:\/\/a\/path"/],
-  [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['*'] } }, /"tooljet\.embedOrigins\.0" is "\*"/],
+  [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['*'] } }, /"tooljet\.embedOrigins\.0" is a string \(not shown\), it takes an origin/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', token: 'y' } }, /no option "tooljet\.token", here are known: url, apiToken/],
   [{ redis: undefined }, /"redis" is missing.*@fastify\/redis/],
   [{ redis: 'memcached://x' }, /"redis" is another string \(not shown\)/],
+  [{ redis: null }, /"redis" is null, it takes an ioredis client/],
   [{ redis: {} }, /"redis" is an object, it takes an ioredis client/],
   [{ redisTimeoutMs: 0 }, /"redisTimeoutMs" is 0/],
   [{ keyPrefix: '' }, /"keyPrefix" is ""/],
@@ -83,6 +87,10 @@ const wrong: [options: object, says: RegExp][] = [
   [{ apps: { a: { appSlug: 'a b' } } }, /"apps\.a\.appSlug" is "a b"/],
   [{ apps: { a: { appSlug: 'a', patExpiry: 10, minRemaining: 10 } } }, /"apps\.a\.minRemaining" is 10, .*less than patExpiry \(10\)/],
   [{ apps: { a: { appSlug: 'a', ttl: 1 } } }, /no option "apps\.a\.ttl"/],
+  [{ apps: { 'a\nb': { appSlug: 'a' } } }, /"apps" is with an alias/],
+  [{ apps: { '': { appSlug: 'a' } } }, /"apps" is with an alias ""/],
+  [{ apps: { a: { appSlug: 'x' }, b: { appSlug: 'x', patExpiry: 5 } } }, /"apps\.b" is at odds with apps\.a/],
+  [{ apps: { a: { appSlug: 'pat_0123' } } }, /"apps\.a\.appSlug"/],
   [{ apps: [] }, /"apps" is a list/],
   [{ patExpiry: 0 }, /"patExpiry" is 0, it takes a whole number of seconds/],
   [{ patExpiry: 1.5 }, /"patExpiry" is 1\.5/],
@@ -92,6 +100,7 @@ const wrong: [options: object, says: RegExp][] = [
   [{ minRemaining: 3600 }, /"minRemaining" is 3600, .*less than patExpiry \(3600\)/],
   [{ minRemaining: -1 }, /"minRemaining" is -1/],
   [{ authenticate: true }, /"authenticate" is true, it takes a function/],
+  [{ authenticate: (_request: unknown, _reply: unknown, _done: unknown) => {} }, /"authenticate" is a function that takes a callback/],
   [{ identity: 'ana' }, /"identity" is "ana", it takes a function/],
   [{ authorize: {} }, /"authorize" is an object/],
   [{ rateLimit: true }, /"rateLimit" is true, it takes false, or an object with max/],
@@ -110,6 +119,7 @@ const wrong: [options: object, says: RegExp][] = [
   [{ audit: { logger: console.log } }, /"audit\.logger" is a function, it takes a pino logger/],
   [{ onRedisDown: 'panic' }, /"onRedisDown" is "panic", it takes 'serve' or 'fail'/],
   [{ encryptionKey: '' }, /"encryptionKey" is a string \(not shown\)/],
+  [{ encryptionKey: 12345678 }, /"encryptionKey" is a number \(not shown\)/],
   [{ encryptionKey: [] }, /"encryptionKey" is a list/],
   [{ encryptionKey: ['good-secret', ''] }, /"encryptionKey\.1" is a string \(not shown\)/],
   [{ patexpiry: 5 }, /no option "patexpiry", here are known: tooljet, redis/],
@@ -121,6 +131,6 @@ test('a wrong option is refused by name, with what it takes', async (t) => {
     const whole = Object.keys(options).length === 0 ? {} : { ...good, ...options }
     const message = refusal(whole)
     t.match(message, says, JSON.stringify(options))
-    t.notMatch(message, /secret-token|hunter2|good-secret|memcached/, 'and no secret is shown')
+    t.notMatch(message, /secret-token|hunter2|good-secret|memcached|12345678/, 'and no secret is shown')
   }
 })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { t as tap, test } from 'tap'
-import { errorCodes, type TooljetEmbedOptions } from 'fastify-tooljet-embed'
+import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
 import { normalizeEmail } from '../plugin/identity.js'
 import { resolveOptions } from '../plugin/options.js'
 import { Sealer } from '../plugin/urls/sealing.js'

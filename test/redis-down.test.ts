@@ -1,6 +1,6 @@
 import { t as tap, test, type Test } from 'tap'
 import { freePort, startServer } from '../example/redis.js'
-import { ANA, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
 import { newClient } from './support/redis.js'
 import { until } from './support/until.js'
 
@@ -95,6 +95,27 @@ test('a mint that Redis cannot take is still answered', { timeout: 60_000 }, asy
   portal.toolJet.faults = () => { stall(); return { delayMs: 50 } }
   t.equal((await portal.ask(ANA)).body.source, 'minted')
   t.equal((await portal.ask(ANA)).body.source, 'reused', 'from memory')
+})
+
+test('a claim whose answer came too late leaves no lock behind, and no error to others', { timeout: 60_000 }, async (t) => {
+  for (const onRedisDown of ['serve', 'fail'] as const) {
+    const { portal, stall, goOn } = await portalWithOwnRedis(t, { onRedisDown, rateLimit: false })
+    const other = await Portal.open(t, {
+      redisUrl: `redis://127.0.0.1:${portal.redis.options.port}`,
+      options: { keyPrefix: portal.prefix, tooljet: { url: portal.toolJet.url, apiToken: API_TOKEN }, rateLimit: false, redisTimeoutMs: 5000 },
+    })
+    await portal.ask(BEN) // Redis knows the scripts from now on
+    await other.ask(BEN)
+    stall()
+    const slow = portal.ask(ANA)
+    t.match(await slow, onRedisDown === 'serve' ? { status: 200, body: { source: 'minted' } } : { status: 503 })
+    goOn()
+    const began = performance.now()
+    t.match((await other.ask(ANA)).body, { source: 'minted' })
+    t.ok(performance.now() - began < 2000)
+    await until('Redis is seen to be back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
+    t.equal((await portal.ask(ANA)).body.urlId, (await other.ask(ANA)).body.urlId, 'all agree again')
+  }
 })
 
 test('a Redis that refuses to write is a Redis that is away', { timeout: 60_000 }, async (t) => {

@@ -293,3 +293,50 @@ test('keys: the prefix first, a TTL on all but the audit stream, no e-mail, no T
     else t.ok(ttl > 0 && ttl <= 120_000, `${key} ${ttl}`)
   }
 })
+
+test('forget twice during a mint that is then denied leaves no lock behind', async (t) => {
+  const [one, other] = await Portal.openSeveral(t, 2) as [Portal, Portal]
+  one.toolJet.faults = () => ({ delayMs: 300, reply: { status: 403, body: { message: 'no access' } } })
+  const asked = one.ask(ANA)
+  await until('the mint is under way', () => one.toolJet.calls.length === 1)
+  const waiting = other.ask(ANA)
+  for (let i = 0; i < 2; i++) await one.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id })
+  t.equal((await asked).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
+  const began = performance.now()
+  t.equal((await waiting).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
+  t.ok(performance.now() - began < 2 * SECOND)
+  t.equal(one.toolJet.calls.length, 1)
+  t.notOk((await one.keys()).some((key) => key.includes(':lock:')))
+})
+
+test('a holder whose lock passed to another takes what that one stored, and a late denial touches nothing', async (t) => {
+  for (const fault of [{ delayMs: 400 }, { delayMs: 400, reply: { status: 403, body: { message: 'no access' } } }]) {
+    const [late, quick] = await Portal.openSeveral(t, 2, { toolJet: { tokens: 'replace' } }) as [Portal, Portal]
+    late.toolJet.faults = () => (late.toolJet.calls.length === 1 ? fault : undefined)
+    const asked = late.ask(ANA)
+    await until('the mint is under way', () => late.toolJet.calls.length === 1)
+    await late.redis.del((await late.keys()).find((key) => key.includes(':lock:'))!) // as if its time had passed
+    const { body: newer } = await quick.ask(ANA)
+    t.equal(newer.source, 'minted')
+    const { status, body } = await asked
+    if (fault.reply === undefined) t.match(body, { source: 'reused', urlId: newer.urlId })
+    else t.equal(status, 403)
+    t.match((await late.ask(ANA)).body, { source: 'reused', urlId: newer.urlId })
+  }
+})
+
+test('of two mints at once under two names of an app the younger one is cached', async (t) => {
+  const [byId, bySlug] = await Portal.openSeveral(t, 2) as [Portal, Portal]
+  byId.toolJet.faults = ({ body }) => ('appId' in body ? { delayMs: 300 } : undefined)
+  const slow = byId.ask(ANA, { appId: SALES.id })
+  await until('the mint is under way', () => byId.toolJet.calls.length === 1)
+  const { body: younger } = await bySlug.ask(ANA, { appSlug: 'sales' })
+  t.match((await slow).body, { source: 'reused', urlId: younger.urlId })
+  t.equal((await bySlug.ask(ANA, { appId: SALES.id })).body.urlId, younger.urlId)
+})
+
+test('apps that were only made up leave nothing in the index', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false } })
+  for (let i = 0; i < 5; i++) await portal.ask(ANA, { appSlug: `made-up-${i}` })
+  t.notOk((await portal.keys()).some((key) => key.endsWith(':urls')))
+})

@@ -1,6 +1,6 @@
 import { t as tap, test } from 'tap'
 import fastifySwagger from '@fastify/swagger'
-import { errorCodes } from 'fastify-tooljet-embed'
+import { errorCodes } from '../plugin/index.js'
 import type { Fault } from '../example/tooljet/server.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 
@@ -137,6 +137,27 @@ test('authorize decides, and only true lets through', async (t) => {
   t.match(await portal.ask(ANA), { status: 500, body: { code: 'E_DIRECTORY' } }, "the host's own error goes the host's way")
   t.match((await portal.audit()).slice(-1), [{ event: 'url.failed', code: 'E_DIRECTORY', email: ANA }])
   t.equal(portal.toolJet.calls.length, 1)
+})
+
+test('each ask is counted, whatever is answered', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: { max: 4 } } })
+  await portal.ask(ANA, { appId: SALES.id, email: BEN })
+  await portal.ask(ANA, {})
+  t.match(await portal.ask(ANA, '{'), { status: 400 })
+  t.match(await portal.ask(ANA), { status: 200, headers: { 'x-ratelimit-remaining': '0' } })
+  for (const body of [{}, '{', { appId: SALES.id, email: BEN }]) t.match(await portal.ask(ANA, body), { status: 429, body: { code: 'TOOLJET_EMBED_RATE_LIMITED' } })
+  t.equal((await portal.audit()).length, 7)
+})
+
+test('a 404 of something in front of ToolJet is not blamed on the user', async (t) => {
+  for (const message of ['no Route matched with those values', 'Not Found', 'constructor']) {
+    const portal = await Portal.open(t)
+    portal.toolJet.faults = () => ({ reply: { status: 404, body: { message } } })
+    t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_MISCONFIGURED', message)
+  }
+  const portal = await Portal.open(t)
+  portal.toolJet.faults = () => ({ reply: { status: 403, body: { message: 'constructor' } } })
+  t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
 })
 
 test('identity says who asks', async (t) => {

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'
+import closeWithGrace from 'close-with-grace'
 import { provideRedis } from '../example/redis.js'
 
 /*
@@ -18,6 +19,7 @@ function run (command: string, args: string[], env: NodeJS.ProcessEnv): Promise<
 }
 
 const redis = await provideRedis()
+closeWithGrace(() => redis.stop())
 console.log(`Redis: ${redis.how}`)
 const env = { ...process.env, TEST_REDIS_URL: redis.url }
 let code = 1

@@ -2,13 +2,13 @@ import { readFileSync } from 'node:fs'
 import { Type, type Static } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 
-const Seed = Type.Object({
+const SeedFile = Type.Object({
   users: Type.Array(Type.Object({ email: Type.String(), apps: Type.Array(Type.String()) })),
   apps: Type.Array(Type.Object({ id: Type.String(), slug: Type.String(), name: Type.String() })),
 })
 
 /** The users and apps of a stand-in; a user's `apps` are slugs. */
-export type Seed = Static<typeof Seed>
+export type Seed = Static<typeof SeedFile>
 
 /** An app whose slug differs from its id. */
 export const SALES = { id: '8ba8bf0e-6b8f-4e07-abb9-6fd2d816fabc', slug: 'sales', name: 'Sales pipeline' }
@@ -28,7 +28,7 @@ export const DEFAULT_SEED: Seed = {
 /** @throws when the file is missing or not of the form above */
 export function readSeed (path: string): Seed {
   const json: unknown = JSON.parse(readFileSync(path, 'utf8'))
-  const error = Value.Errors(Seed, json).First()
+  const error = Value.Errors(SeedFile, json).First()
   if (error !== undefined) throw new Error(`TOOLJET_SEED ${path}: ${error.path || '/'} ${error.message}`)
   return json as Seed
 }

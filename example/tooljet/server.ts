@@ -11,6 +11,8 @@ export interface ToolJetOptions {
   port?: number
   /** @default '127.0.0.1' */
   host?: string
+  /** Where browsers find it, when that is not where it listens. @default its own address */
+  publicUrl?: string
   apiToken: string
   /** @default 'insert' */
   tokens?: TokenMode
@@ -63,7 +65,7 @@ export class ToolJetStandIn {
   readonly tokens: Tokens
   /** Set by tests. */
   faults: Faults | undefined
-  readonly #options: Required<ToolJetOptions>
+  readonly #options: Required<Omit<ToolJetOptions, 'publicUrl'>> & Pick<ToolJetOptions, 'publicUrl'>
   readonly #sessions = new Map<string, { token: Token, endsAt: number }>()
   readonly #hanging = new Set<() => void>()
   readonly #app: FastifyInstance
@@ -181,7 +183,7 @@ export class ToolJetStandIn {
 
     const lifeMs = Number(patExpiry) * (this.#options.patUnit === 'minutes' ? 60_000 : 1000)
     const { token } = this.tokens.mint(email, app.id, lifeMs, Number(sessionExpiry))
-    return { token, redirectUrl: `${this.url}/embed-apps/${app.id}?personal-access-token=${token}&appSlug=${app.slug}` }
+    return { token, redirectUrl: `${this.#options.publicUrl ?? this.url}/embed-apps/${app.id}?personal-access-token=${token}&appSlug=${app.slug}` }
   }
 
   #checkApiToken (authorization: string | undefined): void {

@@ -3,7 +3,7 @@ import { readSeed } from './seed.js'
 import { ToolJetStandIn } from './server.js'
 import type { TokenMode } from './tokens.js'
 
-const { PORT = '3000', TOOLJET_API_TOKEN = 'tooljet-demo-token', TOOLJET_TOKENS = 'insert', TOOLJET_PAT_UNIT = 'seconds', TOOLJET_MINTS_PER_MINUTE = '10', TOOLJET_SEED } = process.env
+const { PORT = '3000', HOST = 'localhost', TOOLJET_PUBLIC_URL, TOOLJET_API_TOKEN = 'tooljet-demo-token', TOOLJET_TOKENS = 'insert', TOOLJET_PAT_UNIT = 'seconds', TOOLJET_MINTS_PER_MINUTE = '10', TOOLJET_SEED } = process.env
 
 function oneOf<T extends string> (name: string, value: string, accepted: readonly T[]): T {
   if ((accepted as readonly string[]).includes(value)) return value as T
@@ -17,7 +17,8 @@ function wholeNumber (name: string, value: string): number {
 
 const tooljet = await new ToolJetStandIn({
   port: wholeNumber('PORT', PORT),
-  host: 'localhost',
+  host: HOST,
+  ...(TOOLJET_PUBLIC_URL !== undefined && { publicUrl: TOOLJET_PUBLIC_URL }),
   apiToken: TOOLJET_API_TOKEN,
   tokens: oneOf<TokenMode>('TOOLJET_TOKENS', TOOLJET_TOKENS, ['insert', 'replace', 'keep', 'per-app']),
   patUnit: oneOf<'seconds' | 'minutes'>('TOOLJET_PAT_UNIT', TOOLJET_PAT_UNIT, ['seconds', 'minutes']),

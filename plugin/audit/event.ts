@@ -36,11 +36,11 @@ export function toFields (event: AuditEvent, stamp: { time: number, instance: st
     outcome: event.code === undefined ? 'success' : 'failure',
     code: event.code,
     email: event.email,
-    app: event.app,
+    app: foreign(event.app),
     url_id: event.urlId,
     expires_at: event.expiresAt === undefined ? undefined : new Date(event.expiresAt).toISOString(),
     request_id: foreign(event.requestId),
-    ip: event.ip,
+    ip: foreign(event.ip),
     user_agent: foreign(event.userAgent),
     duration_ms: event.durationMs === undefined ? undefined : String(Math.round(event.durationMs)),
     instance: stamp.instance,
@@ -52,5 +52,5 @@ export function toFields (event: AuditEvent, stamp: { time: number, instance: st
 
 /** Text that a client chose. */
 function foreign (text: string | undefined): string | undefined {
-  return text?.slice(0, MAX_LENGTH).replace(SECRETS, '[redacted]')
+  return text?.replace(SECRETS, '[redacted]').slice(0, MAX_LENGTH)
 }

@@ -5,6 +5,8 @@ import type { AuditFields } from './event.js'
 
 const MS_PER_DAY = 86_400_000
 const PAGE = 500
+/** Entries that one script may look through: more would hold up Redis. */
+const MAX_SCAN = 2000
 
 /**
  * Appends one instance's events in order, each once: what this instance wrote after the id given is skipped, so a
@@ -12,15 +14,18 @@ const PAGE = 500
  *
  * KEYS: stream.
  * ARGV: instance, id after which to look for this instance's events, most entries (0: any number), longest age in ms
- *       (0: any age), then for each event its seq, how many fields and values follow, and these.
- * Returns Redis's time in ms.
+ *       (0: any age), most entries to look through, then for each event its seq, how many fields and values follow,
+ *       and these.
+ * Returns Redis's time in ms, or 0 when there was too much to look through and nothing was written.
  */
 const APPEND = new Script(`
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local written = 0
-for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[2], '+')) do
+local since = redis.call('XRANGE', KEYS[1], '(' .. ARGV[2], '+', 'COUNT', ARGV[5])
+if #since == tonumber(ARGV[5]) then return 0 end
+for _, entry in ipairs(since) do
   local fields, instance, seq = entry[2], nil, nil
   for i = 1, #fields, 2 do
     if fields[i] == 'instance' then instance = fields[i + 1] elseif fields[i] == 'seq' then seq = tonumber(fields[i + 1]) end
@@ -28,7 +33,7 @@ for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '(' .. ARGV[2], '+')) do
   if instance == ARGV[1] and seq and seq > written then written = seq end
 end
 
-local at = 5
+local at = 6
 while at <= #ARGV do
   local seq, size = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   if seq > written then
@@ -70,20 +75,35 @@ export class AuditStream {
     return newest?.[0] ?? '0-0'
   }
 
-  /** @param after id of an entry that is older than any of these events */
-  async append (instance: string, after: string, events: readonly AuditFields[]): Promise<void> {
+  /** @returns seq of this instance's last event after that id, and the id of the entry up to which it looked */
+  async lookFor (instance: string, after: string): Promise<{ seq: number, after: string }> {
+    let seq = 0
+    for await (const { id, fields } of this.entries(after)) {
+      after = id
+      if (fields['instance'] === instance) seq = Number(fields['seq'])
+    }
+    return { seq, after }
+  }
+
+  /**
+   * @param after id of an entry that is older than any of these events
+   * @returns whether they are written now: not when others wrote too much after that id
+   */
+  async append (instance: string, after: string, events: readonly AuditFields[]): Promise<boolean> {
     const { stream, maxEntries, retentionDays } = this.#settings
     const args = events.flatMap((fields) => {
       const flat = Object.entries(fields).flat()
       return [fields['seq']!, flat.length, ...flat]
     })
-    const now = await this.#guard.run((redis) => APPEND.run(redis, [stream], [instance, after, maxEntries, retentionDays * MS_PER_DAY, ...args]))
+    const now = await this.#guard.run((redis) => APPEND.run(redis, [stream], [instance, after, maxEntries, retentionDays * MS_PER_DAY, MAX_SCAN, ...args]))
+    if (Number(now) === 0) return false
     this.#clock.set(Number(now))
+    return true
   }
 
-  /** Every entry, oldest first, read page by page. */
-  async * entries (): AsyncGenerator<{ id: string, fields: AuditFields }> {
-    let from = '-'
+  /** Every entry after an id, oldest first, read page by page. */
+  async * entries (after?: string): AsyncGenerator<{ id: string, fields: AuditFields }> {
+    let from = after === undefined ? '-' : `(${after}`
     for (;;) {
       const page = await this.#guard.run((redis) => redis.xrange(this.#settings.stream, from, '+', 'COUNT', PAGE))
       for (const [id, flat] of page) yield { id, fields: pairsOf(flat) }

@@ -20,7 +20,7 @@ export class AuditWriter {
   readonly #onLost: (fields: AuditFields) => void
   #queue: Pending[] = []
   #running: Promise<void> | undefined
-  /** Where to look for events that a failed attempt may have written after all. */
+  /** Id after which an attempt without an answer may have written events after all. */
   #doubtfulAfter: string | undefined
   #wake: (() => void) | undefined
   #closed = false
@@ -54,7 +54,10 @@ export class AuditWriter {
     clearTimeout(timer)
     this.#closed = true
     this.#wake?.()
-    for (const { fields } of this.#queue.splice(0)) this.#onLost(fields)
+    for (const { fields, failed } of this.#queue.splice(0)) {
+      this.#onLost(fields)
+      failed?.(embedError('TOOLJET_EMBED_REDIS_DOWN'))
+    }
   }
 
   #enqueue (pending: Pending): void {
@@ -80,12 +83,22 @@ export class AuditWriter {
   }
 
   async #writeBatch (): Promise<void> {
-    const batch = this.#queue.slice(0, MAX_BATCH)
-    this.#doubtfulAfter ??= await this.#stream.tip()
-    await this.#stream.append(this.#instance, this.#doubtfulAfter, batch.map(({ fields }) => fields))
+    if (this.#doubtfulAfter === undefined) {
+      this.#doubtfulAfter = await this.#stream.tip()
+    } else {
+      const { seq, after } = await this.#stream.lookFor(this.#instance, this.#doubtfulAfter)
+      this.#doubtfulAfter = after
+      this.#confirm(seq)
+    }
+    const batch = this.#queue.slice(0, MAX_BATCH).map(({ fields }) => fields)
+    if (batch.length > 0 && !await this.#stream.append(this.#instance, this.#doubtfulAfter, batch)) return
     this.#doubtfulAfter = undefined
-    this.#queue.splice(0, batch.length)
-    for (const { written } of batch) written?.()
+    this.#confirm(Number(batch.at(-1)?.['seq'] ?? 0))
+  }
+
+  /** Takes out of the queue what is known to be written. */
+  #confirm (seq: number): void {
+    while (this.#queue.length > 0 && Number(this.#queue[0]!.fields['seq']) <= seq) this.#queue.shift()!.written?.()
   }
 
   #pause (): Promise<void> {

@@ -34,9 +34,10 @@ export class RedisGuard {
 
   /**
    * Waits for one answer of Redis.
+   * @param undo sent, and not waited for, when the command may have been carried out though its answer did not come
    * @throws TOOLJET_EMBED_REDIS_DOWN when Redis refuses, fails or keeps silent past the deadline
    */
-  async run<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
+  async run<T> (command: (redis: RedisLike) => Promise<T>, undo?: (redis: RedisLike) => Promise<unknown>): Promise<T> {
     if (this.#downSince !== undefined) {
       if (performance.now() < this.#nextProbe) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
       this.#nextProbe = performance.now() + this.#deadlineMs + PROBE_EVERY_MS
@@ -47,13 +48,9 @@ export class RedisGuard {
       return answer
     } catch (error) {
       this.#away(error)
+      undo?.(this.#redis).catch(() => {})
       throw embedError('TOOLJET_EMBED_REDIS_DOWN', { cause: error })
     }
-  }
-
-  /** Sends a command and waits for nothing: for tidying up after an answer that may have been missed. */
-  post (command: (redis: RedisLike) => Promise<unknown>): void {
-    command(this.#redis).catch(() => {})
   }
 
   #away (error: unknown): void {

@@ -7,7 +7,6 @@ type Arg = string | number
 export interface RedisLike {
   eval (script: string, numKeys: number, ...args: Arg[]): Promise<unknown>
   evalsha (sha1: string, numKeys: number, ...args: Arg[]): Promise<unknown>
-  hgetall (key: string): Promise<Record<string, string>>
   ping (): Promise<unknown>
   pttl (key: string): Promise<number>
   time (): Promise<Arg[]>
@@ -15,7 +14,7 @@ export interface RedisLike {
   xrevrange (key: string, end: string, start: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]>
 }
 
-const METHODS = ['eval', 'evalsha', 'hgetall', 'ping', 'pttl', 'time', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
+const METHODS = ['eval', 'evalsha', 'ping', 'pttl', 'time', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
 
 export function isRedisLike (value: unknown): value is RedisLike {
   return typeof value === 'object' && value !== null &&

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Pool, type Dispatcher } from 'undici'
-import { embedError, type EmbedError } from '../errors.js'
+import { embedError, isEmbedError } from '../errors.js'
 import type { Reply } from './replies.js'
 
 const MINT_PATH = '/api/ext/users/personal-access-token'
@@ -48,7 +48,7 @@ export class ToolJetClient {
     try {
       return await this.#withRetries(body, deadline.signal)
     } catch (error) {
-      if (deadline.signal.aborted) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: error })
+      if (deadline.signal.aborted) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: plain(error) })
       throw error
     } finally {
       clearTimeout(timer)
@@ -90,7 +90,7 @@ async function readBounded (body: Dispatcher.ResponseData['body']): Promise<stri
   for await (const chunk of body as AsyncIterable<Buffer>) {
     bytes += chunk.length
     // leaving the loop destroys the stream, and its connection
-    if (bytes > MAX_REPLY_BYTES) throw embedError('TOOLJET_EMBED_BAD_REPLY', { detail: `it is longer than ${MAX_REPLY_BYTES} bytes` })
+    if (bytes > MAX_REPLY_BYTES) throw embedError('TOOLJET_EMBED_BAD_REPLY', { mend: `it is longer than ${MAX_REPLY_BYTES} bytes` })
     chunks.push(chunk)
   }
   return Buffer.concat(chunks).toString('utf8')
@@ -105,7 +105,13 @@ function codeOf (error: unknown): string {
   return error instanceof Error && 'code' in error ? String(error.code) : ''
 }
 
-function unreachable (error: unknown): EmbedError | unknown {
-  if (codeOf(error).startsWith('TOOLJET_EMBED_')) return error
-  return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it cannot be reached', cause: error })
+function unreachable (error: unknown): unknown {
+  if (isEmbedError(error)) return error
+  return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it cannot be reached', cause: plain(error) })
+}
+
+/** What undici throws may hold bytes of the reply, and so a PAT. */
+function plain (error: unknown): Error {
+  const { message } = error as Error
+  return Object.assign(new Error(message), { code: codeOf(error) })
 }

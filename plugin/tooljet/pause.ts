@@ -1,4 +1,4 @@
-import { embedError, isEmbedError } from '../errors.js'
+import { embedError, isRedisDown } from '../errors.js'
 import type { RedisGuard } from '../redis/guard.js'
 import { Script } from '../redis/script.js'
 
@@ -40,6 +40,6 @@ export class Pause {
 }
 
 function unlessRedisDown (error: unknown): undefined {
-  if (!isEmbedError(error) || error.code !== 'TOOLJET_EMBED_REDIS_DOWN') throw error
+  if (!isRedisDown(error)) throw error
   return undefined
 }

@@ -18,17 +18,12 @@ const DEFAULT_PAUSE_SECONDS = 60
 const MAX_PAUSE_SECONDS = 3600
 
 /** ToolJet's 403s that refuse this server, and what to mend; any other refuses the user. */
-const REFUSES_SERVER: Record<string, string> = {
-  unauthorized: 'tooljet.apiToken is not ToolJet\'s EXTERNAL_API_ACCESS_TOKEN',
-  'external api is disabled': 'set ENABLE_EXTERNAL_API=true at ToolJet',
-  'you do not have access to this resource': 'ToolJet\'s licence does not include the external API',
-  'forbidden resource': 'this is ToolJet\'s community edition, it cannot mint',
-}
-
-/** An error whose reason the operator can mend. */
-export function misconfigured (mend: string): EmbedError & { mend: string } {
-  return Object.assign(embedError('TOOLJET_EMBED_MISCONFIGURED'), { mend })
-}
+const REFUSES_SERVER: ReadonlyMap<string, string> = new Map([
+  ['unauthorized', 'tooljet.apiToken is not ToolJet\'s EXTERNAL_API_ACCESS_TOKEN'],
+  ['external api is disabled', 'set ENABLE_EXTERNAL_API=true at ToolJet'],
+  ['you do not have access to this resource', 'ToolJet\'s licence does not include the external API'],
+  ['forbidden resource', 'this is ToolJet\'s community edition, it cannot mint'],
+])
 
 /** Seconds for which ToolJet asks not to be called; `undefined`: it does not ask. */
 export function pauseAsked ({ status, headers }: Reply): number | undefined {
@@ -82,13 +77,12 @@ function refusal (reply: Reply): EmbedError {
       return misconfigured('something in front of ToolJet asks for other credentials (status 401)')
     case 403: {
       if (message === undefined) return misconfigured('something in front of ToolJet refuses the call (status 403 without ToolJet\'s JSON)')
-      const mend = REFUSES_SERVER[message.trim().toLowerCase()]
+      const mend = REFUSES_SERVER.get(message.trim().toLowerCase())
       return mend === undefined ? embedError('TOOLJET_EMBED_ACCESS_DENIED') : misconfigured(mend)
     }
     case 404:
-      if (message !== undefined && !/^cannot post/i.test(message)) {
-        return embedError(/\bapp/i.test(message) && !/user/i.test(message) ? 'TOOLJET_EMBED_APP_NOT_FOUND' : 'TOOLJET_EMBED_USER_NOT_FOUND')
-      }
+      if (/user|@/i.test(message ?? '') && !/^cannot post/i.test(message!)) return embedError('TOOLJET_EMBED_USER_NOT_FOUND')
+      if (/\bapp\b/i.test(message ?? '')) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
       return misconfigured('there is no external API at tooljet.url: the address or its sub-path is wrong, or it is the community edition')
     case 451:
       return misconfigured('ToolJet\'s plan does not include the external API')
@@ -111,6 +105,10 @@ function parseJson (text: string): unknown {
   }
 }
 
-function badReply (detail: string): EmbedError {
-  return embedError('TOOLJET_EMBED_BAD_REPLY', { detail })
+function misconfigured (mend: string): EmbedError {
+  return embedError('TOOLJET_EMBED_MISCONFIGURED', { mend })
+}
+
+function badReply (mend: string): EmbedError {
+  return embedError('TOOLJET_EMBED_BAD_REPLY', { mend })
 }

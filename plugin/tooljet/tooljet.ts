@@ -22,6 +22,7 @@ export class ToolJet {
   readonly #log: Log
   #trouble: { code: string, mend?: string } | undefined
   #asked = false
+  #closed = false
 
   constructor (parts: { client: ToolJetClient, pause: Pause, log: Log }, embedOrigins: readonly string[]) {
     this.#client = parts.client
@@ -62,11 +63,13 @@ export class ToolJet {
   }
 
   async close (): Promise<void> {
+    this.#closed = true // what this breaks off is no trouble of ToolJet's
     await this.#client.close()
   }
 
   /** One log line per change of state; that a user is refused is no trouble of the server. */
   #note (error: unknown): void {
+    if (this.#closed) return
     const trouble = troubleOf(error)
     const before = this.#trouble
     this.#asked = true
@@ -79,8 +82,8 @@ export class ToolJet {
 
 function troubleOf (error: unknown): { code: string, mend?: string } | undefined {
   if (!isEmbedError(error) || error.statusCode < 429) return undefined
-  const mend = (error as { mend?: string }).mend
-  return { code: error.code, ...(mend !== undefined && { mend }) }
+  const { code, mend } = error
+  return { code, ...(mend !== undefined && { mend }) }
 }
 
 /** An app that was asked for by its slug is known by its id from then on, and the other way round. */

@@ -13,8 +13,9 @@ export interface PairKeys {
   lock: string
   /** How the last mint failed: a denial for everyone, any other failure for those who waited for it. */
   outcome: string
-  /** Hash of all of this user's URLs: app key to URL id. */
+  /** Hash of all of this user's URLs: app key to URL id. The scripts derive further keys from its name. */
   index: string
+  appKey: string
 }
 
 /** Names keys. A key carries a keyed hash in place of the e-mail. */
@@ -46,6 +47,7 @@ export class Keys {
       lock: `${tag}:lock:${appKey}`,
       outcome: `${tag}:outcome:${appKey}`,
       index: `${tag}:urls`,
+      appKey,
     }
   }
 

@@ -1,11 +1,10 @@
-import { embedError, isEmbedError, type EmbedError, type EmbedErrorCode } from '../errors.js'
+import { embedError, errorCodes, isEmbedError, type EmbedError, type EmbedErrorCode } from '../errors.js'
 import type { Log } from '../log.js'
 import type { FleetClock } from '../redis/clock.js'
 import type { RedisGuard } from '../redis/guard.js'
-import type { RedisLike } from '../redis/redis-like.js'
 import type { Keys, PairKeys } from './keys.js'
 import type { Sealer } from './sealing.js'
-import { CLAIM, FAIL, FORGET, LOOK, STORE } from './scripts.js'
+import { CLAIM, FAIL, FORGET, LOOK, RELEASE, STORE } from './scripts.js'
 
 /** A URL as this process holds it. */
 export interface HeldUrl {
@@ -26,9 +25,28 @@ export function secondsLeft (url: HeldUrl): number {
 export type Claim =
   | { kind: 'url', url: HeldUrl }
   | { kind: 'unreadable', value: string }
-  | { kind: 'failed', error: EmbedError, lastUrl?: HeldUrl | undefined }
-  | { kind: 'wait', holder: string }
-  | { kind: 'mine', startedAt: number, start: number, lastUrl?: HeldUrl | undefined }
+  | { kind: 'failed', error: EmbedError, lastUrl: HeldUrl | undefined }
+  | { kind: 'wait', holder: string, lastUrl: HeldUrl | undefined }
+  | { kind: 'mine', start: MintStart, lastUrl: HeldUrl | undefined }
+
+/** The moment from which a URL's life counts: in the fleet's time and on this process's monotonic clock, ms. */
+export interface MintStart {
+  at: number
+  monotonic: number
+}
+
+export interface ClaimAsk {
+  owner: string
+  boundMs: number
+  /** Seconds. */
+  minRemaining: number
+  /** Id of a URL that is dead. */
+  dead: string
+  /** A value that does not open. */
+  unreadable: string
+  /** The holder waited for so far. */
+  awaited: string
+}
 
 /** ToolJet's verdicts on user and app; any other failure may be over the next moment. */
 const DENIALS: ReadonlySet<EmbedErrorCode> = new Set([
@@ -64,71 +82,58 @@ export class UrlStore {
     return this.#open(pair, value, Number(left), askedAt)
   }
 
-  async claim (pair: PairKeys, ask: { owner: string, boundMs: number, minRemaining: number, unwanted: string, awaited: string, appKey: string }): Promise<Claim> {
-    const askedAt = performance.now()
-    const [kind, detail, value, leftText, now] = await this.#guard.run((redis) => CLAIM.run(redis,
-      [pair.lock, pair.url, pair.outcome, pair.index],
-      [ask.owner, ask.boundMs, Math.ceil(ask.minRemaining * 1000), ask.unwanted, ask.awaited, ask.appKey]
-    )) as [Claim['kind'], string, string, number, number]
-    const left = Number(leftText)
+  async claim (pair: PairKeys, ask: ClaimAsk): Promise<Claim> {
+    const monotonic = performance.now()
+    const [kind, detail, value, leftText, now] = await this.#guard.run(
+      (redis) => CLAIM.run(redis,
+        [pair.index, pair.url, pair.lock, pair.outcome],
+        [ask.owner, ask.boundMs, Math.ceil(ask.minRemaining * 1000), ask.dead, ask.unreadable, ask.awaited, pair.appKey]
+      ),
+      (redis) => RELEASE.run(redis, [pair.lock], [ask.owner])
+    ) as [Claim['kind'], string, string, string | number, string | number]
     this.#clock.set(Number(now))
 
+    const url = this.#open(pair, value, Number(leftText), monotonic)
     switch (kind) {
-      case 'url': {
-        const url = this.#open(pair, value, left, askedAt)
+      case 'url':
         return url === undefined ? { kind: 'unreadable', value } : { kind, url }
-      }
       case 'failed':
-        return { kind, error: readOutcome(detail), lastUrl: this.#open(pair, value, left, askedAt) }
+        return { kind, error: readOutcome(detail), lastUrl: url }
       case 'wait':
-        return { kind, holder: detail }
+        return { kind, holder: detail, lastUrl: url }
       default:
-        return { kind: 'mine', startedAt: Number(now), start: askedAt, lastUrl: this.#open(pair, value, left, askedAt) }
+        return { kind: 'mine', start: { at: Number(now), monotonic }, lastUrl: url }
     }
   }
 
-  /** @returns whether it was stored: not by one whose lock has passed to another, nor after a `forget` */
-  async store (email: string, appKeys: string[], owner: string, url: HeldUrl): Promise<boolean> {
-    const pairs = appKeys.map((appKey) => this.#keys.pair(email, appKey))
-    const { lock, outcome, index } = pairs[0]!
-    const values = pairs.flatMap((pair, i) => [appKeys[i]!, this.#seal(pair, url)])
-    return await this.#guard.run((redis) => STORE.run(redis,
-      [lock, outcome, index, ...pairs.map((pair) => pair.url)],
-      [owner, url.expiresAt, url.urlId, ...values]
-    )) === 1
+  /**
+   * @param appKeys all names of the app
+   * @returns whether it was stored: not by one whose lock has passed to another, nor after a `forget`
+   */
+  async store (email: string, pair: PairKeys, appKeys: string[], owner: string, url: HeldUrl): Promise<boolean> {
+    const values = appKeys.flatMap((appKey) => [appKey, this.#seal(this.#keys.pair(email, appKey), url)])
+    const stored = await this.#guard.run(
+      (redis) => STORE.run(redis, [pair.index, pair.lock, pair.outcome], [owner, url.expiresAt, url.urlId, ...values]),
+      (redis) => RELEASE.run(redis, [pair.lock], [owner])
+    )
+    return Number(stored) === 1
   }
 
   /** Ends the holder's mint without a URL; a denial also ends the URL that is still cached. */
-  async fail (email: string, appKey: string, owner: string, error: unknown): Promise<void> {
-    const pair = this.#keys.pair(email, appKey)
-    if (isDenial(error)) await this.forget(email, appKey)
-    await this.#guard.run((redis) => failed(redis, pair, owner, error))
-  }
-
-  /** Leaves no lock behind where Redis did get a claim whose answer did not come. */
-  letGo (pair: PairKeys, owner: string, redisDown: unknown): void {
-    const wasSent = redisDown instanceof Error && redisDown.cause !== undefined
-    if (wasSent) this.#guard.post((redis) => failed(redis, pair, owner, redisDown))
+  async fail (pair: PairKeys, owner: string, error: unknown): Promise<void> {
+    const denial = isDenial(error)
+    await this.#guard.run((redis) => FAIL.run(redis,
+      [pair.index, pair.lock, pair.outcome],
+      [owner, writeOutcome(owner, denial, error), denial ? DENIAL_MS : FAILURE_MS, denial ? '1' : '0', pair.appKey]
+    ))
   }
 
   /**
    * @param appKey one app; `undefined`: all of the user's
    * @returns how many URLs were dropped
    */
-  async forget (email: string, appKey?: string): Promise<number> {
-    const index = this.#keys.index(email)
-    const urlIds = await this.#guard.run((redis) => redis.hgetall(index))
-    const appKeys = appKey === undefined
-      ? Object.keys(urlIds)
-      : [appKey, ...Object.keys(urlIds).filter((other) => other !== appKey && urlIds[appKey] && urlIds[other] === urlIds[appKey])]
-    if (appKeys.length === 0) return 0
-    const keys = appKeys.flatMap((key) => {
-      const { url, lock, outcome } = this.#keys.pair(email, key)
-      return [url, lock, outcome]
-    })
-    const dropped = await this.#guard.run((redis) => FORGET.run(redis, [index, ...keys], appKeys)) as number[]
-    // one URL may be cached under two names of its app
-    return new Set(appKeys.filter((_, i) => dropped[i] === 1).map((key) => urlIds[key])).size
+  async forget (email: string, appKey = ''): Promise<number> {
+    return Number(await this.#guard.run((redis) => FORGET.run(redis, [this.#keys.index(email)], [appKey])))
   }
 
   #seal (pair: PairKeys, url: HeldUrl): string {
@@ -150,14 +155,6 @@ export class UrlStore {
   }
 }
 
-function failed (redis: RedisLike, pair: PairKeys, owner: string, error: unknown): Promise<unknown> {
-  const denial = isDenial(error)
-  return FAIL.run(redis,
-    [pair.lock, pair.outcome],
-    [owner, writeOutcome(owner, denial, error), denial ? DENIAL_MS : FAILURE_MS]
-  )
-}
-
 function writeOutcome (holder: string, denial: boolean, error: unknown): string {
   const { code, retryAfter } = isEmbedError(error) ? error : embedError('TOOLJET_EMBED_UNAVAILABLE')
   return `${holder} ${denial ? 1 : 0} ${JSON.stringify({ code, retryAfter })}`
@@ -165,5 +162,6 @@ function writeOutcome (holder: string, denial: boolean, error: unknown): string 
 
 function readOutcome (outcome: string): EmbedError {
   const { code, retryAfter } = JSON.parse(outcome.slice(outcome.indexOf('{'))) as { code: EmbedErrorCode, retryAfter?: number }
-  return embedError(code, { retryAfter })
+  // an instance of another version may know more codes
+  return embedError(Object.hasOwn(errorCodes, code) ? code : 'TOOLJET_EMBED_UNAVAILABLE', { retryAfter })
 }

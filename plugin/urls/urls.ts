@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { App } from '../apps.js'
-import { embedError, isEmbedError } from '../errors.js'
+import { embedError, isRedisDown } from '../errors.js'
 import type { FleetClock } from '../redis/clock.js'
 import type { Keys, PairKeys } from './keys.js'
 import { UrlMemory } from './memory.js'
-import { isDenial, secondsLeft, type HeldUrl, type UrlStore } from './store.js'
+import { isDenial, secondsLeft, type HeldUrl, type MintStart, type UrlStore } from './store.js'
 
 /** Whose URL, for which app, and the id of one that turned out dead. */
 export interface UrlAsk {
@@ -72,9 +72,7 @@ export class Urls {
 
   async #look (pair: PairKeys): Promise<HeldUrl | undefined> {
     try {
-      const url = await this.#store.look(pair)
-      if (url !== undefined) this.#memory.remember(pair.url, url)
-      return url
+      return this.#remembered(pair, await this.#store.look(pair))
     } catch (error) {
       this.#rethrowUnlessServing(error)
       return this.#memory.get(pair.url)
@@ -88,37 +86,33 @@ export class Urls {
   }
 
   async #fly (pair: PairKeys, ask: UrlAsk, mint: Mint): Promise<Landed> {
-    const owner = newId()
-    let landed: Landed
     try {
-      landed = await this.#throughRedis(pair, ask, owner, mint)
+      return await this.#throughRedis(pair, ask, mint)
     } catch (error) {
       this.#rethrowUnlessServing(error)
-      this.#store.letGo(pair, owner, error)
-      landed = await this.#throughMemory(pair, ask, mint)
+      return this.#throughMemory(pair, ask, mint)
     }
-    this.#memory.remember(pair.url, landed.url)
-    return landed
   }
 
-  async #throughRedis (pair: PairKeys, ask: UrlAsk, owner: string, mint: Mint): Promise<Landed> {
+  async #throughRedis (pair: PairKeys, ask: UrlAsk, mint: Mint): Promise<Landed> {
+    const owner = newId()
     const giveUpAt = performance.now() + 2 * this.#lockMs
-    let unwanted = ask.replaces === undefined ? '' : `${ask.replaces}.`
+    let unreadable = ''
     let awaited = ''
     for (let pauseMs = FIRST_LOOK_AGAIN_MS; ; pauseMs = Math.min(pauseMs * 1.5, LAST_LOOK_AGAIN_MS)) {
       const claim = await this.#store.claim(pair, {
-        owner, boundMs: this.#lockMs, minRemaining: ask.app.minRemaining, unwanted, awaited, appKey: ask.app.key,
+        owner, boundMs: this.#lockMs, minRemaining: ask.app.minRemaining, dead: ask.replaces ?? '', unreadable, awaited,
       })
       switch (claim.kind) {
         case 'url':
-          return { url: claim.url, minted: false }
+          return { url: this.#remembered(pair, claim.url), minted: false }
         case 'unreadable':
-          unwanted = claim.value
+          unreadable = claim.value
           break
         case 'failed':
           return fallBack(claim.lastUrl, claim.error)
         case 'wait':
-          if (performance.now() > giveUpAt) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'another instance mints this URL and does not end' })
+          if (performance.now() > giveUpAt) return fallBack(claim.lastUrl, embedError('TOOLJET_EMBED_TIMEOUT'))
           awaited = claim.holder
           await sleep(pauseMs * (0.5 + Math.random()))
           break
@@ -128,21 +122,23 @@ export class Urls {
     }
   }
 
-  async #asHolder (pair: PairKeys, ask: UrlAsk, owner: string, claim: { startedAt: number, start: number, lastUrl?: HeldUrl | undefined }, mint: Mint): Promise<Landed> {
+  async #asHolder (pair: PairKeys, ask: UrlAsk, owner: string, { start, lastUrl }: { start: MintStart, lastUrl: HeldUrl | undefined }, mint: Mint): Promise<Landed> {
     let fresh: HeldUrl
     let appKeys: string[]
     try {
-      ({ url: fresh, appKeys } = await mintFrom(claim, ask, mint))
+      ({ url: fresh, appKeys } = await mintFrom(start, ask, mint))
     } catch (error) {
-      await this.#store.fail(ask.email, ask.app.key, owner, error).catch(ignoreRedisDown)
-      return fallBack(claim.lastUrl, error)
+      await this.#store.fail(pair, owner, error).catch(ignoreRedisDown)
+      return fallBack(lastUrl, error)
     }
     try {
-      const stored = await this.#store.store(ask.email, appKeys, owner, fresh)
+      const stored = await this.#store.store(ask.email, pair, appKeys, owner, fresh)
       const newer = stored ? undefined : await this.#store.look(pair)
-      if (newer !== undefined && servesFor(ask, newer)) return { url: newer, minted: false }
+      if (newer !== undefined && servesFor(ask, newer)) return { url: this.#remembered(pair, newer), minted: false }
+      if (stored) this.#remembered(pair, fresh)
     } catch (error) {
       this.#rethrowUnlessServing(error)
+      this.#remembered(pair, fresh)
     }
     return { url: fresh, minted: true }
   }
@@ -151,11 +147,18 @@ export class Urls {
     const known = this.#memory.get(pair.url)
     if (known !== undefined && servesFor(ask, known)) return { url: known, minted: false }
     try {
-      const { url } = await mintFrom({ startedAt: this.#clock.now(), start: performance.now() }, ask, mint)
-      return { url, minted: true }
+      const { url } = await mintFrom({ at: this.#clock.now(), monotonic: performance.now() }, ask, mint)
+      return { url: this.#remembered(pair, url), minted: true }
     } catch (error) {
       return fallBack(known?.urlId === ask.replaces ? undefined : known, error)
     }
+  }
+
+  /** Keeps this instance's memory as Redis is. */
+  #remembered<T extends HeldUrl | undefined> (pair: PairKeys, url: T): T {
+    if (url === undefined) this.#memory.drop(pair.url)
+    else this.#memory.remember(pair.url, url)
+    return url
   }
 
   #rethrowUnlessServing (error: unknown): void {
@@ -168,22 +171,18 @@ function servesFor (ask: UrlAsk, url: HeldUrl): boolean {
 }
 
 /** Its life counts from before the mint request was sent. */
-async function mintFrom ({ startedAt, start }: { startedAt: number, start: number }, ask: UrlAsk, mint: Mint): Promise<{ url: HeldUrl, appKeys: string[] }> {
+async function mintFrom (start: MintStart, ask: UrlAsk, mint: Mint): Promise<{ url: HeldUrl, appKeys: string[] }> {
   const { redirectUrl, appKeys } = await mint()
   const lifeMs = ask.app.patExpiry * 1000
-  const url = { redirectUrl, urlId: newId(), expiresAt: startedAt + lifeMs, deadline: start + lifeMs }
+  const url = { redirectUrl, urlId: newId(), expiresAt: start.at + lifeMs, deadline: start.monotonic + lifeMs }
   if (secondsLeft(url) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })
-  return { url, appKeys: [ask.app.key, ...appKeys.filter((key) => key !== ask.app.key)] }
+  return { url, appKeys: [...new Set([ask.app.key, ...appKeys])] }
 }
 
 /** A URL in the last seconds of its life beats an error, unless ToolJet said that this user may not have one. */
 function fallBack (lastUrl: HeldUrl | undefined, error: unknown): Landed {
   if (lastUrl === undefined || secondsLeft(lastUrl) <= 0 || isDenial(error)) throw error
   return { url: lastUrl, minted: false }
-}
-
-function isRedisDown (error: unknown): boolean {
-  return isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN'
 }
 
 function ignoreRedisDown (error: unknown): void {

@@ -6,10 +6,11 @@ import Fastify from 'fastify'
 import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { Agent, request } from 'undici'
-import type { TooljetEmbedOptions } from 'fastify-tooljet-embed'
+import type { TooljetEmbedOptions } from '../../plugin/index.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
 import { API_TOKEN, JWT_SECRET, newPrefix, readStream, SALES, type Reply } from './portal.js'
 import { keysOf, newClient, sharedRedisUrl } from './redis.js'
+import { plainEnv } from './plain-env.js'
 import { until } from './until.js'
 
 const signer = Fastify()
@@ -94,7 +95,7 @@ async function startInstance (options: object, agent: Agent, shiftMs: number): P
   const file = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
   const child = fork(file('./instance.ts'), {
     execArgv: ['--import', 'tsx', ...(shiftMs === 0 ? [] : ['--import', file('./shifted-date.ts')])],
-    env: { ...process.env, INSTANCE: JSON.stringify({ secret: JWT_SECRET, options }), SHIFT_MS: String(shiftMs) },
+    env: { ...plainEnv(), INSTANCE: JSON.stringify({ secret: JWT_SECRET, options }), SHIFT_MS: String(shiftMs) },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
   const [{ url, date }] = await Promise.race([

@@ -1,6 +1,6 @@
 import fastifyJwt from '@fastify/jwt'
 import Fastify from 'fastify'
-import tooljetEmbed, { type TooljetEmbedOptions } from 'fastify-tooljet-embed'
+import tooljetEmbed, { type TooljetEmbedOptions } from '../../plugin/index.js'
 
 /* One portal process of a fleet, started by fleet.ts. */
 
@@ -10,5 +10,5 @@ app.register(fastifyJwt, { secret })
 app.register(tooljetEmbed, options)
 app.get('/by-decorator', { onRequest: (request) => request.jwtVerify() }, (request) => request.tooljetEmbedUrl(request.query as object))
 const url = await app.listen({ port: 0, host: '127.0.0.1' })
-process.once('SIGTERM', () => { void app.close().then(() => process.exit(0)) })
+process.once('SIGTERM', () => { app.close().then(() => process.exit(0), () => process.exit(1)) })
 process.send!({ url, date: Date.now() })

@@ -5,7 +5,7 @@ import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastif
 import type { Redis } from 'ioredis'
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import tooljetEmbed, { type TooljetEmbedOptions, type TooljetEmbedUrl } from 'fastify-tooljet-embed'
+import tooljetEmbed, { type TooljetEmbedOptions, type TooljetEmbedUrl } from '../../plugin/index.js'
 import { INVENTORY, SALES } from '../../example/tooljet/seed.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
 import { dump, keysOf, newClient, sharedRedisUrl, stopOwnRedis } from './redis.js'

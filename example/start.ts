@@ -1,0 +1,165 @@
+import { fork, type ChildProcess } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { usersOf } from './portal/users.js'
+import { provideRedis } from './redis.js'
+import { ToolJetStandIn } from './tooljet/server.js'
+
+const { env } = process
+const STAND_IN_TOKEN = 'tooljet-demo-token'
+/** A portal that has not closed by then is killed. */
+const STOP_MS = 10_000
+
+/** What has been started, and how it is stopped: last one first. */
+const stops: Array<() => Promise<unknown>> = []
+let ending: Promise<never> | undefined
+
+function end (exitCode: number): Promise<never> {
+  ending ??= (async () => {
+    for (const stop of stops.reverse()) await stop().catch(() => {})
+    process.exit(exitCode)
+  })()
+  return ending
+}
+
+/** Waits for a part; nothing goes on after it when Ctrl-C came meanwhile. */
+async function started<T> (part: Promise<T>, stop: (part: T) => Promise<unknown>): Promise<T> {
+  stops.push(async () => stop(await part))
+  const value = await part
+  if (ending !== undefined) await ending
+  return value
+}
+
+async function start (): Promise<void> {
+  const ports = portalPorts()
+  const redis = await started(provideRedis(6379), (redis) => redis.stop())
+  const tooljet = await provideToolJet(ports)
+
+  const portalEnv = {
+    ...env,
+    REDIS_URL: redis.url,
+    TOOLJET_URL: tooljet.url,
+    TOOLJET_API_TOKEN: tooljet.apiToken,
+    JWT_SECRET: env['JWT_SECRET'] || randomBytes(32).toString('base64url'), // one for all: a session is good on each portal
+  }
+  const portals: ChildProcess[] = []
+  stops.push(() => Promise.all(portals.map(stopPortal)))
+  await Promise.all(ports.map(async (port) => {
+    if (!await isFree(port)) throw new Error(`port ${port} is already in use; PORT=… chooses another`)
+    if (ending !== undefined) await ending
+    const portal = forkPortal(port, portalEnv)
+    portals.push(portal)
+    await Promise.race([once(portal, 'message'), once(portal, 'exit')]) // the message: it listens
+    if (ending !== undefined) await ending
+  }))
+  console.log(summary(ports, tooljet.how, redis))
+}
+
+function portalPorts (): number[] {
+  const { values } = parseArgs({ options: { instances: { type: 'string', default: '1' } } })
+  const instances = wholeNumber('--instances', values.instances, 1, 64)
+  const first = wholeNumber('PORT', env['PORT'] || '3001', 1, 65_536 - instances)
+  return Array.from({ length: instances }, (_, i) => first + i)
+}
+
+function wholeNumber (name: string, value: string, least: number, most: number): number {
+  if (/^\d+$/.test(value) && Number(value) >= least && Number(value) <= most) return Number(value)
+  throw new Error(`${name} is "${value}", it takes a whole number from ${least} to ${most}`)
+}
+
+/** The ToolJet of the environment, or the stand-in. */
+async function provideToolJet (taken: number[]): Promise<{ url: string, apiToken: string, how: string }> {
+  const { TOOLJET_URL: url, TOOLJET_API_TOKEN: apiToken } = env
+  if (url && apiToken) return { url, apiToken, how: `${url} (TOOLJET_URL)` }
+  if (url || apiToken) throw new Error('TOOLJET_URL and TOOLJET_API_TOKEN go together, and only one of them is set')
+
+  const port = !taken.includes(3000) && await isFree(3000) ? 3000 : 0
+  const standIn = new ToolJetStandIn({ port, host: 'localhost', apiToken: STAND_IN_TOKEN, mintsPerMinute: 10 })
+  await started(standIn.listen(), () => standIn.close())
+  return { url: standIn.url, apiToken: STAND_IN_TOKEN, how: `${standIn.url} (a stand-in: TOOLJET_URL and TOOLJET_API_TOKEN are not set)` }
+}
+
+/** `localhost` is two addresses: the port must be free on both. */
+async function isFree (port: number): Promise<boolean> {
+  for (const host of ['127.0.0.1', '::1']) {
+    const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+      const server = createServer().once('error', resolve)
+      server.listen(port, host, () => server.close(() => resolve(undefined)))
+    })
+    if (error?.code === 'EADDRINUSE') return false
+  }
+  return true
+}
+
+function forkPortal (port: number, portalEnv: NodeJS.ProcessEnv): ChildProcess {
+  const portal = fork(fileURLToPath(new URL('portal/server.ts', import.meta.url)), {
+    cwd: fileURLToPath(new URL('..', import.meta.url)),
+    execArgv: ['--import', import.meta.resolve('tsx')],
+    env: { ...portalEnv, PORT: String(port) },
+    detached: true, // Ctrl-C in the terminal comes to this process alone, which then stops all in order
+  })
+  portal.once('exit', (code, signal) => {
+    if (ending !== undefined) return
+    console.error(`The portal on port ${port} has ended by itself (${signal ?? `exit code ${code}`}). Everything else stops too.`)
+    end(1)
+  })
+  return portal
+}
+
+async function stopPortal (portal: ChildProcess): Promise<void> {
+  if (portal.exitCode !== null || portal.signalCode !== null) return
+  const ended = once(portal, 'exit')
+  portal.kill('SIGTERM')
+  await Promise.race([ended, sleep(STOP_MS, undefined, { ref: false })])
+  portal.kill('SIGKILL')
+  await ended
+}
+
+function summary (ports: number[], tooljet: string, redis: { url: string, how: string }): string {
+  const users = usersOf(env['DEMO_USERS'])
+  const column = Math.max(...users.map(({ email }) => email.length))
+  return [
+    '',
+    ...ports.map((port) => `  Portal    http://localhost:${port}`),
+    `  ToolJet   ${tooljet}`,
+    `  Redis     ${redis.how}`,
+    '',
+    '  Sign in as',
+    ...users.map(({ email, note }) => `    ${email.padEnd(column)}  ${note}`),
+    '',
+    '  Audit log',
+    `    ${redisCli(redis.url)} XREVRANGE tooljet-embed:audit + - COUNT 5`,
+    '',
+    '  Ctrl-C stops all of it.',
+    '',
+  ].join('\n')
+}
+
+/** How to reach this Redis with redis-cli, without showing a password. */
+function redisCli (url: string): string {
+  const { protocol, hostname, port, username, password, pathname } = new URL(url)
+  const isPlain = protocol === 'redis:' && username === '' && password === '' && /^\/?0?$/.test(pathname)
+  if (!isPlain) return 'redis-cli -u "$REDIS_URL"'
+  return [
+    'redis-cli',
+    ...(['localhost', '127.0.0.1'].includes(hostname) ? [] : ['-h', hostname]),
+    ...(['', '6379'].includes(port) ? [] : ['-p', port]),
+  ].join(' ')
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => { end(0) })
+// a SIGTERM to npm ends npm's shell and does not come here
+if (env['npm_lifecycle_event'] !== undefined) {
+  const npmShell = process.ppid
+  setInterval(() => { if (process.ppid !== npmShell) end(0) }, 500).unref()
+}
+try {
+  await start()
+} catch (error) {
+  if (ending === undefined) console.error(`The example cannot start: ${(error as Error).message}`)
+  await end(1)
+}
