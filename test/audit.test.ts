@@ -2,6 +2,9 @@ import { Writable } from 'node:stream'
 import { pino } from 'pino'
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
+import { AuditStream } from '../plugin/audit/stream.js'
+import { FleetClock } from '../plugin/redis/clock.js'
+import { RedisGuard } from '../plugin/redis/guard.js'
 import { ANA, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
 import { newClient } from './support/redis.js'
 import { until } from './support/until.js'
@@ -206,4 +209,53 @@ test('a client that resends after a reconnect adds no event twice', { timeout: 6
   await Promise.all([...asks, cuts])
   t.equal((await portal.audit()).length, 301)
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: 302 }] })
+})
+
+test('a batch that lands after its deadline is not written again', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const admin = newClient(server.url)
+  t.teardown(() => admin.disconnect())
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 200, rateLimit: false } })
+  await portal.ask(ANA)
+  await portal.audit()
+  await admin.call('CLIENT', 'PAUSE', '700', 'WRITE') // reads are answered, scripts wait and are carried out then
+  for (let i = 0; i < 5; i++) await portal.ask(ANA, {})
+  await until('the write has failed', () => portal.logLines.some(({ msg }) => /Redis is not available/.test(String(msg))))
+  t.equal((await portal.audit()).length, 6)
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: 7 }] })
+})
+
+test('looking for what may have landed is done in pages, and never holds up Redis', async (t) => {
+  const portal = await Portal.open(t)
+  const key = `${portal.prefix}crowded`
+  const foreign = portal.redis.pipeline()
+  for (let i = 0; i < 2500; i++) foreign.xadd(key, '*', 'instance', 'other', 'seq', String(i))
+  await foreign.exec()
+  const guard = new RedisGuard(portal.redis, 1000, portal.app.log)
+  const stream = new AuditStream(guard, new FleetClock(), { stream: key, retentionDays: 0, maxEntries: 0 })
+  const events = [1, 2, 3].map((seq) => ({ event: 'url.reused', instance: 'me', seq: String(seq) }))
+  t.equal(await stream.append('me', '0-0', events), false, 'not when a script would have to read too much')
+  const { seq, after } = await stream.lookFor('me', '0-0')
+  t.equal(seq, 0)
+  t.equal(after, await stream.tip())
+  t.equal(await stream.append('me', after, events.slice(0, 2)), true)
+  t.equal(await stream.append('me', after, events), true, 'sent again, with one more')
+  t.equal((await stream.lookFor('me', '0-0')).seq, 3)
+  t.equal(await portal.redis.xlen(key), 2503)
+})
+
+test('past the bound of waiting events, an event is in the log at level error', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 200, rateLimit: false } })
+  await portal.audit({ all: true })
+  server.process.kill('SIGSTOP')
+  for (let i = 0; i < 100; i++) await Promise.all(Array.from({ length: 101 }, () => portal.ask(ANA, {})))
+  t.equal((await portal.app.tooljetEmbed.health()).audit.backlog, 10_000)
+  const lost = portal.logLines.filter(({ level, tooljetEmbedAudit }) => level === 50 && tooljetEmbedAudit !== undefined)
+  t.equal(lost.length, 100)
+  server.process.kill('SIGCONT')
+  t.equal((await portal.audit()).length, 10_000)
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, events: 10_001 })
 })

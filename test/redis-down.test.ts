@@ -127,3 +127,16 @@ test('a Redis that refuses to write is a Redis that is away', { timeout: 60_000 
   await admin.config('SET', 'maxmemory', '0')
   await until('it writes again', async () => (await portal.ask(ANA)).status === 200)
 })
+
+test("'serve': no memory entry outlives its PAT, and a failure with Redis away at the same time is ToolJet's", { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t, { patExpiry: 1, minRemaining: 0 })
+  const { body: first } = await portal.ask(ANA)
+  stall()
+  await until('the PAT has ended', () => portal.toolJet.tokenOf(first.redirectUrl)!.expiresAt < Date.now())
+  t.match((await portal.ask(ANA)).body, { source: 'minted' })
+  t.equal(portal.toolJet.calls.length, 2)
+
+  const other = await portalWithOwnRedis(t)
+  other.portal.toolJet.faults = () => { other.stall(); return { reply: { status: 500 } } }
+  t.equal((await other.portal.ask(ANA)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
+})

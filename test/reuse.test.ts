@@ -340,3 +340,12 @@ test('apps that were only made up leave nothing in the index', async (t) => {
   for (let i = 0; i < 5; i++) await portal.ask(ANA, { appSlug: `made-up-${i}` })
   t.notOk((await portal.keys()).some((key) => key.endsWith(':urls')))
 })
+
+test('a counter that lost its end does not refuse its user for ever', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: { max: 1 } } })
+  await portal.ask(ANA)
+  const counter = (await portal.keys()).find((key) => key.includes('limit:asks:'))!
+  await portal.redis.persist(counter)
+  t.match(await portal.ask(ANA), { status: 429, headers: { 'retry-after': '60' } })
+  t.ok(await portal.redis.pttl(counter) > 0)
+})

@@ -61,6 +61,7 @@ test('nobody is let in without an identity', async (t) => {
     t.match(await portal.ask(email), { status: 401, body: { code: 'TOOLJET_EMBED_UNAUTHENTICATED' } }, `"${email}"`)
   }
   t.match(await portal.ask(42 as unknown as string), { status: 401 })
+  t.equal((await portal.ask('', '{')).status, 400, 'malformed, of nobody')
   t.same(await portal.audit(), [], 'a 401 is the host\'s to log')
   t.equal(portal.toolJet.calls.length, 0)
 })

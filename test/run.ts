@@ -9,6 +9,7 @@ import { provideRedis } from '../example/redis.js'
  */
 
 const OUTPUT = '.tap/run.tap'
+const COVERAGE = '.tap/report/coverage-summary.json'
 
 function run (command: string, args: string[], env: NodeJS.ProcessEnv): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -18,6 +19,15 @@ function run (command: string, args: string[], env: NodeJS.ProcessEnv): Promise<
   })
 }
 
+/** Every line of the plugin is to be run by a test. */
+function checkCoverage (): number {
+  const summary = JSON.parse(readFileSync(COVERAGE, 'utf8')) as Record<string, { lines: { pct: number } }>
+  const lacking = Object.entries(summary).filter(([file, { lines }]) => /[/\\]plugin[/\\]/.test(file) && lines.pct < 100)
+  for (const [file, { lines }] of lacking) console.error(`not covered: ${100 - lines.pct} % of the lines of ${file}`)
+  return lacking.length > 0 ? 1 : 0
+}
+
+const files = process.argv.slice(2)
 const redis = await provideRedis()
 closeWithGrace(() => redis.stop())
 console.log(`Redis: ${redis.how}`)
@@ -26,10 +36,11 @@ let code = 1
 try {
   rmSync(OUTPUT, { force: true })
   code = await run('tap', ['build'], env) // tap's own test class, without its TypeScript plugin: tsx does that
-  code ||= await run('tap', [`--output-file=${OUTPUT}`, ...process.argv.slice(2)], env)
+  code ||= await run('tap', ['--reporter=terse', `--output-file=${OUTPUT}`, '--coverage-report=text', '--coverage-report=json-summary', ...files], env)
 } finally {
   await redis.stop()
 }
+if (files.length === 0) code ||= checkCoverage()
 
 const summary = /^# \{ total: \d+(?:, pass: (\d+))?(?:, fail: (\d+))?(?:, (?:skip|todo): \d+)* \}$/m.exec(readFileSync(OUTPUT, 'utf8'))
 const [passed, failed] = [Number(summary?.[1] ?? 0), Number(summary?.[2] ?? 0)]
