@@ -97,8 +97,8 @@ export class Embed {
     const replaces = checkedUrlId(ask.replaces)
     if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
 
-    audit.mustBeWritable()
-    const url = await urls.get({ email, app, replaces }, async () => {
+    audit.mustBeWritable() // no mint for a URL that could not leave
+    const url = await urls.get({ user, app, replaces }, async () => {
       await tooljet.mayBeCalled()
       await limits?.mint(user)
       return tooljet.mint(email, app)
@@ -108,15 +108,15 @@ export class Embed {
   }
 
   async forget (whose: AppAsk & { email: string }): Promise<number> {
-    const { apps, urls, audit } = this.#parts
-    const { email, ...ask } = whose ?? {}
+    const { apps, keys, urls, audit } = this.#parts
+    const { email: given, ...ask } = whose ?? {}
     const startedAt = performance.now()
-    if (typeof email !== 'string' || email.trim() === '') throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the "email" of a user' })
-    const user = normalizeEmail(email)
+    if (typeof given !== 'string' || given.trim() === '') throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the "email" of a user' })
+    const email = normalizeEmail(given)
     const app = Object.values(ask).some((name) => name !== undefined) ? apps.resolve(ask) : undefined
-    const event = { event: 'url.forgotten', email: user, app: app?.label } as const
+    const event = { event: 'url.forgotten', email, app: app?.label } as const
     try {
-      const dropped = await urls.forget(user, app?.key)
+      const dropped = await urls.forget(keys.userHash(email), app?.key)
       audit.record({ ...event, durationMs: performance.now() - startedAt })
       return dropped
     } catch (error) {

@@ -36,12 +36,14 @@ export class Keys {
     return createHmac('sha256', this.#secret).update(`${this.#tooljetUrl}\n${email}`).digest('base64url').slice(0, 22)
   }
 
-  index (email: string): string {
-    return `${this.#tag(email)}:urls`
+  /** @param user a `userHash` */
+  index (user: string): string {
+    return `${this.#tag(user)}:urls`
   }
 
-  pair (email: string, appKey: string): PairKeys {
-    const tag = this.#tag(email)
+  /** @param user a `userHash` */
+  pair (user: string, appKey: string): PairKeys {
+    const tag = this.#tag(user)
     return {
       url: `${tag}:url:${appKey}`,
       lock: `${tag}:lock:${appKey}`,
@@ -57,7 +59,7 @@ export class Keys {
     return `${this.#prefix}pause:${tooljet}`
   }
 
-  #tag (email: string): string {
-    return `{${this.#prefix}${this.userHash(email)}}`
+  #tag (user: string): string {
+    return `{${this.#prefix}${user}}`
   }
 }

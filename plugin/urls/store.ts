@@ -110,8 +110,8 @@ export class UrlStore {
    * @param appKeys all names of the app
    * @returns whether it was stored: not by one whose lock has passed to another, nor after a `forget`
    */
-  async store (email: string, pair: PairKeys, appKeys: string[], owner: string, url: HeldUrl): Promise<boolean> {
-    const values = appKeys.flatMap((appKey) => [appKey, this.#seal(this.#keys.pair(email, appKey), url)])
+  async store (user: string, pair: PairKeys, appKeys: string[], owner: string, url: HeldUrl): Promise<boolean> {
+    const values = appKeys.flatMap((appKey) => [appKey, this.#seal(this.#keys.pair(user, appKey), url)])
     const stored = await this.#guard.run(
       (redis) => STORE.run(redis, [pair.index, pair.lock, pair.outcome], [owner, url.expiresAt, url.urlId, ...values]),
       (redis) => RELEASE.run(redis, [pair.lock], [owner])
@@ -132,8 +132,8 @@ export class UrlStore {
    * @param appKey one app; `undefined`: all of the user's
    * @returns how many URLs were dropped
    */
-  async forget (email: string, appKey = ''): Promise<number> {
-    return Number(await this.#guard.run((redis) => FORGET.run(redis, [this.#keys.index(email)], [appKey])))
+  async forget (user: string, appKey = ''): Promise<number> {
+    return Number(await this.#guard.run((redis) => FORGET.run(redis, [this.#keys.index(user)], [appKey])))
   }
 
   #seal (pair: PairKeys, url: HeldUrl): string {

@@ -9,7 +9,8 @@ import { isDenial, secondsLeft, type HeldUrl, type MintStart, type UrlStore } fr
 
 /** Whose URL, for which app, and the id of one that turned out dead. */
 export interface UrlAsk {
-  email: string
+  /** What stands for the user in key names. */
+  user: string
   app: App
   replaces?: string | undefined
 }
@@ -51,7 +52,7 @@ export class Urls {
 
   /** @throws what `mint` throws, when there is no URL alive to fall back on */
   async get (ask: UrlAsk, mint: Mint): Promise<GivenUrl> {
-    const pair = this.#keys.pair(ask.email, ask.app.key)
+    const pair = this.#keys.pair(ask.user, ask.app.key)
     const cached = await this.#look(pair)
     if (cached !== undefined && servesFor(ask, cached)) return { ...cached, source: 'reused' }
 
@@ -64,10 +65,10 @@ export class Urls {
   }
 
   /** @returns how many URLs of this user the fleet dropped */
-  async forget (email: string, appKey?: string): Promise<number> {
-    if (appKey === undefined) this.#memory.dropAll(this.#keys.pair(email, '').url)
-    else this.#memory.drop(this.#keys.pair(email, appKey).url)
-    return this.#store.forget(email, appKey)
+  async forget (user: string, appKey?: string): Promise<number> {
+    if (appKey === undefined) this.#memory.dropAll(this.#keys.pair(user, '').url)
+    else this.#memory.drop(this.#keys.pair(user, appKey).url)
+    return this.#store.forget(user, appKey)
   }
 
   async #look (pair: PairKeys): Promise<HeldUrl | undefined> {
@@ -132,7 +133,7 @@ export class Urls {
       return fallBack(lastUrl, error)
     }
     try {
-      const stored = await this.#store.store(ask.email, pair, appKeys, owner, fresh)
+      const stored = await this.#store.store(ask.user, pair, appKeys, owner, fresh)
       const newer = stored ? undefined : await this.#store.look(pair)
       if (newer !== undefined && servesFor(ask, newer)) return { url: this.#remembered(pair, newer), minted: false }
       if (stored) this.#remembered(pair, fresh)
