@@ -1,5 +1,5 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
-import { accessSync, constants, existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
@@ -49,14 +49,17 @@ export interface RedisServer extends ProvidedRedis {
 /**
  * Starts a server on a free loopback port, with a folder of its own that is gone afterwards.
  * @param args further arguments of redis-server
+ * @param config lines of a configuration file, which the server may rewrite
  * @param detached out of the reach of a Ctrl-C in the terminal, so that it ends after those who write to it
  */
-export async function startServer ({ port, args = [], detached = false }: { port?: number | undefined, args?: string[], detached?: boolean } = {}): Promise<RedisServer> {
+export async function startServer ({ port, args = [], config, detached = false }: { port?: number | undefined, args?: string[], config?: string[], detached?: boolean } = {}): Promise<RedisServer> {
   const binary = serverBinary() ?? (isDebianRoot() ? (installPackage(), serverBinary()) : undefined)
   if (binary === undefined) throw new Error('neither redis-server nor valkey-server is on PATH')
   const chosen = port !== undefined && await isFree(port) ? port : await freePort()
   const folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-redis-'))
-  const server = spawn(binary, ['--port', String(chosen), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no', ...args], { stdio: 'ignore', detached })
+  const configFile = join(folder, 'redis.conf')
+  if (config !== undefined) writeFileSync(configFile, `${config.join('\n')}\n`)
+  const server = spawn(binary, [...(config === undefined ? [] : [configFile]), '--port', String(chosen), '--bind', '127.0.0.1', '--dir', folder, '--save', '', '--appendonly', 'no', ...args], { stdio: 'ignore', detached })
   const killOnExit = (): void => { server.kill('SIGKILL') }
   process.once('exit', killOnExit)
   const ended = new Promise<void>((resolve) => { server.once('close', () => resolve()) })
