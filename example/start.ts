@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { usersOf } from './portal/users.js'
+import { whenNpmIsGone } from './npm.js'
 import { provideRedis } from './redis.js'
 import { ToolJetStandIn } from './tooljet/server.js'
 
@@ -152,11 +153,7 @@ function redisCli (url: string): string {
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => { end(0) })
-// a SIGTERM to npm ends npm's shell and does not come here
-if (env['npm_lifecycle_event'] !== undefined) {
-  const npmShell = process.ppid
-  setInterval(() => { if (process.ppid !== npmShell) end(0) }, 500).unref()
-}
+whenNpmIsGone(() => { end(0) })
 try {
   await start()
 } catch (error) {

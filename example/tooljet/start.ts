@@ -1,4 +1,5 @@
 import closeWithGrace from 'close-with-grace'
+import { whenNpmIsGone } from '../npm.js'
 import { readSeed } from './seed.js'
 import { ToolJetStandIn } from './server.js'
 import type { TokenMode } from './tokens.js'
@@ -25,5 +26,6 @@ const tooljet = await new ToolJetStandIn({
   mintsPerMinute: wholeNumber('TOOLJET_MINTS_PER_MINUTE', TOOLJET_MINTS_PER_MINUTE),
   ...(TOOLJET_SEED !== undefined && { seed: readSeed(TOOLJET_SEED) }),
 }).listen()
-closeWithGrace(() => tooljet.close())
+const { close } = closeWithGrace(() => tooljet.close())
+whenNpmIsGone(close)
 console.log(`A stand-in for ToolJet listens on ${tooljet.url}`)

@@ -66,8 +66,7 @@ export class Urls {
 
   /** @returns how many URLs of this user the fleet dropped */
   async forget (user: string, appKey?: string): Promise<number> {
-    if (appKey === undefined) this.#memory.dropAll(this.#keys.pair(user, '').url)
-    else this.#memory.drop(this.#keys.pair(user, appKey).url)
+    this.#memory.dropAll(this.#keys.pair(user, '').url) // all names of one app, and it is only asked in an outage
     return this.#store.forget(user, appKey)
   }
 
