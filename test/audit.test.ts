@@ -2,6 +2,7 @@ import { Writable } from 'node:stream'
 import { pino } from 'pino'
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
+import { Chain } from '../plugin/audit/chain.js'
 import { AuditStream } from '../plugin/audit/stream.js'
 import { FleetClock } from '../plugin/redis/clock.js'
 import { RedisGuard } from '../plugin/redis/guard.js'
@@ -151,6 +152,17 @@ test('verify finds what is missing, changed, doubled and forged', async (t) => {
   t.match((await verifyWith((list) => { const [, fields] = list[6]!; const forged = fields.with(fields.indexOf('seq') + 1, '8'); return [...fieldsOf(list), forged] })), { ok: false, instances: [{ problems: [{ kind: 'forged', seq: 8 }] }] })
   t.match(await verifyWith((list) => [['event', 'url.minted'], ...fieldsOf(list)]), { ok: false })
   t.match(await verifyWith((list) => fieldsOf(list.slice(2))), { ok: true, instances: [{ trimmed: true, firstSeq: 3, lastSeq: 7 }] }, 'a start that is no longer there is no gap')
+})
+
+test('a mac covers the mac before it', async (t) => {
+  const chain = new Chain(['new', 'old'])
+  const fields = { event: 'url.minted', seq: '2' }
+  const signed = { ...fields, mac: chain.mac('before', fields) }
+  t.ok(chain.holds('before', signed))
+  t.notOk(chain.holds('another', signed))
+  t.ok(chain.holds('before', { ...fields, mac: new Chain(['old']).mac('before', fields) }), 'any of the keys')
+  t.notOk(chain.holds('before', { ...fields, mac: new Chain(['other']).mac('before', fields) }))
+  t.notOk(chain.holds('before', fields))
 })
 
 test("delivery 'required': no URL leaves before its event is in Redis", { timeout: 60_000 }, async (t) => {

@@ -7,7 +7,7 @@ import { until } from './until.js'
 const SLOTS = 16384
 
 /** A Redis Cluster of three masters. */
-export async function startCluster (t: Test): Promise<{ servers: RedisServer[], nodes: { host: string, port: number }[], connect: () => Cluster }> {
+export async function startCluster (t: Test): Promise<{ servers: RedisServer[], connect: () => Cluster, moveSlots: (from: number, to: number) => Promise<void> }> {
   const servers: RedisServer[] = []
   t.teardown(() => Promise.all(servers.map((server) => server.stop())))
   for (let i = 0; i < 3; i++) {
@@ -25,17 +25,29 @@ export async function startCluster (t: Test): Promise<{ servers: RedisServer[], 
     const info = String(await client.call('CLUSTER', 'INFO'))
     return info.includes('cluster_state:ok') && info.includes('cluster_known_nodes:3')
   }))).every(Boolean), 20_000)
-  for (const client of clients) client.disconnect()
+  t.teardown(() => { for (const client of clients) client.disconnect() })
 
   const nodes = servers.map(({ port }) => ({ host: '127.0.0.1', port }))
   return {
     servers,
-    nodes,
     connect: () => {
       const cluster = new Cluster(nodes)
       cluster.on('error', () => {})
       t.teardown(() => cluster.disconnect())
       return cluster
+    },
+    /** Moves all of a master's slots that hold keys to another one, as an operator does. */
+    moveSlots: async (from, to) => {
+      const [source, target] = [clients[from]!, clients[to]!]
+      const [sourceId, targetId] = await Promise.all([source, target].map((client) => client.call('CLUSTER', 'MYID'))) as [string, string]
+      for (let slot = Math.floor(from * SLOTS / 3); slot < Math.floor((from + 1) * SLOTS / 3); slot++) {
+        const keys = await source.call('CLUSTER', 'GETKEYSINSLOT', String(slot), '100') as string[]
+        if (keys.length === 0) continue
+        await target.call('CLUSTER', 'SETSLOT', String(slot), 'IMPORTING', sourceId)
+        await source.call('CLUSTER', 'SETSLOT', String(slot), 'MIGRATING', targetId)
+        await source.call('MIGRATE', '127.0.0.1', String(servers[to]!.port), '', '0', '5000', 'KEYS', ...keys)
+        for (const client of [target, source]) await client.call('CLUSTER', 'SETSLOT', String(slot), 'NODE', targetId)
+      }
     },
   }
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { Writable } from 'node:stream'
 import fastifyJwt from '@fastify/jwt'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
-import type { Redis } from 'ioredis'
+import type { Cluster, Redis } from 'ioredis'
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import tooljetEmbed, { type TooljetEmbedOptions, type TooljetEmbedUrl } from '../../plugin/index.js'
@@ -31,8 +31,9 @@ export interface PortalSetup {
   fastify?: FastifyServerOptions
   /** Registers what a host has besides, before the plugin. */
   before?: (app: FastifyInstance) => void | Promise<void>
-  /** Another Redis than the one all tests share. */
+  /** Another Redis than the one all tests share, by its URL or a client of one's own. */
   redisUrl?: string
+  redis?: Redis | Cluster
 }
 
 /** A name of its own for all keys of one test. */
@@ -47,21 +48,21 @@ export class Portal {
 
   private constructor (readonly app: FastifyInstance, readonly toolJet: ToolJetStandIn, readonly redis: Redis, readonly prefix: string) {}
 
-  static async open (t: Test, { options = {}, toolJet = {}, fastify = {}, before, redisUrl }: PortalSetup = {}): Promise<Portal> {
-    const portals = await Portal.openSeveral(t, 1, { options, toolJet, fastify, ...(before && { before }), ...(redisUrl !== undefined && { redisUrl }) })
+  static async open (t: Test, setup: PortalSetup = {}): Promise<Portal> {
+    const portals = await Portal.openSeveral(t, 1, setup)
     return portals[0]!
   }
 
   /** Several instances in one process that share Redis and ToolJet. */
-  static async openSeveral (t: Test, count: number, { options = {}, toolJet = {}, fastify = {}, before, redisUrl }: PortalSetup = {}): Promise<Portal[]> {
+  static async openSeveral (t: Test, count: number, { options = {}, toolJet = {}, fastify = {}, before, redisUrl, redis: client }: PortalSetup = {}): Promise<Portal[]> {
     const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, ...toolJet }).listen()
-    const redis = newClient(redisUrl ?? await sharedRedisUrl())
+    const redis = client as Redis | undefined ?? newClient(redisUrl ?? await sharedRedisUrl())
     const prefix = newPrefix()
     const portals: Portal[] = []
     t.teardown(async () => {
       for (const { app } of portals) await app.close()
       await standIn.close()
-      if (redisUrl === undefined) { // one of its own is gone as a whole
+      if (redisUrl === undefined && client === undefined) { // one of its own is gone as a whole
         const left = await keysOf(redis, prefix)
         if (left.length > 0) await Promise.all(left.map((key) => redis.del(key)))
       }

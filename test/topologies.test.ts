@@ -1,0 +1,67 @@
+import { t as tap, test } from 'tap'
+import type { ToolJetOptions } from '../example/tooljet/server.js'
+import { startCluster, startSentinels } from './support/cluster.js'
+import { ANA, BEN, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { until } from './support/until.js'
+
+releaseRedisAfter(tap)
+
+const USERS = Array.from({ length: 40 }, (_, i) => `user${i}@acme.test`)
+const toolJet: Partial<ToolJetOptions> = { seed: { apps: [SALES], users: USERS.map((email) => ({ email, apps: [SALES.slug] })) } }
+
+test('Redis Cluster: users all over its slots are served as by one Redis', { timeout: 60_000 }, async (t) => {
+  const cluster = await startCluster(t)
+  const [one, other] = await Portal.openSeveral(t, 2, { redis: cluster.connect(), toolJet }) as [Portal, Portal]
+  const replies = await Promise.all(USERS.flatMap((user) => [one.ask(user), other.ask(user)]))
+  t.ok(replies.every(({ status }) => status === 200))
+  t.equal(one.toolJet.calls.length, USERS.length)
+  const [first] = USERS as [string]
+  const { body: dead } = await one.ask(first)
+  const { body: healed } = await other.ask(first, { appId: SALES.id, replaces: dead.urlId })
+  t.equal(healed.source, 'minted')
+  t.equal((await one.ask(first, { appSlug: SALES.slug })).body.urlId, healed.urlId)
+  t.equal(await one.app.tooljetEmbed.forget({ email: first }), 1)
+  t.equal((await one.audit()).length > 0 && (await other.audit()).length, 2 * USERS.length + 4)
+  t.match(await one.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{}, {}] })
+})
+
+test('Redis Cluster: slots that move are followed', { timeout: 60_000 }, async (t) => {
+  const cluster = await startCluster(t)
+  const client = cluster.connect()
+  const portal = await Portal.open(t, { redis: client, toolJet, options: { rateLimit: false } })
+  const urlIds = await Promise.all(USERS.map(async (user) => (await portal.ask(user)).body.urlId))
+  await cluster.moveSlots(0, 1)
+  const again = await Promise.all(USERS.map(async (user) => (await portal.ask(user)).body.urlId))
+  t.same(again, urlIds, 'no URL is lost')
+  t.equal(portal.toolJet.calls.length, USERS.length)
+})
+
+test('Redis Cluster: with a master gone its users are served all the same, and the others not disturbed', { timeout: 60_000 }, async (t) => {
+  const cluster = await startCluster(t)
+  const portal = await Portal.open(t, { redis: cluster.connect(), toolJet, options: { redisTimeoutMs: 300, rateLimit: false } })
+  await Promise.all(USERS.map((user) => portal.ask(user)))
+  await cluster.servers[2]!.stop()
+  const replies = await Promise.all(USERS.map((user) => portal.ask(user)))
+  t.ok(replies.every(({ status, body }) => status === 200 && body.source === 'reused'))
+  t.equal(portal.toolJet.calls.length, USERS.length)
+})
+
+test('Sentinel: after a failover the replica goes on where the master ended', { timeout: 60_000 }, async (t) => {
+  const { master, replica, connect } = await startSentinels(t)
+  const portal = await Portal.open(t, { redis: connect(), options: { redisTimeoutMs: 300 } })
+  const { body: first } = await portal.ask(ANA)
+  await portal.audit()
+  await until('the replica has it', async () => (await portal.redis.call('WAIT', '1', '100')) === 1)
+  await master.stop()
+  t.match((await portal.ask(ANA)).body, { urlId: first.urlId }, 'meanwhile from memory')
+  t.equal((await portal.ask(BEN)).status, 200)
+  await until('the failover is done', async () => {
+    const { redis } = await portal.app.tooljetEmbed.health()
+    return redis.state === 'up' && portal.redis.options.port !== master.port
+  }, 30_000)
+  t.match((await portal.ask(ANA)).body, { source: 'reused', urlId: first.urlId })
+  const events = await portal.audit()
+  t.equal(events.length, 4)
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ firstSeq: 1, lastSeq: 5 }] })
+  t.ok(replica)
+})
