@@ -6,7 +6,7 @@ import { Chain } from '../plugin/audit/chain.js'
 import { AuditStream } from '../plugin/audit/stream.js'
 import { FleetClock } from '../plugin/redis/clock.js'
 import { RedisGuard } from '../plugin/redis/guard.js'
-import { ANA, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
+import { ANA, BEN, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
 import { newClient } from './support/redis.js'
 import { until } from './support/until.js'
 
@@ -176,6 +176,8 @@ test("delivery 'required': no URL leaves before its event is in Redis", { timeou
   server.process.kill('SIGSTOP')
   const refused = await portal.ask(ANA)
   t.match(refused, { status: 503, headers: { 'retry-after': '1' }, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+  t.equal((await portal.ask(BEN)).status, 503)
+  t.equal(portal.toolJet.calls.length, 1, 'no mint for a URL that could not leave')
   server.process.kill('SIGCONT')
   await until('Redis is seen to be back', async () => (await portal.ask(ANA)).status === 200)
   const events = await portal.audit()

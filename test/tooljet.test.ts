@@ -1,4 +1,5 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { inspect } from 'node:util'
 import { t as tap, test, type Test } from 'tap'
 import { SALES, INVENTORY } from '../example/tooljet/seed.js'
 import { ToolJetStandIn } from '../example/tooljet/server.js'
@@ -108,6 +109,20 @@ test('one deadline covers slow headers, a slow body, and all tries together', as
   standIn.faults = () => ({ delayMs: 150, reply: { status: 502 } })
   const portal = await portalOf(t, standIn.url, 200)
   t.equal((await portal.ask(ANA)).status, 504)
+})
+
+test('what ToolJet sent is in no error, not even as a cause', async (t) => {
+  const { url } = await rawServer(t, (socket) => {
+    socket.once('data', () => socket.end('HTTP/1.1 201 Created\r\nno header pat_5ec7e7 \r\n\r\n'))
+  })
+  let seen: unknown
+  const portal = await Portal.open(t, {
+    options: { tooljet: { url, apiToken: API_TOKEN } },
+    before: (app) => { app.setErrorHandler(async (error, _request, reply) => { seen = error; return reply.code(500).send({}) }) },
+  })
+  await portal.askByDecorator(ANA)
+  t.match(seen, { code: 'TOOLJET_EMBED_UNAVAILABLE', cause: { code: /^HPE_/ } })
+  t.notMatch(inspect(seen, { depth: 9, showHidden: true }), /5ec7e7/)
 })
 
 test('an endless body is let go at its bound', async (t) => {
