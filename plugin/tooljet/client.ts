@@ -102,7 +102,7 @@ function isPassing ({ status, headers }: Reply): boolean {
 }
 
 function codeOf (error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : ''
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
 }
 
 function unreachable (error: unknown): unknown {
@@ -113,5 +113,6 @@ function unreachable (error: unknown): unknown {
 /** What undici throws may hold bytes of the reply, and so a PAT. */
 function plain (error: unknown): Error {
   const { message } = error as Error
-  return Object.assign(new Error(message), { code: codeOf(error) })
+  const code = codeOf(error)
+  return Object.assign(new Error(message), code !== '' && { code })
 }
