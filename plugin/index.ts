@@ -14,7 +14,7 @@ import { connect } from './redis/connect.js'
 import { RedisGuard } from './redis/guard.js'
 import { routes } from './routes.js'
 import { ToolJetClient } from './tooljet/client.js'
-import { Pause } from './tooljet/pause.js'
+import { Gate } from './tooljet/gate.js'
 import { ToolJet, type ToolJetHealth } from './tooljet/tooljet.js'
 import { Keys } from './urls/keys.js'
 import { Sealer } from './urls/sealing.js'
@@ -113,7 +113,8 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const urls = new Urls({ store, keys, clock }, { lockMs, serveWithoutRedis })
 
   const client = new ToolJetClient(settings.tooljet)
-  const tooljet = new ToolJet({ client, pause: new Pause(guard, keys.pause()), log }, settings.tooljet.embedOrigins)
+  const gate = new Gate(guard, keys.gate(), settings.tooljet.timeoutMs + redisTimeoutMs)
+  const tooljet = new ToolJet({ client, gate, log }, settings.tooljet.embedOrigins)
 
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })
   const audit = new Audit({ guard, clock, chain: new Chain(settings.encryptionKeys), log: settings.audit.logger ?? log }, settings.audit)

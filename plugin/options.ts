@@ -70,6 +70,8 @@ export interface TooljetEmbedOptions extends FastifyPluginOptions {
     retentionDays?: number
     /** About how many events are kept; 0: any number. @default 1000000 */
     maxEntries?: number
+    /** Events that may wait in memory while Redis is away; further ones go to the log at level error. @default 10000 */
+    maxBacklog?: number
     /** `required`: no URL leaves before its event is in Redis. @default 'buffered' */
     delivery?: 'buffered' | 'required'
     /** pino logger for the audit lines. @default the app's logger */
@@ -139,6 +141,7 @@ function schemaFor (options: Record<string, unknown>): TSchema {
       stream: Type.Optional(text),
       retentionDays: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_SECONDS / 86_400, takes: 'a number of days, 0 (for ever) or more' })),
       maxEntries: Type.Optional(countOrNone),
+      maxBacklog: Type.Optional(count),
       delivery: Type.Optional(oneOf('buffered', 'required')),
       logger: any,
     }, exact)),
@@ -194,6 +197,7 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
       stream: audit.stream ?? `${keyPrefix}audit`,
       retentionDays: audit.retentionDays ?? 90,
       maxEntries: audit.maxEntries ?? 1_000_000,
+      maxBacklog: audit.maxBacklog ?? 10_000,
       delivery: audit.delivery ?? 'buffered',
       logger: loggerOf(audit.logger),
     },

@@ -7,7 +7,7 @@ import { AuditStream } from '../plugin/audit/stream.js'
 import { FleetClock } from '../plugin/redis/clock.js'
 import { RedisGuard } from '../plugin/redis/guard.js'
 import { ANA, BEN, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
-import { newClient } from './support/redis.js'
+import { holdUp, newClient } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -183,6 +183,22 @@ test("delivery 'required': no URL leaves before its event is in Redis", { timeou
   const events = await portal.audit()
   t.match(events.find(({ code }) => code === 'TOOLJET_EMBED_REDIS_DOWN'), { event: 'url.failed', email: ANA })
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true })
+})
+
+test("delivery 'required': an event whose writing is in doubt is followed by what became of the answer", async (t) => {
+  const lateOnce = { held: false }
+  const behind = await Portal.open(t)
+  const redis = holdUp(behind.redis, (args) => {
+    const isAppend = args[1] === 1 && args[2] === `${behind.prefix}audit` && args.includes('url.minted')
+    return isAppend && !lateOnce.held && (lateOnce.held = true)
+  }, 400)
+  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, audit: { delivery: 'required' }, redisTimeoutMs: 200, onRedisDown: 'fail' } })
+  await until('the scripts are known', async () => (await portal.ask(CLEO)).status === 403)
+  t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+  t.ok(lateOnce.held)
+  await until('Redis is seen to be back', async () => (await portal.ask(ANA)).status === 200)
+  const ofAna = (await behind.audit()).filter(({ email, outcome, code }) => email === ANA && (outcome === 'success' || code === 'TOOLJET_EMBED_REDIS_DOWN'))
+  t.match(ofAna.slice(0, 2), [{ event: 'url.minted' }, { event: 'url.failed', code: 'TOOLJET_EMBED_REDIS_DOWN', url_id: ofAna[0]!['url_id'] }])
 })
 
 test('events wait while Redis is away, and are written once each when it is back', { timeout: 60_000 }, async (t) => {

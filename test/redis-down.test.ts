@@ -1,8 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test, type Test } from 'tap'
 import { freePort, startServer } from '../example/redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
-import { newClient } from './support/redis.js'
+import { holdUp, newClient } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -99,27 +98,14 @@ test('a mint that Redis cannot take is still answered', { timeout: 60_000 }, asy
 })
 
 test('a claim or store whose answer comes too late leaves no lock behind, and no error to others', { timeout: 60_000 }, async (t) => {
-  const CLAIM_KEYS = 4
-  const STORE_KEYS = 3
-  for (const lateFor of [CLAIM_KEYS, STORE_KEYS]) {
+  const isClaim = (args: unknown[]) => args[1] === 4
+  const isStore = (args: unknown[]) => args[1] === 3 && String(args[2]).endsWith(':urls')
+  const isGate = (args: unknown[]) => args[1] === 3 && String(args[2]).endsWith(':pause')
+  for (const isLate of [isClaim, isStore, isGate]) {
     for (const onRedisDown of ['serve', 'fail'] as const) {
       const other = await Portal.open(t)
-      // what Redis does is real, only its answer is held up once
       let held = false
-      const slow = new Proxy(other.redis, {
-        get (redis, name) {
-          const method: unknown = Reflect.get(redis, name)
-          if (name !== 'evalsha') return typeof method === 'function' ? method.bind(redis) : method
-          return async (...args: [string, number]) => {
-            const answer: unknown = await redis.evalsha(...args)
-            if (!held && args[1] === lateFor) {
-              held = true
-              await sleep(2 * DEADLINE_MS)
-            }
-            return answer
-          }
-        },
-      })
+      const slow = holdUp(other.redis, (args) => !held && isLate(args) && (held = true), 2 * DEADLINE_MS)
       await other.ask(BEN) // Redis knows the scripts from now on
       const portal = await Portal.open(t, {
         options: { redis: slow, keyPrefix: other.prefix, tooljet: { url: other.toolJet.url, apiToken: API_TOKEN }, onRedisDown, redisTimeoutMs: DEADLINE_MS },
@@ -134,6 +120,37 @@ test('a claim or store whose answer comes too late leaves no lock behind, and no
       t.notOk((await other.keys()).some((key) => key.includes(':lock:')))
     }
   }
+})
+
+test("'serve': a URL minted while Redis was away becomes the fleet's when it is back", { timeout: 60_000 }, async (t) => {
+  const { portal, stall, goOn } = await portalWithOwnRedis(t, { rateLimit: false })
+  const other = await Portal.open(t, {
+    redisUrl: `redis://127.0.0.1:${portal.redis.options.port}`,
+    options: { keyPrefix: portal.prefix, tooljet: { url: portal.toolJet.url, apiToken: API_TOKEN }, rateLimit: false, redisTimeoutMs: DEADLINE_MS },
+  })
+  const { body: dead } = await portal.ask(ANA)
+  stall()
+  const { body: first } = await other.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
+  const { body: last } = await portal.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
+  t.not(first.urlId, last.urlId, 'each on its own for now')
+  goOn()
+  for (const { app } of [portal, other]) await until('Redis is seen to be back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')
+  t.equal((await portal.ask(ANA)).body.urlId, last.urlId)
+  t.equal((await other.ask(ANA)).body.urlId, last.urlId, 'the one minted last')
+  t.equal((await other.ask(ANA, { appSlug: SALES.slug })).body.urlId, last.urlId)
+  t.equal(portal.toolJet.calls.length, 3)
+})
+
+test('a key of another type is one key\'s trouble, not an outage', { timeout: 60_000 }, async (t) => {
+  const portal = await Portal.open(t, { options: { onRedisDown: 'fail' } })
+  await portal.ask(ANA)
+  const key = (await portal.keys()).find((key) => key.includes(':url:id:'))!
+  await portal.redis.del(key)
+  await portal.redis.hset(key, 'not', 'ours')
+  t.equal((await portal.ask(ANA)).status, 503)
+  t.equal((await portal.ask(BEN)).status, 200)
+  t.ok(portal.logLines.some(({ level, msg }) => level === 50 && /refuses a command/.test(String(msg))))
+  t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'up')
 })
 
 test('a Redis that refuses to write is a Redis that is away', { timeout: 60_000 }, async (t) => {

@@ -1,10 +1,12 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { createServer as createTlsServer } from 'node:tls'
 import { inspect } from 'node:util'
 import { t as tap, test, type Test } from 'tap'
 import { SALES, INVENTORY } from '../example/tooljet/seed.js'
 import { ToolJetStandIn } from '../example/tooljet/server.js'
 import { freePort } from '../example/redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter } from './support/portal.js'
+import { CERT, KEY } from './support/certificate.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -109,6 +111,36 @@ test('one deadline covers slow headers, a slow body, and all tries together', as
   standIn.faults = () => ({ delayMs: 150, reply: { status: 502 } })
   const portal = await portalOf(t, standIn.url, 200)
   t.equal((await portal.ask(ANA)).status, 504)
+})
+
+test('after repeated failures the whole fleet sends one probe at a time, and goes on after one success', async (t) => {
+  const [one, other] = await Portal.openSeveral(t, 2, { options: { rateLimit: false } }) as [Portal, Portal]
+  const { toolJet } = one
+  toolJet.faults = () => ({ delayMs: 50, reply: { status: 500 } })
+  const ask = (i: number) => (i % 2 === 0 ? one : other).ask(ANA, { appSlug: `app-${i}` })
+  for (let i = 0; i < 5; i++) t.equal((await ask(i)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
+  t.equal(toolJet.calls.length, 5)
+  const storm = await Promise.all(Array.from({ length: 60 }, (_, i) => ask(100 + i)))
+  t.ok(storm.every(({ status, body, headers }) => status === 503 && body.code === 'TOOLJET_EMBED_UNAVAILABLE' && Number(headers['retry-after']) >= 1))
+  t.ok(toolJet.calls.length <= 6, `${toolJet.calls.length} calls`)
+
+  toolJet.faults = undefined
+  await until('a probe gets through', async () => (await other.ask(ANA)).status === 200)
+  t.equal((await one.ask(BEN)).status, 200, 'then all go on')
+  toolJet.faults = () => ({ reply: { status: 500 } })
+  for (let i = 0; i < 5; i++) await ask(200 + i)
+  t.ok(toolJet.calls.length >= 12, 'failures are counted anew')
+})
+
+test('a bad certificate and a name that does not resolve are ToolJet being unavailable', async (t) => {
+  const tls = createTlsServer({ key: KEY, cert: CERT }).listen(0, '127.0.0.1')
+  await new Promise((resolve) => tls.once('listening', resolve))
+  t.teardown(() => { tls.close() })
+  for (const url of [`https://127.0.0.1:${(tls.address() as AddressInfo).port}`, 'http://tooljet.invalid']) {
+    const portal = await portalOf(t, url)
+    t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } }, url)
+    t.ok(portal.logLines.some(({ level, msg }) => level === 50 && /does not mint/.test(String(msg))))
+  }
 })
 
 test('what ToolJet sent is in no error, not even as a cause', async (t) => {

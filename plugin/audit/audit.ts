@@ -12,6 +12,8 @@ import { AuditWriter } from './writer.js'
 
 export interface AuditSettings extends StreamSettings {
   delivery: 'buffered' | 'required'
+  /** Events that may wait for Redis; what comes on top is left to the log. */
+  maxBacklog: number
 }
 
 /** What `health()` tells of the audit log. */
@@ -44,7 +46,7 @@ export class Audit {
     this.#log = parts.log
     this.#required = settings.delivery === 'required'
     this.#stream = new AuditStream(parts.guard, parts.clock, settings)
-    this.#writer = new AuditWriter(this.#stream, this.#instance, (fields) => {
+    this.#writer = new AuditWriter(this.#stream, this.#instance, settings.maxBacklog, (fields) => {
       this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis')
     })
   }

@@ -2,8 +2,6 @@ import { embedError } from '../errors.js'
 import type { AuditFields } from './event.js'
 import type { AuditStream } from './stream.js'
 
-/** Events that may wait for Redis; what comes on top is left to the log. */
-const MAX_BACKLOG = 10_000
 const MAX_BATCH = 128
 const RETRY_MS = 250
 
@@ -17,6 +15,7 @@ interface Pending {
 export class AuditWriter {
   readonly #stream: AuditStream
   readonly #instance: string
+  readonly #maxBacklog: number
   readonly #onLost: (fields: AuditFields) => void
   #queue: Pending[] = []
   #running: Promise<void> | undefined
@@ -25,9 +24,10 @@ export class AuditWriter {
   #wake: (() => void) | undefined
   #closed = false
 
-  constructor (stream: AuditStream, instance: string, onLost: (fields: AuditFields) => void) {
+  constructor (stream: AuditStream, instance: string, maxBacklog: number, onLost: (fields: AuditFields) => void) {
     this.#stream = stream
     this.#instance = instance
+    this.#maxBacklog = maxBacklog
     this.#onLost = onLost
   }
 
@@ -61,7 +61,7 @@ export class AuditWriter {
   }
 
   #enqueue (pending: Pending): void {
-    if (this.#closed || this.#queue.length >= MAX_BACKLOG) {
+    if (this.#closed || this.#queue.length >= this.#maxBacklog) {
       this.#onLost(pending.fields)
       pending.failed?.(embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'too many audit events wait for it' }))
       return

@@ -47,10 +47,16 @@ export class RedisGuard {
       this.#back()
       return answer
     } catch (error) {
-      this.#away(error)
-      undo?.(this.#redis).catch(() => {})
+      if (isAboutKey(error)) this.#log.error({ err: error }, 'tooljet-embed: Redis refuses a command')
+      else this.#away(error)
+      if (undo !== undefined) this.post(undo)
       throw embedError('TOOLJET_EMBED_REDIS_DOWN', { cause: error })
     }
+  }
+
+  /** Sends a command whatever the state, and waits for nothing: for tidying up. */
+  post (command: (redis: RedisLike) => Promise<unknown>): void {
+    command(this.#redis).catch(() => {})
   }
 
   #away (error: unknown): void {
@@ -66,6 +72,11 @@ export class RedisGuard {
     this.#downSince = undefined
     this.#log.info({ downMs }, 'tooljet-embed: Redis is back')
   }
+}
+
+/** Redis is there, and something is wrong with one key: no reason to do without it for all others. */
+function isAboutKey (error: unknown): boolean {
+  return error instanceof Error && /\bWRONGTYPE\b/.test(error.message)
 }
 
 /** Rejects when the answer is not there in time; an answer that comes later is let go. */

@@ -1,7 +1,7 @@
 import type { App } from '../apps.js'
 import { isEmbedError } from '../errors.js'
 import type { Log } from '../log.js'
-import type { Pause } from './pause.js'
+import type { Gate } from './gate.js'
 import { pauseAsked, readReply } from './replies.js'
 import type { ToolJetClient } from './client.js'
 
@@ -17,23 +17,23 @@ export interface ToolJetHealth {
 /** The server on the other side. */
 export class ToolJet {
   readonly #client: ToolJetClient
-  readonly #pause: Pause
+  readonly #gate: Gate
   readonly #embedOrigins: readonly string[]
   readonly #log: Log
   #trouble: { code: string, mend?: string } | undefined
   #asked = false
   #closed = false
 
-  constructor (parts: { client: ToolJetClient, pause: Pause, log: Log }, embedOrigins: readonly string[]) {
+  constructor (parts: { client: ToolJetClient, gate: Gate, log: Log }, embedOrigins: readonly string[]) {
     this.#client = parts.client
-    this.#pause = parts.pause
+    this.#gate = parts.gate
     this.#embedOrigins = embedOrigins
     this.#log = parts.log
   }
 
-  /** @throws TOOLJET_EMBED_BUSY while ToolJet asked not to be called */
+  /** @throws TOOLJET_EMBED_BUSY while ToolJet asked not to be called, TOOLJET_EMBED_UNAVAILABLE while it is only probed */
   async mayBeCalled (): Promise<void> {
-    await this.#pause.over()
+    await this.#gate.check()
   }
 
   /**
@@ -42,21 +42,22 @@ export class ToolJet {
    * @throws the coded error of ToolJet's refusal or failure
    */
   async mint (email: string, app: App): Promise<{ redirectUrl: string, appKeys: string[] }> {
+    await this.#gate.enter()
     try {
       const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry })
       const pause = pauseAsked(reply)
-      if (pause !== undefined) await this.#pause.begin(pause)
+      if (pause !== undefined) await this.#gate.pause(pause)
       const redirectUrl = readReply(reply, this.#embedOrigins)
-      this.#note(undefined)
+      await this.#note(undefined)
       return { redirectUrl, appKeys: appKeysOf(new URL(redirectUrl)) }
     } catch (error) {
-      this.#note(error)
+      await this.#note(error)
       throw error
     }
   }
 
   async health (): Promise<ToolJetHealth> {
-    const pausedFor = await this.#pause.secondsLeft()
+    const pausedFor = await this.#gate.pausedFor()
     if (pausedFor > 0) return { state: 'paused', pausedFor: Math.ceil(pausedFor) }
     if (this.#trouble !== undefined) return { state: 'failing', code: this.#trouble.code }
     return { state: this.#asked ? 'ok' : 'unknown' }
@@ -68,8 +69,10 @@ export class ToolJet {
   }
 
   /** One log line per change of state; that a user is refused is no trouble of the server. */
-  #note (error: unknown): void {
+  async #note (error: unknown): Promise<void> {
     if (this.#closed) return
+    if (isOutage(error)) await this.#gate.failed()
+    else await this.#gate.works()
     const trouble = troubleOf(error)
     const before = this.#trouble
     this.#asked = true
@@ -78,6 +81,11 @@ export class ToolJet {
     if (trouble === undefined) this.#log.info('tooljet-embed: ToolJet mints again')
     else this.#log.error({ err: error, ...trouble }, `tooljet-embed: ToolJet does not mint${trouble.mend === undefined ? '' : `: ${trouble.mend}`}`)
   }
+}
+
+/** ToolJet is not there: a refusal, too, is an answer. */
+function isOutage (error: unknown): boolean {
+  return isEmbedError(error) && (error.code === 'TOOLJET_EMBED_UNAVAILABLE' || error.code === 'TOOLJET_EMBED_TIMEOUT')
 }
 
 function troubleOf (error: unknown): { code: string, mend?: string } | undefined {

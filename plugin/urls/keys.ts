@@ -53,10 +53,11 @@ export class Keys {
     }
   }
 
-  /** ToolJet's pause, one for all who use the same ToolJet. */
-  pause (): string {
+  /** One set for all who use the same ToolJet. */
+  gate (): { pause: string, failures: string, probe: string } {
     const tooljet = createHmac('sha256', this.#secret).update(this.#tooljetUrl).digest('base64url').slice(0, 22)
-    return `${this.#prefix}pause:${tooljet}`
+    const tag = `{${this.#prefix}tooljet:${tooljet}}`
+    return { pause: `${tag}:pause`, failures: `${tag}:failures`, probe: `${tag}:probe` }
   }
 
   #tag (user: string): string {

@@ -3,11 +3,15 @@ import { secondsLeft, type HeldUrl } from './store.js'
 
 const MAX_URLS = 10_000
 
-/** This instance's own memory of URLs that it minted or saw: asked only while Redis is away. */
-export class UrlMemory {
-  readonly #urls = new LRUCache<string, HeldUrl>({ max: MAX_URLS })
+export interface RememberedUrl extends HeldUrl {
+  unsavedAs: string[] | undefined
+}
 
-  get (key: string): HeldUrl | undefined {
+/** This instance's own memory of URLs that it minted or saw: asked only while Redis is away, and right after. */
+export class UrlMemory {
+  readonly #urls = new LRUCache<string, RememberedUrl>({ max: MAX_URLS })
+
+  get (key: string): RememberedUrl | undefined {
     const url = this.#urls.get(key)
     if (url !== undefined && secondsLeft(url) <= 0) {
       this.#urls.delete(key)
@@ -16,8 +20,9 @@ export class UrlMemory {
     return url
   }
 
-  remember (key: string, url: HeldUrl): void {
-    this.#urls.set(key, url)
+  /** @param unsavedAs names of its app, for a URL that Redis has not got */
+  remember (key: string, url: HeldUrl, unsavedAs?: string[]): void {
+    this.#urls.set(key, { ...url, unsavedAs })
   }
 
   drop (key: string): void {

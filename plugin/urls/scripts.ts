@@ -86,9 +86,10 @@ return { 'mine', '', value, left, now() }
 /**
  * The holder's good end: stores the URL under each name of its app and lets go of the lock. A holder that comes
  * after its lock's end, whose URL was forgotten meanwhile, or that finds a younger URL of the same app, stores nothing.
+ * Without an owner it is a URL that was minted while Redis was away: stored where nobody mints a younger one now.
  *
  * KEYS: index, lock, outcome.
- * ARGV: owner, end of the URL's life in Redis's ms, url id, then app key and value for each name of the app.
+ * ARGV: owner or '', end of the URL's life in Redis's ms, url id, then app key and value for each name of the app.
  * Returns 1 when stored, else 0.
  */
 export const STORE = new Script(`${COMMON}
@@ -96,9 +97,13 @@ local index, lock, outcome = KEYS[1], KEYS[2], KEYS[3]
 local owner, ends, id = ARGV[1], ARGV[2], ARGV[3]
 local left = ends - now()
 
-local mine, forgotten = holds(lock, owner)
-if mine or forgotten then redis.call('DEL', lock) end
-if not mine then return 0 end
+if owner == '' then
+  if redis.call('EXISTS', lock) == 1 then return 0 end
+else
+  local mine, forgotten = holds(lock, owner)
+  if mine or forgotten then redis.call('DEL', lock) end
+  if not mine then return 0 end
+end
 for i = 4, #ARGV, 2 do
   if redis.call('PTTL', key(index, 'url', ARGV[i])) > left then return 0 end
 end

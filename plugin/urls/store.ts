@@ -2,6 +2,7 @@ import { embedError, errorCodes, isEmbedError, type EmbedError, type EmbedErrorC
 import type { Log } from '../log.js'
 import type { FleetClock } from '../redis/clock.js'
 import type { RedisGuard } from '../redis/guard.js'
+import type { RedisLike } from '../redis/redis-like.js'
 import type { Keys, PairKeys } from './keys.js'
 import type { Sealer } from './sealing.js'
 import { CLAIM, FAIL, FORGET, LOOK, RELEASE, STORE } from './scripts.js'
@@ -108,21 +109,22 @@ export class UrlStore {
 
   /**
    * @param appKeys all names of the app
+   * @param owner of the lock; '' for a URL that was minted while Redis was away
    * @returns whether it was stored: not by one whose lock has passed to another, nor after a `forget`
    */
   async store (user: string, pair: PairKeys, appKeys: string[], owner: string, url: HeldUrl): Promise<boolean> {
     const values = appKeys.flatMap((appKey) => [appKey, this.#seal(this.#keys.pair(user, appKey), url)])
-    const stored = await this.#guard.run(
-      (redis) => STORE.run(redis, [pair.index, pair.lock, pair.outcome], [owner, url.expiresAt, url.urlId, ...values]),
-      (redis) => RELEASE.run(redis, [pair.lock], [owner])
-    )
+    const stored = await this.#orLetGo(pair, owner, (redis) => STORE.run(redis,
+      [pair.index, pair.lock, pair.outcome],
+      [owner, url.expiresAt, url.urlId, ...values]
+    ))
     return Number(stored) === 1
   }
 
   /** Ends the holder's mint without a URL; a denial also ends the URL that is still cached. */
   async fail (pair: PairKeys, owner: string, error: unknown): Promise<void> {
     const denial = isDenial(error)
-    await this.#guard.run((redis) => FAIL.run(redis,
+    await this.#orLetGo(pair, owner, (redis) => FAIL.run(redis,
       [pair.index, pair.lock, pair.outcome],
       [owner, writeOutcome(owner, denial, error), denial ? DENIAL_MS : FAILURE_MS, denial ? '1' : '0', pair.appKey]
     ))
@@ -134,6 +136,16 @@ export class UrlStore {
    */
   async forget (user: string, appKey = ''): Promise<number> {
     return Number(await this.#guard.run((redis) => FORGET.run(redis, [this.#keys.index(user)], [appKey])))
+  }
+
+  /** A holder that cannot reach Redis right now leaves a lock behind for as short as can be. */
+  async #orLetGo<T> (pair: PairKeys, owner: string, command: (redis: RedisLike) => Promise<T>): Promise<T> {
+    try {
+      return await this.#guard.run(command)
+    } catch (error) {
+      this.#guard.post((redis) => RELEASE.run(redis, [pair.lock], [owner]))
+      throw error
+    }
   }
 
   #seal (pair: PairKeys, url: HeldUrl): string {

@@ -53,7 +53,7 @@ export class Urls {
   /** @throws what `mint` throws, when there is no URL alive to fall back on */
   async get (ask: UrlAsk, mint: Mint): Promise<GivenUrl> {
     const pair = this.#keys.pair(ask.user, ask.app.key)
-    const cached = await this.#look(pair)
+    const cached = await this.#look(pair, ask.user)
     if (cached !== undefined && servesFor(ask, cached)) return { ...cached, source: 'reused' }
 
     for (;;) {
@@ -70,8 +70,10 @@ export class Urls {
     return this.#store.forget(user, appKey)
   }
 
-  async #look (pair: PairKeys): Promise<HeldUrl | undefined> {
+  async #look (pair: PairKeys, user: string): Promise<HeldUrl | undefined> {
     try {
+      const own = this.#memory.get(pair.url)
+      if (own?.unsavedAs !== undefined && await this.#store.store(user, pair, own.unsavedAs, '', own)) return this.#remembered(pair, own)
       return this.#remembered(pair, await this.#store.look(pair))
     } catch (error) {
       this.#rethrowUnlessServing(error)
@@ -138,7 +140,7 @@ export class Urls {
       if (stored) this.#remembered(pair, fresh)
     } catch (error) {
       this.#rethrowUnlessServing(error)
-      this.#remembered(pair, fresh)
+      this.#memory.remember(pair.url, fresh, appKeys)
     }
     return { url: fresh, minted: true }
   }
@@ -147,8 +149,9 @@ export class Urls {
     const known = this.#memory.get(pair.url)
     if (known !== undefined && servesFor(ask, known)) return { url: known, minted: false }
     try {
-      const { url } = await mintFrom({ at: this.#clock.now(), monotonic: performance.now() }, ask, mint)
-      return { url: this.#remembered(pair, url), minted: true }
+      const { url, appKeys } = await mintFrom({ at: this.#clock.now(), monotonic: performance.now() }, ask, mint)
+      this.#memory.remember(pair.url, url, appKeys)
+      return { url, minted: true }
     } catch (error) {
       return fallBack(known?.urlId === ask.replaces ? undefined : known, error)
     }

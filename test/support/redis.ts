@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { provideRedis, type ProvidedRedis } from '../../example/redis.js'
 
@@ -38,4 +39,19 @@ export async function dump (redis: Redis, key: string): Promise<string> {
     case 'stream': return JSON.stringify(await redis.xrange(key, '-', '+'))
     default: return ''
   }
+}
+
+/** A client for a real Redis, which does what it is told, that holds up the answers of some scripts. */
+export function holdUp (redis: Redis, isHeldUp: (args: unknown[]) => boolean, ms: number): Redis {
+  return new Proxy(redis, {
+    get (target, name) {
+      const method: unknown = Reflect.get(target, name)
+      if (name !== 'evalsha') return typeof method === 'function' ? method.bind(target) : method
+      return async (...args: [string, number]) => {
+        const answer: unknown = await target.evalsha(...args)
+        if (isHeldUp(args)) await sleep(ms)
+        return answer
+      }
+    },
+  })
 }
