@@ -54,6 +54,19 @@ test("'serve': ToolJet's pause is kept, too", { timeout: 60_000 }, async (t) => 
   t.equal(portal.toolJet.calls.length, 1)
 })
 
+test("'serve': repeated failures of ToolJet are probed by one at a time, too", { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t, { rateLimit: false })
+  stall()
+  portal.toolJet.faults = () => ({ reply: { status: 500 } })
+  for (let i = 0; i < 5; i++) t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
+  await Promise.all(Array.from({ length: 20 }, (_, i) => portal.ask(ANA, { appSlug: `app-${i}` })))
+  t.equal(portal.toolJet.calls.length, 5)
+  await until('the next probe goes out', async () => { await portal.ask(ANA); return portal.toolJet.calls.length === 6 })
+  portal.toolJet.faults = undefined
+  await until('a probe gets through', async () => (await portal.ask(ANA)).status === 200)
+  t.equal((await portal.ask(BEN)).status, 200)
+})
+
 test("'fail': 503 at once, and no mint", { timeout: 60_000 }, async (t) => {
   for (const rateLimit of [undefined, false] as const) {
     const { portal, stall, goOn } = await portalWithOwnRedis(t, { onRedisDown: 'fail', ...(rateLimit === false && { rateLimit }) })
