@@ -101,7 +101,7 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const serveWithoutRedis = settings.onRedisDown === 'serve'
 
   const { redis, disconnect } = await connect(settings.redis)
-  const guard = new RedisGuard(redis, redisTimeoutMs, log)
+  const guard = new RedisGuard(redis, { deadlineMs: redisTimeoutMs, probeKey: `${keyPrefix}probe` }, log)
   const clock = new FleetClock()
   const clockIsSet = guard.run((client) => client.time()).then((time) => clock.set(timeToMs(time)), () => { /* the guard has logged it */ })
   await Promise.race([clockIsSet, sleep(MAX_START_WAIT_MS, undefined, { ref: false })])
@@ -125,6 +125,7 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const close = async (): Promise<void> => {
     await tooljet.close()
     await audit.close(2 * redisTimeoutMs)
+    guard.close()
     disconnect()
   }
   return { embed, tooljet, audit, guard, close }

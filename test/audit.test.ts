@@ -262,7 +262,7 @@ test('looking for what may have landed is done in pages, and never holds up Redi
   const foreign = portal.redis.pipeline()
   for (let i = 0; i < 2500; i++) foreign.xadd(key, '*', 'instance', 'other', 'seq', String(i))
   await foreign.exec()
-  const guard = new RedisGuard(portal.redis, 1000, portal.app.log)
+  const guard = new RedisGuard(portal.redis, { deadlineMs: 1000, probeKey: `${portal.prefix}probe` }, portal.app.log)
   const stream = new AuditStream(guard, new FleetClock(), { stream: key, retentionDays: 0, maxEntries: 0 })
   const events = [1, 2, 3].map((seq) => ({ event: 'url.reused', instance: 'me', seq: String(seq) }))
   t.equal(await stream.append('me', '0-0', events), false, 'not when a script would have to read too much')

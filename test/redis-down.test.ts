@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test, type Test } from 'tap'
 import { freePort, startServer } from '../example/redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
@@ -187,4 +188,67 @@ test("'serve': no memory entry outlives its PAT, and a failure with Redis away a
   const other = await portalWithOwnRedis(t)
   other.portal.toolJet.faults = () => { other.stall(); return { reply: { status: 500 } } }
   t.equal((await other.portal.ask(ANA)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
+})
+
+/** A steady load for a while. @returns how long each answer took, by when it was asked for, in ms, and its status */
+async function load (portal: Portal, forMs: number, perSecond: number): Promise<{ at: number, took: number, status: number }[]> {
+  const began = performance.now()
+  const answers: Promise<{ at: number, took: number, status: number }>[] = []
+  while (performance.now() - began < forMs) {
+    const at = performance.now() - began
+    answers.push(portal.ask(answers.length % 2 === 0 ? ANA : BEN).then(({ status }) => ({ at, took: performance.now() - began - at, status })))
+    await sleep(1000 / perSecond)
+  }
+  return Promise.all(answers)
+}
+
+function p99 (values: number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.99)]!
+}
+
+test('a Redis that stops answering under load costs one deadline, and then nothing', { timeout: 60_000 }, async (t) => {
+  for (const onRedisDown of ['serve', 'fail'] as const) {
+    const { portal, stall, goOn } = await portalWithOwnRedis(t, { onRedisDown, rateLimit: false })
+    await portal.ask(ANA)
+    await portal.ask(BEN)
+    stall()
+    const answers = await load(portal, 3000, 200)
+    const [first, later] = [answers.filter(({ at }) => at < 1000), answers.filter(({ at }) => at >= 1000)]
+    t.ok(first.length > 50 && later.length > 100, `${first.length} and ${later.length} answers`)
+    t.ok(p99(first.map(({ took }) => took)) < 2 * DEADLINE_MS, `p99 in the first second: ${Math.round(p99(first.map(({ took }) => took)))} ms`)
+    t.ok(p99(later.map(({ took }) => took)) < 50, `p99 after it: ${Math.round(p99(later.map(({ took }) => took)))} ms`)
+    const expected = onRedisDown === 'serve' ? 200 : 503
+    t.ok(answers.every(({ status }) => status === expected))
+    goOn()
+    t.equal((await portal.audit()).length, answers.length + 2)
+    t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: answers.length + 3, problems: [] }] })
+  }
+})
+
+test('Redis restarted empty in the middle of 200 users: one mint each, no wrong answer, and the log goes on', { timeout: 60_000 }, async (t) => {
+  const users = Array.from({ length: 200 }, (_, i) => `user${i}@acme.test`)
+  let server = await startServer()
+  t.teardown(() => server.stop())
+  const [one, other] = await Portal.openSeveral(t, 2, {
+    redisUrl: server.url,
+    toolJet: { seed: { apps: [SALES], users: users.map((email) => ({ email, apps: [SALES.slug] })) } },
+    options: { redisTimeoutMs: 1000, rateLimit: false },
+  }) as [Portal, Portal]
+  const askAll = async () => {
+    const answers = await Promise.all(users.flatMap((email) => [one, other].map(async (portal) => ({ email, ...await portal.ask(email) }))))
+    return answers.every(({ email, status, body }) => status === 200 && one.toolJet.tokenOf(body.redirectUrl)?.email === email)
+  }
+  t.ok(await askAll())
+  t.equal(one.toolJet.calls.length, 200)
+  await server.stop()
+  t.ok(await askAll(), 'meanwhile from memory')
+  server = await startServer({ port: server.port })
+  for (const { app } of [one, other]) await until('Redis is seen to be back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')
+  t.ok(await askAll())
+  t.equal(one.toolJet.calls.length, 400, 'one more mint each')
+  await one.audit()
+  await other.audit()
+  const { ok, instances } = await one.app.tooljetEmbed.audit.verify()
+  t.ok(ok, 'no gap in what was written after')
+  t.same(instances.map(({ trimmed }) => trimmed), [true, true], 'and what Redis forgot is told')
 })

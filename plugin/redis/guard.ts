@@ -1,28 +1,34 @@
 import { embedError } from '../errors.js'
 import type { Log } from '../log.js'
 import type { RedisLike } from './redis-like.js'
+import { Script } from './script.js'
 
-/** While Redis is away, one wait in this time is a probe; all others are refused at once. */
+/** While Redis is away it is tried that often, and nobody waits for that. */
 const PROBE_EVERY_MS = 1000
 
+/** A Redis that cannot be written to is none: it may be full, or a replica. KEYS: probe. */
+const PROBE = new Script("return redis.call('SET', KEYS[1], '1', 'PX', 1000)")
+
 /**
- * The one way to Redis: no wait is longer than its deadline, a Redis that is away costs one deadline per
- * second and not one per request, and each change of state is one log line.
+ * The one way to Redis: no wait is longer than its deadline, a Redis that is away is tried once a second in the
+ * background while all who ask are refused at once, and each change of state is one log line.
  */
 export class RedisGuard {
   readonly #redis: RedisLike
   readonly #deadlineMs: number
+  readonly #probeKey: string
   readonly #log: Log
   #downSince: number | undefined
-  #nextProbe = 0
+  #nextProbe: NodeJS.Timeout | undefined
+  #closed = false
 
-  constructor (redis: RedisLike, deadlineMs: number, log: Log) {
+  constructor (redis: RedisLike, options: { deadlineMs: number, probeKey: string }, log: Log) {
     this.#redis = redis
-    this.#deadlineMs = deadlineMs
+    this.#deadlineMs = options.deadlineMs
+    this.#probeKey = options.probeKey
     this.#log = log
   }
 
-  /** Whether the last wait failed. */
   get down (): boolean {
     return this.#downSince !== undefined
   }
@@ -38,14 +44,9 @@ export class RedisGuard {
    * @throws TOOLJET_EMBED_REDIS_DOWN when Redis refuses, fails or keeps silent past the deadline
    */
   async run<T> (command: (redis: RedisLike) => Promise<T>, undo?: (redis: RedisLike) => Promise<unknown>): Promise<T> {
-    if (this.#downSince !== undefined) {
-      if (performance.now() < this.#nextProbe) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
-      this.#nextProbe = performance.now() + this.#deadlineMs + PROBE_EVERY_MS
-    }
+    if (this.down) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
     try {
-      const answer = await withDeadline(command(this.#redis), this.#deadlineMs)
-      this.#back()
-      return answer
+      return await withDeadline(command(this.#redis), this.#deadlineMs)
     } catch (error) {
       if (isAboutKey(error)) this.#log.error({ err: error }, 'tooljet-embed: Redis refuses a command')
       else this.#away(error)
@@ -59,15 +60,26 @@ export class RedisGuard {
     command(this.#redis).catch(() => {})
   }
 
+  close (): void {
+    this.#closed = true
+    clearTimeout(this.#nextProbe)
+  }
+
   #away (error: unknown): void {
-    this.#nextProbe = performance.now() + PROBE_EVERY_MS
-    if (this.#downSince !== undefined) return
+    if (this.down) return
     this.#downSince = performance.now()
     this.#log.error({ err: error }, 'tooljet-embed: Redis is not available')
+    this.#probeLater()
+  }
+
+  #probeLater (): void {
+    if (this.#closed) return
+    this.#nextProbe = setTimeout(() => {
+      withDeadline(PROBE.run(this.#redis, [this.#probeKey], []), this.#deadlineMs).then(() => this.#back(), () => this.#probeLater())
+    }, PROBE_EVERY_MS).unref()
   }
 
   #back (): void {
-    if (this.#downSince === undefined) return
     const downMs = Math.round(this.downForMs)
     this.#downSince = undefined
     this.#log.info({ downMs }, 'tooljet-embed: Redis is back')
