@@ -4,13 +4,16 @@ import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
 import { normalizeEmail } from '../plugin/identity.js'
 import { resolveOptions } from '../plugin/options.js'
 import { Sealer } from '../plugin/urls/sealing.js'
-import { ANA, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { ANA, API_TOKEN, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 
 releaseRedisAfter(tap)
 
 const names = ['appId', 'appSlug', 'app', 'email', 'replaces', '__proto__', 'constructor', 'x']
 
-test('no body makes a 5xx, or gets a URL of somebody else', { timeout: 120_000 }, async (t) => {
+/** `RUNS=100000 node --import tsx test/properties.test.ts` for a long one. */
+const RUNS = Number(process.env['RUNS'] ?? 1500)
+
+test('no body, header or query makes a 5xx, or gets a URL of somebody else', { timeout: 3_600_000 }, async (t) => {
   const portal = await Portal.open(t, { options: { rateLimit: false } })
   portal.toolJet.faults = ({ body }) => {
     if (body['email'] !== ANA) t.fail(`asked for ${String(body['email'])}`)
@@ -18,11 +21,19 @@ test('no body makes a 5xx, or gets a URL of somebody else', { timeout: 120_000 }
   }
   const value = fc.oneof(fc.constant(SALES.id), fc.constant('sales'), fc.constant(ANA), fc.string(), fc.string({ unit: 'binary' }), fc.jsonValue(), fc.emailAddress())
   const body = fc.oneof(fc.dictionary(fc.constantFrom(...names), value), fc.jsonValue()).map((json) => JSON.stringify(json))
-  await fc.assert(fc.asyncProperty(fc.oneof({ weight: 9, arbitrary: body }, { weight: 1, arbitrary: fc.string() }), async (payload) => {
-    const { status, body } = await portal.ask(ANA, payload)
-    if (status >= 500 || ![200, 400, 403, 404].includes(status)) throw new Error(`${status} ${JSON.stringify(body)}`)
-    if (status === 200 && portal.toolJet.tokenOf(body.redirectUrl)?.email !== ANA) throw new Error('a foreign URL')
-  }), { numRuns: 1500 })
+  const payloads = fc.oneof({ weight: 9, arbitrary: body }, { weight: 1, arbitrary: fc.string() })
+  const headers = fc.dictionary(fc.constantFrom('user-agent', 'x-forwarded-for', 'x-request-id', 'accept', 'content-type', 'cookie', 'referer', 'x-any'), fc.stringMatching(/^[\x21-\x7e]{0,40}$/), { maxKeys: 2 })
+  const queries = fc.dictionary(fc.constantFrom(...names), fc.string(), { maxKeys: 2 }).map((query) => new URLSearchParams(query).toString())
+  const token = portal.bearer(ANA).authorization
+  await fc.assert(fc.asyncProperty(payloads, headers, queries, async (payload, headers, query) => {
+    const reply = await portal.app.inject({ method: 'POST', url: `/api/get-tooljet-url?${query}`, payload, headers: { 'content-type': 'application/json', ...headers, authorization: token } })
+    const { statusCode: status } = reply
+    if (![200, 400, 403, 404, 415].includes(status)) throw new Error(`${status} ${reply.body}`)
+    if (status === 200 && portal.toolJet.tokenOf(reply.json<{ redirectUrl: string }>().redirectUrl)?.email !== ANA) throw new Error('a foreign URL')
+    const secrets = [token.slice(7), API_TOKEN, 'personal-access-token=']
+    if (secrets.some((secret) => portal.logText.includes(secret))) throw new Error('a secret in the log')
+    portal.forgetLog()
+  }), { numRuns: RUNS })
 })
 
 test('options are refused with a coded error or accepted whole, and no secret is shown', async (t) => {

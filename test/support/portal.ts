@@ -92,6 +92,11 @@ export class Portal {
     return this.#logText
   }
 
+  forgetLog (): void {
+    this.#logText = ''
+    this.logLines.length = 0
+  }
+
   bearer (email: string): { authorization: string } {
     return { authorization: `Bearer ${this.app.jwt.sign({ email })}` }
   }
