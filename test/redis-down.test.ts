@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test, type Test } from 'tap'
+import type { Redis } from 'ioredis'
 import { freePort, startServer } from '../example/redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
 import { holdUp, newClient } from './support/redis.js'
@@ -167,15 +168,28 @@ test('a key of another type is one key\'s trouble, not an outage', { timeout: 60
   t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'up')
 })
 
-test('a Redis that refuses to write is a Redis that is away', { timeout: 60_000 }, async (t) => {
-  const { portal } = await portalWithOwnRedis(t, { onRedisDown: 'fail' })
-  const admin = newClient(portal.redis.options.path ?? `redis://127.0.0.1:${portal.redis.options.port}`)
-  t.teardown(() => admin.disconnect())
-  await admin.config('SET', 'maxmemory', '1')
-  t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
-  await admin.config('SET', 'maxmemory', '0')
-  await until('it writes again', async () => (await portal.ask(ANA)).status === 200)
-})
+const REFUSALS: [name: string, begin: (admin: Redis) => Promise<unknown>, end: (admin: Redis) => Promise<unknown>][] = [
+  ['full (-OOM)', (admin) => admin.config('SET', 'maxmemory', '1'), (admin) => admin.config('SET', 'maxmemory', '0')],
+  ['a replica after a failover (-READONLY)', (admin) => admin.replicaof('127.0.0.1', 1), (admin) => admin.replicaof('NO', 'ONE')],
+  ['without enough replicas (-NOREPLICAS)', (admin) => admin.config('SET', 'min-replicas-to-write', '1'), (admin) => admin.config('SET', 'min-replicas-to-write', '0')],
+  ['forbidden to us (-NOPERM)', (admin) => admin.acl('SETUSER', 'default', '-eval', '-evalsha'), (admin) => admin.acl('SETUSER', 'default', '+eval', '+evalsha')],
+]
+for (const [name, begin, end] of REFUSALS) {
+  test(`a Redis that is ${name} is a Redis that is away`, { timeout: 60_000 }, async (t) => {
+    const { portal } = await portalWithOwnRedis(t, { onRedisDown: 'fail' })
+    const admin = newClient(`redis://127.0.0.1:${portal.redis.options.port}`)
+    t.teardown(() => admin.disconnect())
+    await portal.ask(ANA)
+    await portal.audit()
+    await begin(admin)
+    t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+    t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'down')
+    await end(admin)
+    await until('it writes again', async () => (await portal.ask(ANA)).status === 200, 20_000)
+    t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true })
+    t.equal(portal.logLines.filter(({ msg }) => /Redis is (not available|back)/.test(String(msg))).length, 2, 'one line per change of state')
+  })
+}
 
 test("'serve': no memory entry outlives its PAT, and a failure with Redis away at the same time is ToolJet's", { timeout: 60_000 }, async (t) => {
   const { portal, stall } = await portalWithOwnRedis(t, { patExpiry: 1, minRemaining: 0 })
