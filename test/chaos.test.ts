@@ -1,0 +1,238 @@
+import { createServer, connect, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { test, type Test } from 'tap'
+import { Chain, CHAIN_START } from '../plugin/audit/chain.js'
+import { check } from './chaos/checker.js'
+import { planFaults } from './chaos/plan.js'
+import type { Answer, MintRecord, Records, StreamEntry } from './chaos/records.js'
+import { report } from './chaos/report.js'
+import { runChaos } from './chaos/run.js'
+import { TcpProxy } from './support/tcp-proxy.js'
+
+const SHORT_MS = 20_000
+const SEED = 5576
+
+test('a short run with faults breaks no promise', { timeout: 60_000 }, async (t) => {
+  const told = await runChaos({ ms: SHORT_MS, seed: SEED, perSecond: 200 })
+  t.same(told.judged.filter(({ violations }) => violations > 0), [], report(told))
+  const answered = told.records.answers.filter(({ status }) => status !== undefined)
+  t.ok(answered.length > SHORT_MS / 1000 * 100, `${answered.length} answers`)
+  t.ok(answered.filter(({ status }) => status === 200).length > answered.length / 2)
+  t.ok(told.faults.length >= 10, told.faults.join())
+  const unjudged = told.judged.filter(({ count }) => count === 0).map(({ promise }) => promise)
+  t.ok(unjudged.length <= 6, `not judged: ${unjudged.join('; ')}`)
+})
+
+test('a plan follows from its seed', async (t) => {
+  const plan = planFaults(SEED, 600_000, 3)
+  t.same(planFaults(SEED, 600_000, 3), plan)
+  t.notSame(planFaults(SEED + 1, 600_000, 3), plan)
+  t.equal(new Set(plan.map(({ kind }) => kind)).size, 20, 'in ten minutes every kind comes')
+  t.ok(plan.every(({ at, forMs }) => at + forMs < 600_000))
+  t.notOk(plan.some(({ kind, slot }) => kind.startsWith('instance') && slot === 0))
+})
+
+// what a good run of one mint and three answers leaves behind
+
+const ANA = 'ana@acme.test'
+const APP = 'app-1'
+const INSTANCE = 'host-1-aa'
+const chain = new Chain(['a secret'])
+const T0 = Date.parse('2026-01-01T00:00:00Z')
+const LIMITS = { patExpiry: 6, minRemaining: 1, timeoutMs: 1500, redisTimeoutMs: 300, lockMs: 2700, clientTimeoutMs: 10_000, stopMs: 8000 }
+
+function answer (n: number, at: number, more: Partial<Answer> = {}): Answer {
+  return { requestId: `r${n}`, life: 0, via: 'route', email: ANA, appId: APP, expect: 'url', start: T0 + at, end: T0 + at + 10, sentAt: T0 + at + 9, status: 200, urlId: 'u1', source: 'reused', token: 'pat1', ...more }
+}
+
+function mint (at: number, token: string, more: Partial<MintRecord> = {}): MintRecord {
+  return { email: ANA, appId: APP, at: T0 + at, endedAt: T0 + at + 50, token, ...more }
+}
+
+function entriesOf (events: Record<string, string>[]): StreamEntry[] {
+  let mac = CHAIN_START
+  return events.map((event, i) => {
+    const fields: Record<string, string> = { ...event, instance: INSTANCE, seq: String(i + 1) }
+    mac = fields['mac'] = chain.mac(mac, fields)
+    return { id: `${T0 + i}-0`, fields }
+  })
+}
+
+const GOOD_EVENTS = [
+  { event: 'audit.opened', outcome: 'success' },
+  ...[1, 2, 3].map((n) => ({ event: n === 1 ? 'url.minted' : 'url.reused', outcome: 'success', email: ANA, url_id: 'u1', request_id: `r${n}` })),
+  { event: 'audit.closed', outcome: 'success' },
+]
+
+function goodRun (): Records & { epochs: StreamEntry[][] } {
+  return {
+    limits: LIMITS,
+    answers: [answer(1, 1000, { source: 'minted' }), answer(2, 2000), answer(3, 3000)],
+    forgets: [],
+    lives: [{ id: 0, slot: 0, instance: INSTANCE, startedAt: T0, ending: { at: T0 + 20_000, by: 'stop' }, exit: { at: T0 + 20_100, code: 0, signal: null }, crashes: [], redisDown: [] }],
+    mints: [mint(1001, 'pat1')],
+    tokens: new Map([['pat1', { email: ANA, appId: APP, mintedAt: T0 + 1040, expiresAt: T0 + 7040 }]]),
+    epochs: [entriesOf(GOOD_EVENTS)],
+    logged: [],
+    pauses: [],
+    disturbances: [],
+    leaks: [],
+  }
+}
+
+/** @returns the promises broken by what was done to a good run */
+async function broken (spoil: (run: ReturnType<typeof goodRun>) => void): Promise<string[]> {
+  const run = goodRun()
+  spoil(run)
+  return (await check(run, chain)).filter(({ violations }) => violations > 0).map(({ promise }) => promise)
+}
+
+async function catches (t: Test, promise: RegExp, spoil: (run: ReturnType<typeof goodRun>) => void): Promise<void> {
+  const found = await broken(spoil)
+  t.ok(found.some((name) => promise.test(name)), `${String(promise)} in [${found.join('; ')}]`)
+}
+
+function secondToken (run: Records, at: number): void {
+  run.mints.push(mint(at, 'pat2'))
+  run.tokens.set('pat2', { email: ANA, appId: APP, mintedAt: T0 + at + 40, expiresAt: T0 + at + 6040 })
+}
+
+test('the checker finds nothing wrong with a good run', async (t) => {
+  t.same(await broken(() => {}), [])
+  t.same(await broken((run) => { // a kill -9 takes the last events
+    run.lives[0]!.ending!.by = 'kill'
+    run.lives[0]!.exit = { at: T0 + 20_001, code: null, signal: 'SIGKILL' }
+    run.epochs[0]!.splice(3)
+  }), [])
+  t.same(await broken((run) => { // what was in doubt when Redis forgot everything is written again
+    run.epochs.push(run.epochs[0]!.slice(2))
+    run.epochs[0]!.splice(3)
+  }), [])
+  t.same(await broken((run) => { run.logged.push(...run.epochs[0]!.splice(3).map(({ fields }) => ({ life: 0, fields }))) }), [], 'left to the log')
+})
+
+test('the checker sees wrong answers', async (t) => {
+  const own = /its user's own/
+  await catches(t, own, (run) => { run.tokens.get('pat1')!.email = 'ben@acme.test' })
+  await catches(t, own, (run) => { run.answers[1]!.appId = 'app-2' })
+  await catches(t, own, (run) => { run.tokens.clear() })
+  await catches(t, /after its end/, (run) => { run.answers[2]!.sentAt = T0 + 7100 })
+  await catches(t, /minRemaining/, (run) => { run.answers[2]!.sentAt = T0 + 6500 })
+  await catches(t, /says minted/, (run) => { run.answers[1]!.source = 'minted' })
+  await catches(t, /gets another one/, (run) => { run.answers[1]!.replaces = 'u1' })
+  await catches(t, /given to nobody/, (run) => {
+    secondToken(run, 1500)
+    Object.assign(run.answers[1]!, { replaces: 'u1', urlId: 'u2', token: 'pat2' })
+  })
+  await catches(t, /before forget/, (run) => { run.forgets.push({ life: 0, email: ANA, appId: APP, start: T0 + 1500, end: T0 + 1600, status: 200 }) })
+  await catches(t, /last one minted/, (run) => secondToken(run, 2200))
+  await catches(t, /documented code/, (run) => { Object.assign(run.answers[1]!, { status: 500, code: 'ERR_X' }) })
+  await catches(t, /documented code/, (run) => { Object.assign(run.answers[1]!, { status: 500, code: 'TOOLJET_EMBED_BUSY' }) })
+  await catches(t, /Retry-After/, (run) => { Object.assign(run.answers[1]!, { status: 429, code: 'TOOLJET_EMBED_BUSY' }) })
+  await catches(t, /right one/, (run) => { Object.assign(run.answers[1]!, { status: 404, code: 'TOOLJET_EMBED_USER_NOT_FOUND' }) })
+  await catches(t, /right one/, (run) => { run.answers[1]!.expect = 'ACCESS_DENIED' })
+  await catches(t, /calm times everyone/, (run) => { Object.assign(run.answers[1]!, { status: 504, code: 'TOOLJET_EMBED_TIMEOUT' }) })
+})
+
+test('the checker sees unanswered asks, crashes and secrets', async (t) => {
+  const unanswered = (failure: string, start = 1000) => (run: Records) => {
+    const { status, ...rest } = answer(1, start)
+    run.answers[0] = { ...rest, failure }
+  }
+  await catches(t, /answered in time/, unanswered('timeout'))
+  await catches(t, /answered in time/, unanswered('ECONNRESET'))
+  t.notOk((await broken(unanswered('ECONNRESET', 20_050))).some((promise) => /in time/.test(promise)), 'while it ends a connection may go')
+  const closing = (start: number) => (run: Records) => {
+    const { sentAt, ...rest } = answer(1, start, { status: 503, code: '' })
+    run.answers[0] = rest
+  }
+  await catches(t, /documented code/, closing(1000))
+  t.notOk((await broken(closing(20_050))).some((promise) => /documented|Retry-After|right one/.test(promise)), 'while it closes Fastify answers in its own words')
+  await catches(t, /answered in time/, (run) => { run.answers[0]!.end = T0 + 12_000 })
+  await catches(t, /crashes/, (run) => { run.lives[0]!.crashes.push('unhandledRejection: x') })
+  await catches(t, /crashes/, (run) => { delete run.lives[0]!.ending })
+  await catches(t, /told to stop/, (run) => { run.lives[0]!.exit!.at += 9000 })
+  await catches(t, /told to stop/, (run) => { run.lives[0]!.exit!.code = 1 })
+  await catches(t, /log line/, (run) => { run.leaks.push('pat_0123') })
+  await catches(t, /JWT in an event/, (run) => { run.epochs[0] = entriesOf(GOOD_EVENTS.map((event) => ({ ...event, app: 'pat_0123456789' }))) })
+})
+
+test('the checker sees mints that overlap, and calls in a pause', async (t) => {
+  const single = /one mint at a time/
+  await catches(t, single, (run) => { run.mints.push(mint(1020, 'pat2')) })
+  t.notOk((await broken((run) => {
+    run.mints.push(mint(1020, 'pat2'))
+    run.disturbances.push({ of: 'redis', from: T0, to: T0 + 500 })
+  })).some((promise) => single.test(promise)), 'not judged with Redis disturbed')
+  t.notOk((await broken((run) => { run.mints.push(mint(1020, 'pat2', { appId: 'app-2' })) })).some((promise) => single.test(promise)), 'another app')
+  await catches(t, /pause/, (run) => {
+    run.pauses.push({ at: T0 + 5000, seconds: 2 })
+    run.mints.push(mint(6000, 'pat2'))
+  })
+})
+
+test('the checker sees events that are lost, doubled, forged or wrong', async (t) => {
+  const lost = /ended well is lost/
+  await catches(t, lost, (run) => { run.epochs[0]!.splice(2, 1) })
+  await catches(t, /verify/, (run) => { run.epochs[0]!.splice(2, 1) })
+  await catches(t, /has one event/, (run) => { run.epochs[0]!.splice(2, 1) })
+  await catches(t, /closed its chain/, (run) => { run.epochs[0]!.pop() })
+  await catches(t, /last events only/, (run) => {
+    run.lives[0]!.ending!.by = 'kill'
+    run.epochs[0]!.splice(2, 1)
+  })
+  await catches(t, /twice/, (run) => { run.epochs[0]!.push(run.epochs[0]![3]!) })
+  await catches(t, /verify/, (run) => { run.epochs[0]![2]!.fields['email'] = 'ben@acme.test' })
+  await catches(t, /has one event/, (run) => { run.epochs[0] = entriesOf(GOOD_EVENTS.map((event, i) => (i === 3 ? { ...event, request_id: 'r1' } : event))) })
+  await catches(t, /tells what was answered/, (run) => { run.answers[1]!.urlId = 'u2' })
+  await catches(t, /tells what was answered/, (run) => { run.answers[1]!.source = 'minted' })
+})
+
+async function echoBehindProxy (t: Test): Promise<{ proxy: TcpProxy, open: () => Socket }> {
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => {}).pipe(socket)
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const proxy = await TcpProxy.to((server.address() as { port: number }).port)
+  t.teardown(async () => {
+    await proxy.close()
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  return {
+    proxy,
+    open: () => connect(proxy.port, '127.0.0.1').on('error', () => {}),
+  }
+}
+
+test('the TCP proxy delays, narrows, black-holes, cuts and refuses', async (t) => {
+  const { proxy, open } = await echoBehindProxy(t)
+  const socket = open()
+  const echo = async (text: string): Promise<number> => {
+    const began = performance.now()
+    let got = ''
+    socket.write(text)
+    while (got.length < text.length) got += String((await once(socket, 'data'))[0])
+    t.equal(got, text)
+    return performance.now() - began
+  }
+  t.ok(await echo('plain') < 2000)
+  proxy.set({ delayMs: 60 })
+  t.ok(await echo('late') >= 115)
+  proxy.set({ bytesPerSecond: 10_000 })
+  t.ok(await echo('x'.repeat(1000)) >= 190)
+  proxy.set({ blackHole: true })
+  const held = echo('held')
+  t.equal(await Promise.race([held, sleep(150)]), undefined)
+  proxy.set({})
+  t.ok(await held >= 145)
+  const isGone = (which: Socket): Promise<void> => new Promise((resolve) => { which.once('close', () => resolve()) })
+  const gone = isGone(socket)
+  proxy.cut()
+  await gone
+  proxy.set({ refuse: true })
+  await isGone(open())
+})

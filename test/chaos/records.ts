@@ -1,0 +1,115 @@
+/*
+ * What a run leaves behind for the checker. All times are milliseconds since 1970 on this machine's clock, the
+ * clients' carried on by the monotonic one.
+ */
+
+/** One ask of a client and what came of it. */
+export interface Answer {
+  requestId: string
+  life: number
+  via: 'route' | 'decorator'
+  email: string
+  appId: string
+  /** What must come of it, whatever else goes wrong. */
+  expect: 'url' | 'USER_NOT_FOUND' | 'ACCESS_DENIED' | 'EMAIL_MISMATCH' | 'BAD_REQUEST' | 'UNAUTHENTICATED'
+  replaces?: string
+  start: number
+  end: number
+  /** `undefined`: there was no answer. */
+  status?: number
+  /** When the instance sent it. */
+  sentAt?: number
+  /** Of an error; '': the body was not a coded one. */
+  code?: string
+  retryAfter?: string
+  urlId?: string
+  source?: string
+  /** PAT inside the redirectUrl. */
+  token?: string
+  /** Why there was no answer: 'timeout' or the connection's error. */
+  failure?: string
+}
+
+/** One `forget` of a client. */
+export interface Forget {
+  life: number
+  email: string
+  appId: string
+  start: number
+  end: number
+  status?: number
+}
+
+/** One process. */
+export interface Life {
+  id: number
+  slot: number
+  /** Its name in the audit stream. */
+  instance: string
+  startedAt: number
+  /** When and how it was told to end. */
+  ending?: { at: number, by: 'kill' | 'stop' }
+  exit?: { at: number, code: number | null, signal: string | null }
+  /** Unhandled rejections and uncaught exceptions. */
+  crashes: string[]
+  /** When it took Redis for away, by its own log. */
+  redisDown: { from: number, to?: number }[]
+}
+
+/** One mint call as the stand-in saw it. */
+export interface MintRecord {
+  email: string
+  appId: string
+  at: number
+  endedAt?: number
+  token?: string
+}
+
+export interface TokenRecord {
+  email: string
+  appId: string
+  mintedAt: number
+  expiresAt: number
+}
+
+export interface StreamEntry {
+  id: string
+  fields: Record<string, string>
+}
+
+/** What was disturbed, while it was. */
+export interface Disturbance {
+  of: 'redis' | 'tooljet' | 'tooljet-link' | 'instance'
+  from: number
+  to: number
+}
+
+export interface Limits {
+  patExpiry: number
+  minRemaining: number
+  timeoutMs: number
+  redisTimeoutMs: number
+  /** README: `timeoutMs` + 4 × `redisTimeoutMs`. */
+  lockMs: number
+  clientTimeoutMs: number
+  /** For the end of an instance after SIGTERM. */
+  stopMs: number
+}
+
+export interface Records {
+  limits: Limits
+  answers: Answer[]
+  forgets: Forget[]
+  lives: Life[]
+  mints: MintRecord[]
+  tokens: Map<string, TokenRecord>
+  /** The stream's entries of each time between two restarts with an empty memory. */
+  epochs: Iterable<StreamEntry>[]
+  /** Audit events that instances left to the log. */
+  logged: { life: number, fields: Record<string, string> }[]
+  /** ToolJet's 429 and 503 with Retry-After. */
+  pauses: { at: number, seconds: number }[]
+  disturbances: Disturbance[]
+  /** Log lines with a PAT, the API token or a JWT. */
+  leaks: string[]
+}

@@ -1,0 +1,79 @@
+import type { Disturbance, Limits, Records } from './records.js'
+
+/** Stretches of time, merged. */
+export class Windows {
+  readonly #merged: { from: number, to: number }[] = []
+
+  constructor (windows: { from: number, to: number }[]) {
+    for (const { from, to } of windows.toSorted((a, b) => a.from - b.from)) {
+      const last = this.#merged.at(-1)
+      if (last !== undefined && from <= last.to) last.to = Math.max(last.to, to)
+      else this.#merged.push({ from, to })
+    }
+  }
+
+  /** How much of a stretch they leave. */
+  leftOf (from: number, to: number): number {
+    return this.#merged.reduce((left, window) => left - Math.max(0, Math.min(to, window.to) - Math.max(from, window.from)), to - from)
+  }
+
+  /** Whether any of them has a moment in common with this stretch. */
+  touch (from: number, to = from): boolean {
+    let low = 0
+    let high = this.#merged.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.#merged[middle]!.to < from) low = middle + 1
+      else high = middle
+    }
+    return low < this.#merged.length && this.#merged[low]!.from <= to
+  }
+}
+
+/** When what is promised for good times only is not judged. */
+export interface Excused {
+  redis: Windows
+  /** Of these the promise of one mint at a time knows nothing: the caller is gone, and the stand-in goes on with its call. */
+  links: Windows
+  instances: Windows
+  /** Everything. */
+  any: Windows
+}
+
+const BEFORE_MS = 200
+const SLACK_MS = 500
+/** Between two probes of a Redis that is away, and between two tries to connect, at most. */
+const PROBE_MS = 1000
+const RECONNECT_MS = 1000
+/** Until ToolJet's last pause is over, and the last probe. */
+const MAX_PAUSE_MS = 2000
+
+/** Generous on purpose: what is judged then holds for certain. */
+export function excusedBy ({ disturbances, lives, limits }: Records): Excused {
+  const { lockMs, redisTimeoutMs, timeoutMs } = limits
+  const redis = [
+    ...widened(disturbances, ['redis'], PROBE_MS + RECONNECT_MS + lockMs + redisTimeoutMs + SLACK_MS),
+    ...downByLog(lives, limits),
+  ]
+  const links = widened(disturbances, ['tooljet-link'], timeoutMs + SLACK_MS)
+  const tooljet = widened(disturbances, ['tooljet', 'tooljet-link'], MAX_PAUSE_MS + PROBE_MS + timeoutMs + redisTimeoutMs + SLACK_MS)
+  const instances = widened(disturbances, ['instance'], lockMs + SLACK_MS)
+  return { redis: new Windows(redis), links: new Windows(links), instances: new Windows(instances), any: new Windows([...redis, ...tooljet, ...instances]) }
+}
+
+function widened (disturbances: Disturbance[], of: Disturbance['of'][], afterMs: number) {
+  return disturbances.filter((disturbance) => of.includes(disturbance.of)).map(({ from, to }) => ({ from: from - BEFORE_MS, to: to + afterMs }))
+}
+
+/** On a busy machine a process may miss Redis's answers without a fault of the plan: it says so, and the report counts it. */
+function downByLog (lives: Records['lives'], { redisTimeoutMs, lockMs }: Limits) {
+  return lives.flatMap(({ redisDown, exit }) => redisDown.map(({ from, to }) => {
+    return { from: from - 2 * redisTimeoutMs - BEFORE_MS, to: (to ?? exit?.at ?? Infinity) + lockMs + SLACK_MS }
+  }))
+}
+
+/** How often an instance took Redis for away though nothing of the plan was the reason. */
+export function unexplainedDowns ({ disturbances, lives, limits }: Records): number {
+  const redis = new Windows(widened(disturbances, ['redis'], PROBE_MS + RECONNECT_MS + limits.redisTimeoutMs + SLACK_MS))
+  return lives.flatMap(({ redisDown, ending }) => redisDown.filter(({ from }) => !redis.touch(from) && !(ending !== undefined && from >= ending.at))).length
+}

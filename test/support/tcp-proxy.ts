@@ -1,0 +1,116 @@
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/** What the network does to each connection; nothing given: it works. */
+export interface Weather {
+  /** New connections are closed at once, and those that exist are cut. */
+  refuse?: boolean
+  /** Connections are accepted and nothing gets through; what was held up arrives when it ends, as after a lost link. */
+  blackHole?: boolean
+  /** One way. */
+  delayMs?: number
+  /** One way, of each connection. */
+  bytesPerSecond?: number
+}
+
+const MAX_HELD_BYTES = 1024 * 1024
+
+/** A TCP proxy on loopback whose weather is switched while it runs. */
+export class TcpProxy {
+  readonly #server: Server
+  readonly #sockets = new Set<Socket>()
+  #weather: Weather = {}
+  #cleared: PromiseWithResolvers | undefined
+
+  private constructor (private readonly targetPort: number) {
+    this.#server = createServer((socket) => this.#accept(socket))
+  }
+
+  static async to (targetPort: number): Promise<TcpProxy> {
+    const proxy = new TcpProxy(targetPort)
+    await new Promise<void>((resolve) => { proxy.#server.listen(0, '127.0.0.1', resolve) })
+    return proxy
+  }
+
+  get port (): number {
+    return (this.#server.address() as AddressInfo).port
+  }
+
+  set (weather: Weather): void {
+    this.#weather = weather
+    if (weather.blackHole === true) this.#cleared ??= withResolvers()
+    else {
+      this.#cleared?.resolve()
+      this.#cleared = undefined
+    }
+    if (weather.refuse === true) this.cut()
+  }
+
+  /** Cuts all connections that exist. */
+  cut (): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy()
+  }
+
+  async close (): Promise<void> {
+    this.set({})
+    this.cut()
+    await new Promise((resolve) => { this.#server.close(resolve) })
+  }
+
+  #accept (client: Socket): void {
+    if (this.#weather.refuse === true) {
+      client.resetAndDestroy()
+      return
+    }
+    const target = connect(this.targetPort, '127.0.0.1')
+    for (const socket of [client, target]) {
+      socket.setNoDelay(true)
+      this.#sockets.add(socket)
+      socket.on('error', () => {})
+    }
+    this.#carry(client, target)
+    this.#carry(target, client)
+  }
+
+  /** Carries what one side says to the other, in its order; a close travels like anything else. */
+  #carry (from: Socket, to: Socket): void {
+    let last = Promise.resolve()
+    let held = 0
+    const queue = (bytes: number, deliver: () => void): void => {
+      const { delayMs = 0 } = this.#weather
+      const due = performance.now() + delayMs
+      if (held === 0 && delayMs === 0 && this.#weather.bytesPerSecond === undefined && this.#cleared === undefined) {
+        deliver()
+        return
+      }
+      held += bytes + 1
+      if (held > MAX_HELD_BYTES) from.pause()
+      last = last.then(async () => {
+        await this.#cleared?.promise
+        const { bytesPerSecond } = this.#weather
+        const waitMs = Math.max(due - performance.now(), bytesPerSecond === undefined ? 0 : bytes / bytesPerSecond * 1000)
+        if (waitMs > 0) await sleep(waitMs)
+        await this.#cleared?.promise
+        held -= bytes + 1
+        if (held < MAX_HELD_BYTES) from.resume()
+        deliver()
+      })
+    }
+    from.on('data', (chunk: Buffer) => { queue(chunk.length, () => { if (to.writable) to.write(chunk) }) })
+    from.on('close', () => {
+      this.#sockets.delete(from)
+      queue(0, () => { to.destroySoon() })
+    })
+  }
+}
+
+interface PromiseWithResolvers {
+  promise: Promise<void>
+  resolve: () => void
+}
+
+function withResolvers (): PromiseWithResolvers {
+  let resolve = (): void => {}
+  const promise = new Promise<void>((_resolve) => { resolve = _resolve })
+  return { promise, resolve }
+}
