@@ -108,8 +108,8 @@ async function build (fastify: FastifyInstance, settings: Settings) {
 
   const keys = new Keys(keyPrefix, settings.tooljet)
   const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
-  // one mint, and the waits for Redis before and after it
-  const lockMs = settings.tooljet.timeoutMs + 4 * redisTimeoutMs
+  // one mint; before it gate, limit and gate again are asked, after it gate and store are told
+  const lockMs = settings.tooljet.timeoutMs + 5 * redisTimeoutMs
   const urls = new Urls({ store, keys, clock }, { lockMs, serveWithoutRedis })
 
   const client = new ToolJetClient(settings.tooljet)

@@ -21,7 +21,7 @@ import { World } from './world.js'
 
 const TIMEOUT_MS = 1500
 const REDIS_TIMEOUT_MS = 300
-const LOCK_MS = TIMEOUT_MS + 4 * REDIS_TIMEOUT_MS
+const LOCK_MS = TIMEOUT_MS + 5 * REDIS_TIMEOUT_MS
 
 /** Short lives, so that much happens. */
 const LIMITS: Limits = {
@@ -31,8 +31,8 @@ const LIMITS: Limits = {
   redisTimeoutMs: REDIS_TIMEOUT_MS,
   lockMs: LOCK_MS,
   // who waits gives up after two locks; then comes a mint without Redis, and some slack for a busy machine
-  clientTimeoutMs: 2 * LOCK_MS + TIMEOUT_MS + 4 * REDIS_TIMEOUT_MS + 2000,
-  stopMs: 2 * LOCK_MS + TIMEOUT_MS + 4 * REDIS_TIMEOUT_MS,
+  clientTimeoutMs: 2 * LOCK_MS + TIMEOUT_MS + 5 * REDIS_TIMEOUT_MS + 2000,
+  stopMs: 2 * LOCK_MS + TIMEOUT_MS + 5 * REDIS_TIMEOUT_MS,
 }
 
 const FIRST_MEMORY_MS = 60_000
