@@ -59,7 +59,7 @@ export class Urls {
     for (;;) {
       const joined = this.#flights.get(pair.url)
       const { url, minted } = await (joined ?? this.#takeOff(pair, ask, mint))
-      if (url.urlId === ask.replaces) continue
+      if (url.urlId === ask.replaces || secondsLeft(url) <= 0) continue // the process may have stood still meanwhile
       return { ...url, source: minted && joined === undefined ? 'minted' : 'reused' }
     }
   }

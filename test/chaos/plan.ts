@@ -15,7 +15,7 @@ export interface PlannedFault {
 }
 
 export type FaultKind =
-  | 'instance-kill' | 'instance-stop'
+  | 'instance-kill' | 'instance-stop' | 'instance-stall'
   | 'redis-stall' | 'redis-restart-empty' | 'redis-restart-kept' | 'redis-cut' | 'redis-black-hole' | 'redis-refuse' | 'redis-slow' | 'redis-narrow'
   | 'tooljet-500' | 'tooljet-502' | 'tooljet-503' | 'tooljet-429' | 'tooljet-hang' | 'tooljet-cut' | 'tooljet-slow' | 'tooljet-garbage' | 'tooljet-link-cut' | 'tooljet-revoke'
 
@@ -54,6 +54,8 @@ export function planFaults (seed: number, ms: number, slots: number): PlannedFau
 const SHAPES: Record<FaultKind, (random: Random, slots: number) => Shape> = {
   'instance-kill': (random, slots) => ({ forMs: random.between(0, 1500), slot: random.between(1, slots - 1) }),
   'instance-stop': (random, slots) => ({ forMs: random.between(0, 1500), slot: random.between(1, slots - 1) }),
+  // longer than the lock's bound: who held it comes too late
+  'instance-stall': (random, slots) => ({ forMs: random.between(3200, 4500), slot: random.between(1, slots - 1) }),
   'redis-stall': (random) => ({ forMs: random.between(200, 3000) }),
   'redis-restart-empty': (random) => ({ forMs: random.between(0, 1500) }),
   'redis-restart-kept': (random) => ({ forMs: random.between(0, 1500) }),

@@ -62,6 +62,13 @@ export class World {
   async strike (fault: PlannedFault): Promise<void> {
     const { kind, forMs, slot, amount = 0 } = fault
     switch (kind) {
+      case 'instance-stall':
+        return this.#inTurn(`instance ${slot}`, 'instance', async () => {
+          const stalled = this.#slots[slot!]?.process
+          stalled?.kill('SIGSTOP')
+          await sleep(forMs)
+          stalled?.kill('SIGCONT')
+        })
       case 'instance-kill':
       case 'instance-stop':
         return this.#inTurn(`instance ${slot}`, 'instance', () => this.#replace(slot!, kind === 'instance-kill' ? 'kill' : 'stop', forMs))
