@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import { Apps, type AppAsk } from './apps.js'
 import { Audit, type AuditHealth } from './audit/audit.js'
 import { Chain } from './audit/chain.js'
+import { Pseudonyms } from './audit/pseudonyms.js'
 import type { AuditReport } from './audit/verify.js'
 import { Embed, type TooljetEmbedAsk, type TooljetEmbedUrl } from './embed.js'
 import { embedError } from './errors.js'
@@ -117,7 +118,13 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const tooljet = new ToolJet({ client, gate, log }, settings.tooljet.embedOrigins)
 
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })
-  const audit = new Audit({ guard, clock, chain: new Chain(settings.encryptionKeys), log: settings.audit.logger ?? log }, settings.audit)
+  const audit = new Audit({
+    guard,
+    clock,
+    chain: new Chain(settings.encryptionKeys),
+    pseudonyms: new Pseudonyms(settings.encryptionKeys),
+    log: settings.audit.logger ?? log,
+  }, settings.audit)
   const { identity, authorize } = settings
   const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, keys, urls, tooljet, audit })
 

@@ -3,6 +3,7 @@ import { Type, type TSchema } from '@sinclair/typebox'
 import { Value, ValueErrorType, type ValueError } from '@sinclair/typebox/value'
 import type { FastifyPluginOptions, FastifyReply, FastifyRequest } from 'fastify'
 import { APP_ID, APP_SLUG, makeApp, type App, type AppName, type Lifetimes } from './apps.js'
+import { STREAM_NAME } from './audit/indexes.js'
 import { emailOfJwt, type Identity } from './identity.js'
 import { embedError } from './errors.js'
 import type { LimitSettings } from './limits.js'
@@ -72,6 +73,10 @@ export interface TooljetEmbedOptions extends FastifyPluginOptions {
     maxEntries?: number
     /** Events that may wait in memory while Redis is away; further ones go to the log at level error. @default 10000 */
     maxBacklog?: number
+    /** `hmac`: a keyed hash in place of the e-mail, and neither IP address nor user agent. @default 'email' */
+    identity?: 'email' | 'hmac'
+    /** Loads the queries `tooljet_audit` and `tooljet_audit_stats` into Redis 7 when the plugin starts, if it may. @default true */
+    functions?: boolean
     /** `required`: no URL leaves before its event is in Redis. @default 'buffered' */
     delivery?: 'buffered' | 'required'
     /** pino logger for the audit lines. @default the app's logger */
@@ -86,6 +91,7 @@ export interface TooljetEmbedOptions extends FastifyPluginOptions {
 /** Options with every default filled in and every value checked. */
 export type Settings = ReturnType<typeof resolveOptions>
 
+const MS_PER_DAY = 86_400_000
 const MAX_TIMER_MS = 2 ** 31 - 1
 const MAX_SECONDS = 10 * 365 * 86_400
 
@@ -138,10 +144,12 @@ function schemaFor (options: Record<string, unknown>): TSchema {
         path: Type.Optional(Type.RegExp(/^\/[^\s?#]*$/, { takes: 'a path that starts with "/"' })),
       }, { ...exact, takes: 'false, or an object with path' })),
     audit: Type.Optional(Type.Object({
-      stream: Type.Optional(text),
+      stream: Type.Optional(Type.RegExp(STREAM_NAME, { takes: 'a key without white space, and with braces only around a hash tag' })),
       retentionDays: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_SECONDS / 86_400, takes: 'a number of days, 0 (for ever) or more' })),
       maxEntries: Type.Optional(countOrNone),
       maxBacklog: Type.Optional(count),
+      identity: Type.Optional(oneOf('email', 'hmac')),
+      functions: Type.Optional(Type.Boolean({ takes: 'true or false' })),
       delivery: Type.Optional(oneOf('buffered', 'required')),
       logger: any,
     }, exact)),
@@ -195,9 +203,11 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
     route: options.route === false ? undefined : { path: options.route?.path ?? '/api/get-tooljet-url' },
     audit: {
       stream: audit.stream ?? `${keyPrefix}audit`,
-      retentionDays: audit.retentionDays ?? 90,
+      retentionMs: (audit.retentionDays ?? 90) * MS_PER_DAY,
       maxEntries: audit.maxEntries ?? 1_000_000,
       maxBacklog: audit.maxBacklog ?? 10_000,
+      identity: audit.identity ?? 'email',
+      functions: audit.functions ?? true,
       delivery: audit.delivery ?? 'buffered',
       logger: loggerOf(audit.logger),
     },

@@ -2,7 +2,9 @@ import { Writable } from 'node:stream'
 import { pino } from 'pino'
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
+import { append } from '../plugin/audit/append.js'
 import { Chain } from '../plugin/audit/chain.js'
+import { AuditKeys } from '../plugin/audit/indexes.js'
 import { AuditStream } from '../plugin/audit/stream.js'
 import { FleetClock } from '../plugin/redis/clock.js'
 import { RedisGuard } from '../plugin/redis/guard.js'
@@ -189,7 +191,7 @@ test("delivery 'required': an event whose writing is in doubt is followed by wha
   const lateOnce = { held: false }
   const behind = await Portal.open(t)
   const redis = holdUp(behind.redis, (args) => {
-    const isAppend = args[1] === 1 && args[2] === `${behind.prefix}audit` && args.includes('url.minted')
+    const isAppend = args[2] === `${behind.prefix}audit` && args.includes('url.minted')
     return isAppend && !lateOnce.held && (lateOnce.held = true)
   }, 400)
   const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, audit: { delivery: 'required' }, redisTimeoutMs: 200, onRedisDown: 'fail' } })
@@ -256,23 +258,28 @@ test('a batch that lands after its deadline is not written again', { timeout: 60
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: 7 }] })
 })
 
-test('looking for what may have landed is done in pages, and never holds up Redis', async (t) => {
+test('a batch is written once, however often and however late it is sent', async (t) => {
   const portal = await Portal.open(t)
-  const key = `${portal.prefix}crowded`
+  const stream = `${portal.prefix}crowded`
   const foreign = portal.redis.pipeline()
-  for (let i = 0; i < 2500; i++) foreign.xadd(key, '*', 'instance', 'other', 'seq', String(i))
+  for (let i = 0; i < 1200; i++) foreign.xadd(stream, '*', 'instance', 'other', 'seq', String(i))
   await foreign.exec()
+  const keys = new AuditKeys(stream)
+  const events = [1, 2, 3].map((seq) => ({ event: 'url.reused', email: ANA, instance: 'me', seq: String(seq) }))
+  const send = (some: typeof events, sentAt = Date.now()) => append(portal.redis, keys, { retentionMs: 0, maxEntries: 0 }, sentAt, 'me', some)
+
+  t.match(await send(events.slice(0, 2)), { last: /^\d+-\d+$/ })
+  t.match(await send(events), { last: /^\d+-\d+$/ }, 'sent again, with one more')
+  t.match(await send(events), { last: '' }, 'all there')
+  const late = await send([{ ...events[0]!, seq: '4' }], Date.now() - 301_000)
+  t.equal(late.last, undefined, 'Redis may no longer know what it had by then')
+  t.ok(Math.abs(late.now - Date.now()) < 5000)
+  t.equal(await portal.redis.xlen(stream), 1203)
+  t.equal(await portal.redis.xlen(keys.email(ANA)), 2)
+
   const guard = new RedisGuard(portal.redis, { deadlineMs: 1000, probeKey: `${portal.prefix}probe` }, portal.app.log)
-  const stream = new AuditStream(guard, new FleetClock(), { stream: key, retentionDays: 0, maxEntries: 0 })
-  const events = [1, 2, 3].map((seq) => ({ event: 'url.reused', instance: 'me', seq: String(seq) }))
-  t.equal(await stream.append('me', '0-0', events), false, 'not when a script would have to read too much')
-  const { seq, after } = await stream.lookFor('me', '0-0')
-  t.equal(seq, 0)
-  t.equal(after, await stream.tip())
-  t.equal(await stream.append('me', after, events.slice(0, 2)), true)
-  t.equal(await stream.append('me', after, events), true, 'sent again, with one more')
-  t.equal((await stream.lookFor('me', '0-0')).seq, 3)
-  t.equal(await portal.redis.xlen(key), 2503)
+  const found = await new AuditStream(guard, new FleetClock(), { stream, retentionMs: 0, maxEntries: 0 }).lookFor('me', '0-0')
+  t.same(found, { seq: 3, after: (await portal.redis.xrevrange(stream, '+', '-', 'COUNT', 1))[0]![0] }, 'found without that knowledge, page by page')
 })
 
 test('past the bound of waiting events, an event is in the log at level error', { timeout: 60_000 }, async (t) => {

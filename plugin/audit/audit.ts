@@ -4,13 +4,19 @@ import { embedError } from '../errors.js'
 import type { Log } from '../log.js'
 import type { FleetClock } from '../redis/clock.js'
 import type { RedisGuard } from '../redis/guard.js'
+import type { RedisLike } from '../redis/redis-like.js'
 import { CHAIN_START, type Chain } from './chain.js'
 import { toFields, type AuditEvent, type AuditFields } from './event.js'
+import { loadLibrary } from './library.js'
+import type { Pseudonyms } from './pseudonyms.js'
 import { AuditStream, type StreamSettings } from './stream.js'
 import { verifyAudit, type AuditReport } from './verify.js'
 import { AuditWriter } from './writer.js'
 
 export interface AuditSettings extends StreamSettings {
+  identity: 'email' | 'hmac'
+  /** Whether to load the queries into Redis. */
+  functions: boolean
   delivery: 'buffered' | 'required'
   /** Events that may wait for Redis; what comes on top is left to the log. */
   maxBacklog: number
@@ -33,18 +39,20 @@ export class Audit {
   readonly #clock: FleetClock
   readonly #chain: Chain
   readonly #log: Log
-  readonly #required: boolean
+  readonly #settings: AuditSettings
+  readonly #pseudonyms: Pseudonyms
   readonly #stream: AuditStream
   readonly #writer: AuditWriter
   #seq = 0
   #lastMac = CHAIN_START
 
-  constructor (parts: { guard: RedisGuard, clock: FleetClock, chain: Chain, log: Log }, settings: AuditSettings) {
+  constructor (parts: { guard: RedisGuard, clock: FleetClock, chain: Chain, pseudonyms: Pseudonyms, log: Log }, settings: AuditSettings) {
     this.#guard = parts.guard
     this.#clock = parts.clock
     this.#chain = parts.chain
     this.#log = parts.log
-    this.#required = settings.delivery === 'required'
+    this.#pseudonyms = parts.pseudonyms
+    this.#settings = settings
     this.#stream = new AuditStream(parts.guard, parts.clock, settings)
     this.#writer = new AuditWriter(this.#stream, this.#instance, settings.maxBacklog, (fields) => {
       this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis')
@@ -52,7 +60,9 @@ export class Audit {
   }
 
   open (): void {
-    this.record({ event: 'audit.opened' })
+    this.#writer.add(this.#stamp({ event: 'audit.opened' }), () => {
+      if (this.#settings.functions) this.#guard.post((redis) => this.#loadQueries(redis))
+    })
   }
 
   /** Takes an event; Redis gets it soon. */
@@ -65,13 +75,13 @@ export class Audit {
    * @throws TOOLJET_EMBED_REDIS_DOWN with `delivery: 'required'`, and the URL must not leave
    */
   async recordGiven (event: AuditEvent): Promise<void> {
-    if (this.#required) await this.#writer.addAndWait(this.#stamp(event))
+    if (this.#isRequired) await this.#writer.addAndWait(this.#stamp(event))
     else this.record(event)
   }
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN when `delivery: 'required'` cannot be kept right now */
   mustBeWritable (): void {
-    if (this.#required && this.#guard.down) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
+    if (this.#isRequired && this.#guard.down) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
   }
 
   verify (): Promise<AuditReport> {
@@ -87,8 +97,21 @@ export class Audit {
     await this.#writer.close(boundMs)
   }
 
+  get #isRequired (): boolean {
+    return this.#settings.delivery === 'required'
+  }
+
+  async #loadQueries (redis: RedisLike): Promise<void> {
+    try {
+      await loadLibrary(redis)
+    } catch (error) {
+      this.#log.info({ err: error }, 'tooljet-embed: the audit queries are not loaded into Redis, it is older than 7 or does not let this user')
+    }
+  }
+
   #stamp (event: AuditEvent): AuditFields {
-    const fields = toFields(event, { time: this.#clock.now(), instance: this.#instance, seq: ++this.#seq })
+    const told = this.#settings.identity === 'hmac' ? this.#pseudonyms.disguise(event) : event
+    const fields = toFields(told, { time: this.#clock.now(), instance: this.#instance, seq: ++this.#seq })
     this.#lastMac = fields['mac'] = this.#chain.mac(this.#lastMac, fields)
     this.#log.info({ tooljetEmbedAudit: fields }, `tooljet-embed: ${event.event}`)
     return fields

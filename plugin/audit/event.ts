@@ -23,6 +23,12 @@ export interface AuditEvent {
 /** An entry of the stream: flat, so that plain `redis-cli` shows it readably. */
 export type AuditFields = Record<string, string>
 
+export interface AuditEntry {
+  /** Of the stream: when Redis got it, in milliseconds since 1970, and a number. */
+  id: string
+  fields: AuditFields
+}
+
 const SCHEMA = '1'
 const MAX_LENGTH = 256
 // A header can hold anything, a token pasted by mistake too.

@@ -7,7 +7,7 @@ const RETRY_MS = 250
 
 interface Pending {
   fields: AuditFields
-  written?: () => void
+  written?: (() => void) | undefined
   failed?: (error: unknown) => void
 }
 
@@ -19,8 +19,10 @@ export class AuditWriter {
   readonly #onLost: (fields: AuditFields) => void
   #queue: Pending[] = []
   #running: Promise<void> | undefined
-  /** Id after which an attempt without an answer may have written events after all. */
-  #doubtfulAfter: string | undefined
+  /** Id after which this instance's unconfirmed events are, if they are in the stream. */
+  #after: string | undefined
+  /** An attempt without an answer may have written events after all. */
+  #inDoubt = false
   #wake: (() => void) | undefined
   #closed = false
 
@@ -35,9 +37,9 @@ export class AuditWriter {
     return this.#queue.length
   }
 
-  /** Takes an event and returns at once. */
-  add (fields: AuditFields): void {
-    this.#enqueue({ fields })
+  /** Takes an event and returns at once. @param written called when Redis has it */
+  add (fields: AuditFields, written?: () => void): void {
+    this.#enqueue({ fields, written })
   }
 
   /** Takes an event and waits until Redis has it. @throws TOOLJET_EMBED_REDIS_DOWN; the event stays to be written */
@@ -83,17 +85,20 @@ export class AuditWriter {
   }
 
   async #writeBatch (): Promise<void> {
-    if (this.#doubtfulAfter === undefined) {
-      this.#doubtfulAfter = await this.#stream.tip()
-    } else {
-      const { seq, after } = await this.#stream.lookFor(this.#instance, this.#doubtfulAfter)
-      this.#doubtfulAfter = after
+    this.#after ??= await this.#stream.tip()
+    if (this.#inDoubt) {
+      const { seq, after } = await this.#stream.lookFor(this.#instance, this.#after)
+      this.#after = after
       this.#confirm(seq)
     }
     const batch = this.#queue.slice(0, MAX_BATCH).map(({ fields }) => fields)
-    if (batch.length > 0 && !await this.#stream.append(this.#instance, this.#doubtfulAfter, batch)) return
-    this.#doubtfulAfter = undefined
-    this.#confirm(Number(batch.at(-1)?.['seq'] ?? 0))
+    if (batch.length === 0) return
+    this.#inDoubt = true
+    const last = await this.#stream.append(this.#instance, batch)
+    if (last === undefined) return // it came too late; what came before it may be there
+    this.#inDoubt = false
+    if (last !== '') this.#after = last
+    this.#confirm(Number(batch.at(-1)!['seq']))
   }
 
   /** Takes out of the queue what is known to be written. */

@@ -5,8 +5,11 @@ type Arg = string | number
  * Nothing here imports the client's classes, so the host's own version is the one that is used.
  */
 export interface RedisLike {
+  call (command: string, ...args: Arg[]): Promise<unknown>
   eval (script: string, numKeys: number, ...args: Arg[]): Promise<unknown>
   evalsha (sha1: string, numKeys: number, ...args: Arg[]): Promise<unknown>
+  /** Of a Cluster. */
+  nodes?: (role: 'master') => { call (command: string, ...args: Arg[]): Promise<unknown> }[]
   ping (): Promise<unknown>
   pttl (key: string): Promise<number>
   time (): Promise<Arg[]>
@@ -14,7 +17,7 @@ export interface RedisLike {
   xrevrange (key: string, end: string, start: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]>
 }
 
-const METHODS = ['eval', 'evalsha', 'ping', 'pttl', 'time', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
+const METHODS = ['call', 'eval', 'evalsha', 'ping', 'pttl', 'time', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
 
 export function isRedisLike (value: unknown): value is RedisLike {
   return typeof value === 'object' && value !== null &&
