@@ -14,7 +14,7 @@ export class Script {
     this.#sha1 = createHash('sha1').update(lua).digest('hex')
   }
 
-  async run (redis: RedisLike, keys: string[], args: (string | number)[]): Promise<unknown> {
+  async run (redis: Pick<RedisLike, 'eval' | 'evalsha'>, keys: string[], args: (string | number)[]): Promise<unknown> {
     try {
       return await redis.evalsha(this.#sha1, keys.length, ...keys, ...args)
     } catch (error) {

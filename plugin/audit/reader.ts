@@ -1,0 +1,180 @@
+import type { RedisLike } from '../redis/redis-like.js'
+import { Script } from '../redis/script.js'
+import type { AuditEntry, AuditEventName } from './event.js'
+import { QUERIES } from './library.js'
+import type { Pseudonyms } from './pseudonyms.js'
+import { fieldsOf } from './stream.js'
+
+/** What a query asks for; the names are those of `tooljet_audit`'s arguments. */
+export interface AuditFilters {
+  email?: string | undefined
+  app?: string | undefined
+  event?: AuditEventName | undefined
+  outcome?: 'success' | 'failure' | undefined
+  /** With or without its `TOOLJET_EMBED_`. */
+  code?: string | undefined
+  ip?: string | undefined
+  url_id?: string | undefined
+  /** ISO 8601, milliseconds since 1970, or how long ago: `24h`, `7d`. */
+  since?: string | undefined
+  /** Likewise; what came at that moment is not meant. */
+  until?: string | undefined
+}
+
+export type AuditOrder = 'asc' | 'desc'
+export type AuditGrouping = 'email' | 'app' | 'event' | 'code' | 'hour'
+
+/** Counts of one group of events. */
+export interface AuditCounts {
+  group: string
+  events: number
+  minted: number
+  reused: number
+  /** Denied, limited or failed. */
+  refused: number
+  users: Set<string>
+}
+
+/** What reading needs of a client. */
+export type AuditRedis = Pick<RedisLike, 'call' | 'eval' | 'evalsha' | 'xrange'>
+
+const NO_MORE = '0-0'
+const PAGE = 1000
+/** What `tooljet_audit` takes as its `limit`. */
+const MOST_PER_REPLY = 250
+const SCRIPT = new Script(QUERIES)
+
+/** Reads the audit log with the queries inside Redis: as functions where they are loaded, else as a script. */
+export class AuditReader {
+  readonly #redis: AuditRedis
+  readonly #stream: string
+  readonly #pseudonyms: Pseudonyms | undefined
+  #hasFunctions = true
+
+  /** @param pseudonyms to find people by their e-mail in a log that does not name them */
+  constructor (redis: AuditRedis, stream: string, pseudonyms?: Pseudonyms) {
+    this.#redis = redis
+    this.#stream = stream
+    this.#pseudonyms = pseudonyms
+  }
+
+  /**
+   * One reply of `tooljet_audit`.
+   * @param page `limit` from 1 to 250, 100 by default; `after` is the cursor of an earlier reply
+   * @returns a cursor to go on from: none when that was all
+   */
+  async query (filters: AuditFilters, page: { order?: AuditOrder, limit?: number, after?: string | undefined } = {}): Promise<{ cursor: string | undefined, entries: AuditEntry[] }> {
+    const [cursor, entries] = await this.#call('tooljet_audit', { ...filters, ...page }) as [string, [id: string, fields: string[]][]]
+    return { cursor: cursor === NO_MORE ? undefined : cursor, entries: entries.map(entryOf) }
+  }
+
+  /** What matches, in order. @param limit how many at the most, any number by default */
+  async * all (filters: AuditFilters, order: AuditOrder, limit = Infinity): AsyncGenerator<AuditEntry> {
+    let given = 0
+    for await (const entry of merged(this.#emailsOf(filters).map((email) => this.#pages({ ...filters, email }, order, limit)), order)) {
+      yield entry
+      if (++given === limit) return
+    }
+  }
+
+  /** Counts what matches. @param looked called after each reply */
+  async stats (by: AuditGrouping, filters: AuditFilters, looked?: (upTo: string) => void): Promise<{ rows: AuditCounts[], total: AuditCounts }> {
+    const rows = new Map<string, AuditCounts>()
+    const total = noCounts('total')
+    for (const email of this.#emailsOf(filters)) {
+      let after: string | undefined
+      do {
+        const [cursor, page, sum] = await this.#call('tooljet_audit_stats', { by, ...filters, email, after, users: 'list' }) as [string, unknown[][], unknown[]]
+        for (const row of page) {
+          const group = row[0] as string
+          if (!rows.has(group)) rows.set(group, noCounts(group))
+          add(rows.get(group)!, row)
+        }
+        add(total, sum)
+        after = cursor === NO_MORE ? undefined : cursor
+        if (after !== undefined) looked?.(after)
+      } while (after !== undefined)
+    }
+    const sorted = [...rows.values()].sort((a, b) => (by === 'hour' ? 0 : b.events - a.events) || (a.group < b.group ? -1 : 1))
+    return { rows: sorted, total }
+  }
+
+  /** Every entry after an id, oldest first. */
+  async * entries (after?: string): AsyncGenerator<AuditEntry> {
+    let from = after === undefined ? '-' : `(${after}`
+    for (;;) {
+      const page = await this.#redis.xrange(this.#stream, from, '+', 'COUNT', PAGE)
+      yield * page.map(entryOf)
+      if (page.length < PAGE) return
+      from = `(${page[page.length - 1]![0]}`
+    }
+  }
+
+  async * #pages (filters: AuditFilters, order: AuditOrder, limit: number): AsyncGenerator<AuditEntry> {
+    let after: string | undefined
+    do {
+      const { cursor, entries } = await this.query(filters, { order, after, limit: Math.min(MOST_PER_REPLY, limit) })
+      yield * entries
+      after = cursor
+    } while (after !== undefined)
+  }
+
+  /** Events of one person may be there under the e-mail and, since, under pseudonyms. */
+  #emailsOf ({ email }: AuditFilters): (string | undefined)[] {
+    if (email === undefined || this.#pseudonyms === undefined) return [email]
+    return [email, ...this.#pseudonyms.allOf(email.toLowerCase())]
+  }
+
+  async #call (query: 'tooljet_audit' | 'tooljet_audit_stats', given: Record<string, string | number | undefined>): Promise<unknown> {
+    const args = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
+    if (this.#hasFunctions) {
+      try {
+        return await this.#redis.call('FCALL_RO', query, '1', this.#stream, ...args)
+      } catch (error) {
+        if (!(error instanceof Error) || !/function not found|unknown command/i.test(error.message)) throw error
+        this.#hasFunctions = false
+      }
+    }
+    return SCRIPT.run(this.#redis, [this.#stream], query === 'tooljet_audit' ? args : ['stats', ...args])
+  }
+}
+
+function entryOf ([id, flat]: [id: string, fields: string[]]): AuditEntry {
+  return { id, fields: fieldsOf(flat) }
+}
+
+function noCounts (group: string): AuditCounts {
+  return { group, events: 0, minted: 0, reused: 0, refused: 0, users: new Set() }
+}
+
+/** @param told the group, then names and values */
+function add (counts: AuditCounts, [, ...told]: unknown[]): void {
+  for (let i = 0; i < told.length; i += 2) {
+    const [name, value] = [told[i], told[i + 1]]
+    if (name === 'users') for (const user of value as string[]) counts.users.add(user)
+    else if (name === 'events' || name === 'minted' || name === 'reused' || name === 'refused') counts[name] += Number(value)
+  }
+}
+
+/** Several sorted lists as one. */
+async function * merged (lists: AsyncGenerator<AuditEntry>[], order: AuditOrder): AsyncGenerator<AuditEntry> {
+  const heads = await Promise.all(lists.map((list) => list.next()))
+  for (;;) {
+    let first: number | undefined
+    for (const [i, { done, value }] of heads.entries()) {
+      if (done === true) continue
+      const other = first === undefined ? undefined : heads[first]!.value as AuditEntry
+      if (other === undefined || (compareIds(value.id, other.id) < 0) === (order === 'asc')) first = i
+    }
+    if (first === undefined) return
+    yield heads[first]!.value as AuditEntry
+    heads[first] = await lists[first]!.next()
+  }
+}
+
+/** Ids of stream entries by age. @returns less than 0 when the first is the older one */
+export function compareIds (a: string, b: string): number {
+  const [ms = 0, seq = 0] = a.split('-').map(Number)
+  const [otherMs = 0, otherSeq = 0] = b.split('-').map(Number)
+  return ms - otherMs || seq - otherSeq
+}
