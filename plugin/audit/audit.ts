@@ -84,8 +84,8 @@ export class Audit {
     if (this.#isRequired && this.#guard.down) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
   }
 
-  verify (): Promise<AuditReport> {
-    return verifyAudit(this.#stream.entries(), this.#chain)
+  async verify (): Promise<AuditReport> {
+    return verifyAudit(this.#stream.entries(), this.#chain, await this.#stream.facts())
   }
 
   health (): AuditHealth {

@@ -2,7 +2,9 @@ import type { FleetClock } from '../redis/clock.js'
 import type { RedisGuard } from '../redis/guard.js'
 import { append, type Retention } from './append.js'
 import type { AuditEntry, AuditFields } from './event.js'
+import { streamFacts } from './facts.js'
 import { AuditKeys } from './indexes.js'
+import type { StreamFacts } from './verify.js'
 
 const PAGE = 500
 
@@ -48,6 +50,10 @@ export class AuditStream {
     const { now, last } = await this.#guard.run((redis) => append(redis, this.#keys, this.#settings, this.#clock.now(), instance, events))
     this.#clock.set(now)
     return last
+  }
+
+  facts (): Promise<StreamFacts | undefined> {
+    return this.#guard.run((redis) => streamFacts(redis, this.#keys.stream))
   }
 
   /** Every entry after an id, oldest first, read page by page. */

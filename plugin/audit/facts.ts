@@ -1,0 +1,24 @@
+import type { RedisLike } from '../redis/redis-like.js'
+import type { StreamFacts } from './verify.js'
+
+/** What Redis counts of a stream. @returns nothing when Redis is older than 7, does not let this user ask, or has no such stream */
+export async function streamFacts (redis: Pick<RedisLike, 'call'>, stream: string): Promise<StreamFacts | undefined> {
+  let reply: unknown
+  try {
+    reply = await redis.call('XINFO', 'STREAM', stream)
+  } catch (error) {
+    if (error instanceof Error && /^(?:ERR|NOPERM)\b/.test(error.message)) return undefined
+    throw error
+  }
+  const facts = new Map(pairsOf(reply))
+  const [length, added, deleted] = ['length', 'entries-added', 'max-deleted-entry-id'].map((name) => facts.get(name))
+  if (added === undefined) return undefined
+  return { removed: Number(added) - Number(length), ...(deleted !== '0-0' && { deleted: String(deleted) }) }
+}
+
+/** RESP2 has a list where RESP3 has a map. */
+function pairsOf (reply: unknown): [unknown, unknown][] {
+  if (reply instanceof Map) return [...reply]
+  if (!Array.isArray(reply)) return Object.entries(reply as object)
+  return reply.flatMap((name, i) => (i % 2 === 0 ? [[name, reply[i + 1]] as [unknown, unknown]] : []))
+}
