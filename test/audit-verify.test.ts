@@ -118,6 +118,8 @@ test('verify names events out of order', async (t) => {
   const [three, four, six] = [3, 4, 6].map((seq) => log.place(seq)) as [number, number, number]
   const swapped = await log.verifyWith(t, (entries) => entries.with(three, entries[four]!).with(four, entries[three]!))
   t.same(swapped, [{ kind: 'reordered', seq: 3, id: `${four + 1}-0` }], 'two neighbours')
+  const changed = await log.verifyWith(t, (entries) => entries.with(three, entries[four]!).with(four, ['', withValue(entries[three]![1], 'email', 'eve@acme.test')]))
+  t.match(changed, [{ kind: 'reordered', seq: 3 }, { kind: 'forged', seq: 3 }], 'and one of them changed')
   const early = await log.verifyWith(t, (entries) => entries.toSpliced(six, 1).toSpliced(three, 0, entries[six]!))
   t.same(early, [{ kind: 'reordered', seq: 6, id: `${three + 1}-0` }], 'one too early')
   const late = await log.verifyWith(t, (entries) => entries.toSpliced(three, 1).toSpliced(six, 0, entries[three]!))

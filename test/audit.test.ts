@@ -76,7 +76,7 @@ test('audit.logger takes the lines, audit.stream names the stream', async (t) =>
   const logger = pino({}, new Writable({ write (chunk, _encoding, done) { lines.push(String(chunk)); done() } }))
   const portal = await Portal.open(t)
   const stream = `${portal.prefix}elsewhere`
-  const other = await Portal.open(t, { options: { keyPrefix: portal.prefix, audit: { logger, stream } } })
+  const other = await Portal.open(t, { options: { redis: portal.redis, keyPrefix: portal.prefix, audit: { logger, stream } } })
   await other.ask(ANA)
   t.match(lines.map((line) => (JSON.parse(line) as { tooljetEmbedAudit: object }).tooljetEmbedAudit), [{ event: 'audit.opened' }, { event: 'url.minted' }])
   t.notOk(other.logLines.some((line) => 'tooljetEmbedAudit' in line))
@@ -224,15 +224,70 @@ test('a batch is written once, however often and however late it is sent', async
   t.match(await send(events.slice(0, 2)), { last: /^\d+-\d+$/ })
   t.match(await send(events), { last: /^\d+-\d+$/ }, 'sent again, with one more')
   t.match(await send(events), { last: '' }, 'all there')
-  const late = await send([{ ...events[0]!, seq: '4' }], Date.now() - 301_000)
+  const late = await send([{ ...events[0]!, seq: '4' }], Date.now() - 10_500)
   t.equal(late.last, undefined, 'Redis may no longer know what it had by then')
   t.ok(Math.abs(late.now - Date.now()) < 5000)
   t.equal(await portal.redis.xlen(stream), 1203)
   t.equal(await portal.redis.xlen(keys.email(ANA)), 2)
 
   const guard = new RedisGuard(portal.redis, { deadlineMs: 1000, probeKey: `${portal.prefix}probe` }, portal.app.log)
-  const found = await new AuditStream(guard, new FleetClock(), { stream, retentionMs: 0, maxEntries: 0 }).lookFor('me', '0-0')
+  const found = await new AuditStream({ guard, clock: new FleetClock(), log: portal.app.log }, { stream, retentionMs: 0, maxEntries: 0 }).lookFor('me', '0-0')
   t.same(found, { seq: 3, after: (await portal.redis.xrevrange(stream, '+', '-', 'COUNT', 1))[0]![0] }, 'found without that knowledge, page by page')
+})
+
+test('events in doubt are looked for in the stream, should Redis know no longer what it has', { timeout: 60_000 }, async (t) => {
+  const behind = await Portal.open(t)
+  const lost = { answer: false }
+  const redis = holdUp(behind.redis, (args) => args.includes('url.minted') && !lost.answer && (lost.answer = true), 400)
+  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, redisTimeoutMs: 200 } })
+  await portal.audit()
+  await portal.ask(ANA)
+  await until('the answer is lost', () => portal.logLines.some(({ msg }) => /Redis is not available/.test(String(msg))))
+  const { instance } = (await portal.app.tooljetEmbed.health()).audit
+  t.equal(await behind.redis.del(new AuditKeys(`${behind.prefix}audit`).written(instance)), 1)
+  for (let i = 0; i < 3; i++) await portal.ask(ANA)
+  await until('Redis is seen to be back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
+  await portal.audit()
+  t.equal((await behind.audit()).length, 4)
+  t.match(await behind.app.tooljetEmbed.audit.verify(), { ok: true })
+})
+
+test('a batch that Redis refuses because it came late is written all the same', async (t) => {
+  const behind = await Portal.open(t)
+  const late = { done: false }
+  const redis = new Proxy(behind.redis, {
+    get (target, name) {
+      const method: unknown = Reflect.get(target, name)
+      if (name !== 'evalsha') return typeof method === 'function' ? method.bind(target) : method
+      return (...args: [string, number, ...string[]]) => {
+        if (args.includes('url.minted') && !late.done) {
+          late.done = true
+          args[2 + args[1]] = String(Date.now() - 60_000) // when it was sent
+        }
+        return target.evalsha(...args)
+      }
+    },
+  })
+  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix } })
+  await portal.ask(ANA)
+  await portal.audit()
+  t.match(await behind.audit(), [{ event: 'url.minted' }])
+  t.ok(late.done)
+})
+
+test('who may not trim the log is told so once, and loses nothing', async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const admin = newClient(server.url)
+  t.teardown(() => admin.disconnect())
+  await admin.call('ACL', 'SETUSER', 'keeper', 'on', 'nopass', '~*', '+@all', '-xtrim')
+  const redis = newClient(server.url.replace('redis://', 'redis://keeper:any@'))
+  const portal = await Portal.open(t, { redis, options: { rateLimit: false, audit: { maxEntries: 10 } } })
+  for (let i = 0; i < 150; i++) await portal.ask(ANA)
+  t.equal((await portal.audit()).length, 150)
+  const told = portal.logLines.filter(({ msg }) => /does not let this user trim it/.test(String(msg)))
+  t.match(told, [{ level: 50, reason: /can't run this command/ }])
+  t.equal(told.length, 1)
 })
 
 test('past the bound of waiting events, an event is in the log at level error', { timeout: 60_000 }, async (t) => {

@@ -3,10 +3,10 @@ import { Script } from '../redis/script.js'
 import type { AuditKeys } from './indexes.js'
 import type { AuditFields } from './event.js'
 
-/** How long Redis remembers what an instance has written. */
-const WRITTEN_MS = 600_000
-/** A batch that arrives later than this after it was sent is refused: Redis may no longer know that it has it. */
-const LATEST_MS = 300_000
+/** How long Redis remembers what an instance has written: longer than a batch can be under way. */
+const WRITTEN_MS = 20_000
+/** A batch that arrives later than this after it was sent is refused, and looked for before it is sent again. */
+const LATEST_MS = 10_000
 /** Entries are trimmed when there are so many too many, or when the oldest is so much too old; and so many at once. */
 const SPARE_ENTRIES = 100
 const SPARE_MS = 3_600_000
@@ -22,7 +22,8 @@ const TRIM_AT_MOST = 160
  * ARGV: time in ms at which this was sent, most entries (0: any number), longest age in ms (0: any age), how many
  *       shapes follow, for each shape how many fields and their names; then for each event its seq, the number of
  *       its shape, its e-mail's and its app's place in KEYS (0: none), and its values.
- * Returns Redis's time in ms and the id of the last event appended, or the time alone when it came too late.
+ * Returns Redis's time in ms, the id of the last event appended, and why nothing could be trimmed; or the time alone
+ * when it came too late.
  */
 const APPEND = new Script(`
 local call, stream = redis.call, KEYS[1]
@@ -107,9 +108,9 @@ local function trim ()
   end
   for key in pairs(touched) do trimIndex(key, cut) end
 end
-trim()
+local isTrimmed, problem = pcall(trim)
 
-return { string.format('%.0f', now), last }
+return { string.format('%.0f', now), last, isTrimmed and '' or tostring(problem) }
 `)
 
 export interface Retention {
@@ -119,11 +120,20 @@ export interface Retention {
   maxEntries: number
 }
 
+export interface Appended {
+  /** Redis's time. */
+  now: number
+  /** Id of the last event: empty when all were there before, none when they came too late and are not written. */
+  last: string | undefined
+  /** Why what is too much or too old is still there; empty when all is well. */
+  notTrimmed: string
+}
+
 /**
+ * Writes one instance's events, each once.
  * @param sentAt milliseconds since 1970, of the fleet's clock
- * @returns Redis's time, and the id of the last event: empty when all were there before, none when they came too late and are not written
  */
-export async function append (redis: RedisLike, keys: AuditKeys, { retentionMs, maxEntries }: Retention, sentAt: number, instance: string, events: readonly AuditFields[]): Promise<{ now: number, last: string | undefined }> {
+export async function append (redis: RedisLike, keys: AuditKeys, { retentionMs, maxEntries }: Retention, sentAt: number, instance: string, events: readonly AuditFields[]): Promise<Appended> {
   const places = new Places([keys.stream, keys.written(instance)])
   const shapes = new Map<string, number>()
   const names: (string | number)[] = []
@@ -138,8 +148,8 @@ export async function append (redis: RedisLike, keys: AuditKeys, { retentionMs, 
     const { email, app } = fields
     rows.push(fields['seq']!, shapes.get(shape)!, email === undefined ? 0 : places.of(keys.email(email)), app === undefined ? 0 : places.of(keys.app(app)), ...Object.values(fields))
   }
-  const [now, last] = await APPEND.run(redis, places.keys, [sentAt, maxEntries, retentionMs, shapes.size, ...names, ...rows]) as [string, string?]
-  return { now: Number(now), last }
+  const [now, last, notTrimmed = ''] = await APPEND.run(redis, places.keys, [sentAt, maxEntries, retentionMs, shapes.size, ...names, ...rows]) as [string, string?, string?]
+  return { now: Number(now), last, notTrimmed }
 }
 
 /** Numbers keys as they come. */

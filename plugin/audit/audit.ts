@@ -53,7 +53,7 @@ export class Audit {
     this.#log = parts.log
     this.#pseudonyms = parts.pseudonyms
     this.#settings = settings
-    this.#stream = new AuditStream(parts.guard, parts.clock, settings)
+    this.#stream = new AuditStream(parts, settings)
     this.#writer = new AuditWriter(this.#stream, this.#instance, settings.maxBacklog, (fields) => {
       this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis')
     })

@@ -1,3 +1,4 @@
+import type { Log } from '../log.js'
 import type { FleetClock } from '../redis/clock.js'
 import type { RedisGuard } from '../redis/guard.js'
 import { append, type Retention } from './append.js'
@@ -18,10 +19,13 @@ export class AuditStream {
   readonly #clock: FleetClock
   readonly #settings: StreamSettings
   readonly #keys: AuditKeys
+  readonly #log: Log
+  #hasToldAboutTrimming = false
 
-  constructor (guard: RedisGuard, clock: FleetClock, settings: StreamSettings) {
-    this.#guard = guard
-    this.#clock = clock
+  constructor (parts: { guard: RedisGuard, clock: FleetClock, log: Log }, settings: StreamSettings) {
+    this.#guard = parts.guard
+    this.#clock = parts.clock
+    this.#log = parts.log
     this.#settings = settings
     this.#keys = new AuditKeys(settings.stream)
   }
@@ -47,8 +51,12 @@ export class AuditStream {
    * @returns id of the last one, empty when all were there before; nothing when Redis got them too late and did not write
    */
   async append (instance: string, events: readonly AuditFields[]): Promise<string | undefined> {
-    const { now, last } = await this.#guard.run((redis) => append(redis, this.#keys, this.#settings, this.#clock.now(), instance, events))
+    const { now, last, notTrimmed } = await this.#guard.run((redis) => append(redis, this.#keys, this.#settings, this.#clock.now(), instance, events))
     this.#clock.set(now)
+    if (notTrimmed !== '' && !this.#hasToldAboutTrimming) {
+      this.#hasToldAboutTrimming = true
+      this.#log.error({ reason: notTrimmed }, 'tooljet-embed: the audit log grows, Redis does not let this user trim it')
+    }
     return last
   }
 

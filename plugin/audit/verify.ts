@@ -144,7 +144,7 @@ class InstanceCheck {
     const gap = [...this.#gaps].find(({ from, to, late }) => seq >= from && seq <= to && !late.has(seq))
     if (gap === undefined) return this.#wrong('duplicate', came, `seq ${seq} after seq ${this.#lastSeq}`)
     const isNext = seq === gap.from && this.#lastSeq === gap.opener.seq && this.#fits(gap.macBefore, came)
-    if (isNext && (gap.from < gap.to || !this.#fits(came.fields['mac'] ?? '', gap.opener))) {
+    if (isNext && !this.#fits(came.fields['mac'] ?? '', gap.opener)) {
       // what opened the gap was out of place: go on as if it had not been there
       this.#forget(gap)
       this.#early.set(gap.opener.seq, gap.opener)

@@ -9,7 +9,7 @@ import { Agent, request } from 'undici'
 import type { TooljetEmbedOptions } from '../../plugin/index.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
 import { API_TOKEN, JWT_SECRET, newPrefix, readStream, SALES, type Reply } from './portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './redis.js'
+import { keysOf, newClient, pluginRedisUrl, sharedRedisUrl } from './redis.js'
 import { plainEnv } from './plain-env.js'
 import { until } from './until.js'
 
@@ -67,8 +67,7 @@ export interface Fleet {
 /** Several processes that share a Redis and a stand-in ToolJet; `shiftsMs`: how wrong the wall clock of each is. */
 export async function startFleet (t: Test, count: number, { options = {}, toolJet = {}, shiftsMs = [] }: { options?: Partial<TooljetEmbedOptions>, toolJet?: Partial<ToolJetOptions>, shiftsMs?: number[] } = {}): Promise<Fleet> {
   const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, ...toolJet }).listen()
-  const redisUrl = await sharedRedisUrl()
-  const redis = newClient(redisUrl)
+  const redis = newClient(await sharedRedisUrl())
   const prefix = newPrefix()
   const agent = new Agent({ connections: 256 })
   const instances: Instance[] = []
@@ -81,7 +80,7 @@ export async function startFleet (t: Test, count: number, { options = {}, toolJe
     redis.disconnect()
   })
   const { tooljet, ...others } = options
-  const given = { tooljet: { url: standIn.url, apiToken: API_TOKEN, ...tooljet }, redis: redisUrl, keyPrefix: prefix, ...others }
+  const given = { tooljet: { url: standIn.url, apiToken: API_TOKEN, ...tooljet }, redis: await pluginRedisUrl(), keyPrefix: prefix, ...others }
   instances.push(...await Promise.all(Array.from({ length: count }, (_, i) => startInstance(given, agent, shiftsMs[i] ?? 0))))
 
   const audit = async (atLeast: number): Promise<Record<string, string>[]> => until(`${atLeast} audit events`, async () => {

@@ -8,7 +8,7 @@ import type { Test } from 'tap'
 import tooljetEmbed, { type TooljetEmbedOptions, type TooljetEmbedUrl } from '../../plugin/index.js'
 import { INVENTORY, SALES } from '../../example/tooljet/seed.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
-import { dump, keysOf, newClient, sharedRedisUrl, stopOwnRedis } from './redis.js'
+import { dump, keysOf, newClient, pluginRedisUrl, sharedRedisUrl, stopOwnRedis } from './redis.js'
 import { until } from './until.js'
 
 export { INVENTORY, SALES }
@@ -57,6 +57,7 @@ export class Portal {
   static async openSeveral (t: Test, count: number, { options = {}, toolJet = {}, fastify = {}, before, redisUrl, redis: client }: PortalSetup = {}): Promise<Portal[]> {
     const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, ...toolJet }).listen()
     const redis = client as Redis | undefined ?? newClient(redisUrl ?? await sharedRedisUrl())
+    const given = client ?? (redisUrl === undefined ? newClient(await pluginRedisUrl()) : redis)
     const prefix = newPrefix()
     const portals: Portal[] = []
     t.teardown(async () => {
@@ -67,6 +68,7 @@ export class Portal {
         if (left.length > 0) await Promise.all(left.map((key) => redis.del(key)))
       }
       redis.disconnect()
+      given.disconnect()
     })
     for (let i = 0; i < count; i++) {
       const sink = new Writable({
@@ -81,7 +83,7 @@ export class Portal {
       portals.push(portal)
       app.register(fastifyJwt, { secret: JWT_SECRET })
       await before?.(app)
-      app.register(tooljetEmbed, { tooljet: { url: standIn.url, apiToken: API_TOKEN }, redis, keyPrefix: prefix, ...options })
+      app.register(tooljetEmbed, { tooljet: { url: standIn.url, apiToken: API_TOKEN }, redis: given, keyPrefix: prefix, ...options })
       app.get('/by-decorator', { onRequest: (request) => request.jwtVerify() }, (request) => request.tooljetEmbedUrl(request.query as object))
       await app.ready()
     }

@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
+import { urlFor } from './acl.js'
 import { provideRedis, type ProvidedRedis } from '../../example/redis.js'
 
+let pluginUrl: Promise<string> | undefined
 let provided: Promise<ProvidedRedis> | undefined
 
 /** The Redis that all tests of a run share: `test/run.ts` names it, a file that runs alone brings its own. */
@@ -10,6 +12,12 @@ export async function sharedRedisUrl (): Promise<string> {
     ? Promise.resolve({ url: process.env['TEST_REDIS_URL'], how: 'test run', stop: async () => {} })
     : provideRedis()
   return (await provided).url
+}
+
+/** The same Redis, as the user that docs/audit.md gives to the plugin: it has exactly what it needs. */
+export async function pluginRedisUrl (): Promise<string> {
+  pluginUrl ??= urlFor('tooljet-embed', await sharedRedisUrl(), 'test-*:')
+  return pluginUrl
 }
 
 export async function stopOwnRedis (): Promise<void> {
