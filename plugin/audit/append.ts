@@ -1,6 +1,6 @@
 import type { RedisLike } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
-import type { AuditKeys } from './indexes.js'
+import { nameOf, type AuditKeys } from './indexes.js'
 import type { AuditFields } from './event.js'
 
 /** How long Redis remembers what an instance has written: longer than a batch can be under way. */
@@ -18,10 +18,10 @@ const TRIM_AT_MOST = 160
  * Values only are sent for each event, the names of its fields once for all events that have the same ones: most of
  * the cost of a script is in its arguments.
  *
- * KEYS: stream, written, then the indexes that these events go to.
+ * KEYS: stream, written. The indexes' names are made of the stream's, in its slot.
  * ARGV: time in ms at which this was sent, most entries (0: any number), longest age in ms (0: any age), how many
- *       shapes follow, for each shape how many fields and their names; then for each event its seq, the number of
- *       its shape, its e-mail's and its app's place in KEYS (0: none), and its values.
+ *       shapes follow, for each shape how many fields it has, which of them are seq and app (0: none), and their names;
+ *       then for each event the number of its shape, its e-mail's name in the index (empty: none), and its values.
  * Returns Redis's time in ms, the id of the last event appended, and why nothing could be trimmed; or the time alone
  * when it came too late.
  */
@@ -34,37 +34,43 @@ if math.abs(now - ARGV[1]) > ${LATEST_MS} then return { string.format('%.0f', no
 local shapes, at = {}, 5
 for number = 1, tonumber(ARGV[4]) do
   local size, command = tonumber(ARGV[at]), { 'XADD', stream, '*' }
-  for i = 1, size do command[2 * i + 2] = ARGV[at + i] end
-  shapes[number] = { size = size, command = command }
-  at = at + size + 1
+  for i = 1, size do command[2 * i + 2] = ARGV[at + 2 + i] end
+  shapes[tostring(number)] = { size = size, seq = tonumber(ARGV[at + 1]), app = tonumber(ARGV[at + 2]), command = command }
+  at = at + size + 3
 end
 
-local groups = {}
-local function remember (place, id)
-  local ids = groups[place]
-  if ids then ids[#ids + 1] = id elseif place ~= '0' then groups[place] = { id } end
+local start = stream:find('{[^}]+}') and stream or '{' .. stream .. '}'
+local emailKey, appKey = start .. ':email:', start .. ':app:'
+local indexed = {}
+local function index (key, id)
+  local ids = indexed[key]
+  indexed[key] = ids and ids .. ' ' .. id or id
 end
 
 local written, last, count = tonumber(call('GET', KEYS[2]) or 0), '', #ARGV
 while at < count do
-  local seq, shape = tonumber(ARGV[at]), shapes[tonumber(ARGV[at + 1])]
+  local shape, email = shapes[ARGV[at]], ARGV[at + 1]
   local size, command = shape.size, shape.command
+  at = at + 1
+  local seq = tonumber(ARGV[at + shape.seq])
   if seq > written then
-    for i = 1, size do command[2 * i + 3] = ARGV[at + 3 + i] end
+    for i = 1, size do command[2 * i + 3] = ARGV[at + i] end
     last = call(unpack(command, 1, 2 * size + 3))
-    remember(ARGV[at + 2], last)
-    remember(ARGV[at + 3], last)
+    if email ~= '' then index(emailKey .. email, last) end
+    if shape.app > 0 then index(appKey .. ARGV[at + shape.app], last) end
     written = seq
   end
-  at = at + 4 + size
+  at = at + size + 1
 end
 call('SET', KEYS[2], string.format('%.0f', written), 'PX', ${WRITTEN_MS})
 
-for place, ids in pairs(groups) do
-  local key, further = KEYS[tonumber(place)], table.concat(ids, ' ', 2)
-  if type(redis.pcall('XADD', key, ids[1], 'ids', further)) == 'table' then
+for key, ids in pairs(indexed) do
+  local first, further = ids, ''
+  local space = ids:find(' ', 1, true)
+  if space then first, further = ids:sub(1, space - 1), ids:sub(space + 1) end
+  if type(redis.pcall('XADD', key, first, 'ids', further)) == 'table' then
     call('DEL', key) -- of a stream of this name that is gone, and whose ids were greater
-    call('XADD', key, ids[1], 'ids', further)
+    call('XADD', key, first, 'ids', further)
   end
 end
 
@@ -97,13 +103,12 @@ local function trim ()
   local cut = entries[gone + 1][1]
   call('XTRIM', stream, 'MINID', cut)
 
-  local start = stream:find('{[^}]+}') and stream or '{' .. stream .. '}'
   local touched = {}
   for i = 1, gone do
     local fields = entries[i][2]
     for f = 1, #fields, 2 do
-      if fields[f] == 'email' then touched[start .. ':email:' .. redis.sha1hex(fields[f + 1]):sub(1, 20)] = true
-      elseif fields[f] == 'app' then touched[start .. ':app:' .. fields[f + 1]] = true end
+      if fields[f] == 'email' then touched[emailKey .. redis.sha1hex(fields[f + 1]):sub(1, 20)] = true
+      elseif fields[f] == 'app' then touched[appKey .. fields[f + 1]] = true end
     end
   end
   for key in pairs(touched) do trimIndex(key, cut) end
@@ -134,7 +139,6 @@ export interface Appended {
  * @param sentAt milliseconds since 1970, of the fleet's clock
  */
 export async function append (redis: RedisLike, keys: AuditKeys, { retentionMs, maxEntries }: Retention, sentAt: number, instance: string, events: readonly AuditFields[]): Promise<Appended> {
-  const places = new Places([keys.stream, keys.written(instance)])
   const shapes = new Map<string, number>()
   const names: (string | number)[] = []
   const rows: (string | number)[] = []
@@ -143,24 +147,12 @@ export async function append (redis: RedisLike, keys: AuditKeys, { retentionMs, 
     const shape = own.join()
     if (!shapes.has(shape)) {
       shapes.set(shape, shapes.size + 1)
-      names.push(own.length, ...own)
+      names.push(own.length, own.indexOf('seq') + 1, own.indexOf('app') + 1, ...own)
     }
-    const { email, app } = fields
-    rows.push(fields['seq']!, shapes.get(shape)!, email === undefined ? 0 : places.of(keys.email(email)), app === undefined ? 0 : places.of(keys.app(app)), ...Object.values(fields))
+    const { email } = fields
+    rows.push(shapes.get(shape)!, email === undefined ? '' : nameOf(email), ...Object.values(fields))
   }
-  const [now, last, notTrimmed = ''] = await APPEND.run(redis, places.keys, [sentAt, maxEntries, retentionMs, shapes.size, ...names, ...rows]) as [string, string?, string?]
+  const args = [sentAt, maxEntries, retentionMs, shapes.size, ...names, ...rows]
+  const [now, last, notTrimmed = ''] = await APPEND.run(redis, [keys.stream, keys.written(instance)], args) as [string, string?, string?]
   return { now: Number(now), last, notTrimmed }
-}
-
-/** Numbers keys as they come. */
-class Places {
-  readonly #places = new Map<string, number>()
-
-  constructor (readonly keys: string[]) {}
-
-  of (key: string): number {
-    let place = this.#places.get(key)
-    if (place === undefined) this.#places.set(key, place = this.keys.push(key))
-    return place
-  }
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 
 /**
  * Keys that belong to a stream, in its slot: for each e-mail and each app a small stream with the ids of its events,
- * so that a query reads these and not the whole log. The Lua of `queries.lua` names them the same way.
+ * so that a query reads these and not the whole log. The Lua of `append.ts` and `queries.lua` names them the same way.
  */
 export class AuditKeys {
   readonly #start: string
@@ -11,9 +11,8 @@ export class AuditKeys {
     this.#start = hasTag(stream) ? stream : `{${stream}}`
   }
 
-  /** Key names carry no e-mail. */
   email (email: string): string {
-    return `${this.#start}:email:${createHash('sha1').update(email).digest('hex').slice(0, 20)}`
+    return `${this.#start}:email:${nameOf(email)}`
   }
 
   app (app: string): string {
@@ -24,6 +23,11 @@ export class AuditKeys {
   written (instance: string): string {
     return `${this.#start}:written:${instance}`
   }
+}
+
+/** What stands for an e-mail in the name of its index: key names carry none. */
+export function nameOf (email: string): string {
+  return createHash('sha1').update(email).digest('hex').slice(0, 20)
 }
 
 /** Whether Redis Cluster takes but a part of the name for the slot. */
