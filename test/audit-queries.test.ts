@@ -286,6 +286,8 @@ test('audit.functions: false loads nothing; a user who may not load them gets a 
   const portal = await Portal.open(t, { redis: limited })
   t.equal((await portal.ask(ANA)).status, 200)
   await until('the log tells', () => portal.logLines.some(({ msg }) => /the audit queries are not loaded/.test(String(msg))))
+  t.match(portal.logLines.find(({ msg }) => /the audit queries/.test(String(msg))), { level: 30, reason: /NOPERM|permission/ })
+  t.notMatch(portal.logText, /local VERSION/, 'without the whole library')
   t.notOk(quiet.logLines.some(({ msg }) => /audit queries/.test(String(msg))))
   t.same(await admin.call('FUNCTION', 'LIST'), [])
 })

@@ -105,7 +105,7 @@ export class Audit {
     try {
       await loadLibrary(redis)
     } catch (error) {
-      this.#log.info({ err: error }, 'tooljet-embed: the audit queries are not loaded into Redis, it is older than 7 or does not let this user')
+      this.#log.info({ reason: (error as Error).message }, 'tooljet-embed: the audit queries are not loaded into Redis, it is older than 7 or does not let this user')
     }
   }
 
