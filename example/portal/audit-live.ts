@@ -12,12 +12,12 @@ const CATCH_UP_PAGES = 20
  * and `stale` when too much was missed.
  */
 export async function * liveEvents (log: AuditLog, tail: AuditTail, from: string | undefined, signal: AbortSignal): AsyncGenerator<string> {
-  let after: string | undefined
+  let after = await startOf(log, from).catch(() => undefined)
   let isAway = false
   let pages = 0
   let grownTo: string | undefined
   let leave: (() => void) | undefined
-  yield 'retry: 1000\n\n'
+  yield 'retry: 1000\n\n' // the stream is open: what comes from here on is told
   try {
     while (!signal.aborted) {
       let page: AuditEntry[]

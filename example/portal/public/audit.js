@@ -42,13 +42,17 @@ async function loadEvents ({ after } = {}) {
     cursor = reply.cursor
     byId('command').textContent = reply.command
     say('events', '')
+    byId('announcement').textContent = `${table.length} events shown.`
     if (!after) {
       held = []
       for (const entry of recent) offer(entry)
     }
   } catch (error) {
     if (signal.aborted) return
-    if (error.status === 400) table.replace([]) // Redis does not understand the question
+    if (error.status === 400) { // Redis does not understand the question
+      table.replace([])
+      cursor = undefined
+    }
     say('events', error.status ? error.message : 'The portal does not answer.')
   }
   if (signal.aborted) return
@@ -156,7 +160,8 @@ function showCount () {
   const shown = `${table.length} shown`
   byId('count').textContent = held.length > 0 ? `${shown}, ${held.length} new` : shown
   byId('older').hidden = cursor === undefined
-  byId('nothing').hidden = table.length > 0
+  byId('nothing').hidden = table.length > 0 || Boolean(notices.events)
+  byId('terminal').hidden = Boolean(notices.events)
   byId('nothing').textContent = cursor === undefined ? 'No event matches.' : 'No event matches among those looked at so far: look at older ones.'
 }
 
@@ -226,8 +231,8 @@ byId('pause').onclick = () => {
   showCount()
 }
 
-new window.ResizeObserver(scheduleDraw).observe(byId('plots'))
-setInterval(scheduleDraw, 5000) // minutes go by without events, too
 ask('/api/me').then(({ email }) => { byId('email').textContent = byId('email').title = email }, () => {})
 readAddress()
-start()
+await start()
+new window.ResizeObserver(scheduleDraw).observe(byId('plots'))
+setInterval(scheduleDraw, 5000) // minutes go by without events, too
