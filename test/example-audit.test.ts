@@ -255,8 +255,8 @@ test('live: viewers share one connection, which goes with the last of them', asy
   const [event] = (await logOf(1)).slice(-1)
   for (const { entries } of viewers) t.same(entries, [event])
   t.equal(await tails(), 1)
-  t.match(viewers[0]!.headers.get('content-type'), /^text\/event-stream/)
-  t.equal(viewers[0]!.headers.get('cache-control'), 'no-store')
+  t.match(viewers[0]!.reply.headers['content-type'], /^text\/event-stream/)
+  t.equal(viewers[0]!.reply.headers['cache-control'], 'no-store')
 
   for (const viewer of viewers.slice(1)) viewer.close()
   await ask(ANA, { app: 'sales' })

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { get, type IncomingMessage } from 'node:http'
 import type { Test } from 'tap'
 import { until } from './until.js'
 
@@ -12,23 +14,23 @@ export class Live {
   /** Names of the events that are no entries. */
   readonly others: string[] = []
   readonly ended: Promise<void>
-  readonly #gone: AbortController
 
-  private constructor (readonly headers: Headers, body: ReadableStream<Uint8Array>, gone: AbortController) {
-    this.#gone = gone
-    this.ended = this.#read(body).catch(() => {}) // cut off, by either side
+  private constructor (readonly reply: IncomingMessage) {
+    this.ended = this.#read().catch(() => {}) // cut off, by either side
   }
 
   static async open (t: Test, url: string, headers: Record<string, string>): Promise<Live> {
-    const gone = new AbortController()
-    t.teardown(() => gone.abort())
-    const reply = await fetch(url, { headers, signal: gone.signal })
-    if (reply.status !== 200) throw new Error(`status ${reply.status}`)
-    return new Live(reply.headers, reply.body!, gone)
+    // not fetch, which leaves unused connections behind where a request is aborted
+    const request = get(url, { headers, agent: false })
+    request.on('error', () => {})
+    t.teardown(() => request.destroy())
+    const [reply] = await once(request, 'response') as [IncomingMessage]
+    if (reply.statusCode !== 200) throw new Error(`status ${reply.statusCode}`)
+    return new Live(reply)
   }
 
   close (): void {
-    this.#gone.abort()
+    this.reply.destroy()
   }
 
   /** Waits for the event with this id. */
@@ -36,9 +38,9 @@ export class Live {
     await until(`event ${id} is shown`, () => this.entries.some((entry) => entry.id === id))
   }
 
-  async #read (body: ReadableStream<Uint8Array>): Promise<void> {
+  async #read (): Promise<void> {
     let text = ''
-    for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+    for await (const chunk of this.reply.setEncoding('utf8')) {
       const messages = (text + chunk).split('\n\n')
       text = messages.pop()!
       for (const message of messages) this.#take(message)
