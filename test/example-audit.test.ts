@@ -1,74 +1,18 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import type { Redis } from 'ioredis'
-import { t as tap, test, type Test } from 'tap'
-import { createPortal, type PortalSettings } from '../example/portal/portal.js'
+import { t as tap, test } from 'tap'
 import { DEMO_USERS, usersOf } from '../example/portal/users.js'
-import { startServer, type RedisServer } from '../example/redis.js'
-import { ToolJetStandIn } from '../example/tooljet/server.js'
-import { chromiumPath, closeBrowserAfter, visit } from './support/browser.js'
-import { Live, type Entry } from './support/live.js'
-import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, newPrefix, releaseRedisAfter, SALES } from './support/portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
+import { startServer } from '../example/redis.js'
+import { AS_REDIS_6, countByHand, halfHour, OMAR, openPortal, writeLog, type AuditedPortal } from './support/audit-portal.js'
+import type { Entry } from './support/live.js'
+import { ANA, BEN, CLEO, releaseRedisAfter } from './support/portal.js'
 import { until } from './support/until.js'
 
-const OMAR = 'omar@acme.test'
-const HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
-const IN_A_BROWSER = chromiumPath() === undefined ? { skip: 'there is no chromium on this machine' } : {}
-
 releaseRedisAfter(tap)
-closeBrowserAfter(tap)
-
-/** The portal of the example in this process. */
-async function openPortal (t: Test, { server, audit }: { server?: RedisServer, audit?: NonNullable<PortalSettings['embed']>['audit'] } = {}) {
-  const redisUrl = server?.url ?? await sharedRedisUrl()
-  const toolJet = await new ToolJetStandIn({ apiToken: API_TOKEN, host: 'localhost' }).listen()
-  const keyPrefix = newPrefix()
-  const app = createPortal({
-    tooljet: { url: toolJet.url, apiToken: API_TOKEN },
-    redis: redisUrl,
-    jwtSecret: JWT_SECRET,
-    apps: [{ alias: 'sales', appId: SALES.id, name: SALES.name }, { alias: 'inventory', appId: INVENTORY.id, name: INVENTORY.name }],
-    logLevel: 'silent',
-    embed: { keyPrefix, rateLimit: false, ...(audit && { audit }) },
-  })
-  const redis = newClient(redisUrl)
-  t.teardown(async () => {
-    await app.close()
-    await toolJet.close()
-    if (server === undefined) await Promise.all((await keysOf(redis, keyPrefix)).map((key) => redis.del(key)))
-    redis.disconnect()
-    await server?.stop()
-  })
-  await app.listen({ port: 0, host: 'localhost' })
-  const { port } = app.server.address() as { port: number }
-  const url = `http://localhost:${port}`
-  const stream = `${keyPrefix}audit`
-  const cookie = (email: string) => ({ cookie: `portal_session=${app.jwt.sign({ email })}` })
-
-  const get = async (path: string, email = OMAR) => {
-    const reply = await fetch(url + path, { headers: cookie(email), redirect: 'manual' })
-    return { status: reply.status, headers: reply.headers, body: await reply.json() as Record<string, any> }
-  }
-  const ask = async (email: string, body: object, userAgent = 'test') => {
-    await (await fetch(`${url}/api/get-tooljet-url`, { method: 'POST', headers: { ...cookie(email), 'content-type': 'application/json', 'user-agent': userAgent }, body: JSON.stringify(body) })).text()
-  }
-  const log = async (): Promise<Entry[]> => (await redis.xrange(stream, '-', '+')).map(([id, flat]) => (
-    { id, fields: Object.fromEntries(flat.flatMap((name, i) => (i % 2 === 0 ? [[name, flat[i + 1]!]] : []))) }
-  ))
-  /** All entries, once there are so many about answers. */
-  const logOf = (answers: number) => until(`${answers} answers in the log`, async () => {
-    const entries = await log()
-    return entries.filter(({ fields }) => fields['event']!.startsWith('url.')).length === answers ? entries : undefined
-  })
-  const live = (query = '', headers: Record<string, string> = {}) => Live.open(t, `${url}/admin/audit/live${query}`, { ...cookie(OMAR), ...headers })
-  return { app, redis, url, port, stream, cookie, get, ask, log, logOf, live }
-}
-
-type Portal = Awaited<ReturnType<typeof openPortal>>
 
 /** Some answers of every kind. */
-async function someAnswers ({ ask, logOf }: Portal): Promise<Entry[]> {
+async function someAnswers ({ ask, logOf }: AuditedPortal): Promise<Entry[]> {
   await ask(ANA, { app: 'sales' })
   await ask(ANA, { app: 'sales' })
   await ask(ANA, { app: 'inventory' })
@@ -77,16 +21,6 @@ async function someAnswers ({ ask, logOf }: Portal): Promise<Entry[]> {
   await ask(CLEO, { app: 'sales' })
   await ask(CLEO, { app: 'inventory' })
   return logOf(7)
-}
-
-/** A log of other days in place of the portal's: Redis takes no event that is older than the newest. */
-async function writeLog ({ redis, stream, logOf, log }: Portal, entries: { ms: number, fields: Record<string, string> }[]): Promise<void> {
-  await logOf(0)
-  await until('the portal has opened its log', async () => (await log()).length > 0)
-  await redis.del(stream)
-  const pipeline = redis.pipeline()
-  for (const { ms, fields } of entries) pipeline.xadd(stream, `${ms}-*`, ...Object.entries({ time: new Date(ms).toISOString(), ...fields }).flat())
-  await pipeline.exec()
 }
 
 /** How many connections of this name there are. */
@@ -188,30 +122,6 @@ test('events: a rare one is found behind thousands of others, and the work of on
   t.equal(second.body['entries'].length, 1)
   t.equal(second.body['cursor'], undefined)
 })
-
-/** What the plots should show, counted by hand. */
-function countByHand (entries: Entry[]) {
-  const sums: Record<string, number> = {}
-  for (const { id, fields } of entries) {
-    const source = { 'url.minted': 'minted', 'url.reused': 'reused', 'url.denied': 'refused', 'url.limited': 'refused', 'url.failed': 'refused' }[fields['event']!]
-    if (source === undefined) continue
-    const minute = Math.floor(Number(id.split('-')[0]) / 60_000) * 60_000
-    for (const key of [`${minute} ${source}`, ...(source === 'refused' ? [`${minute} ${fields['code']}`] : [])]) sums[key] = (sums[key] ?? 0) + 1
-  }
-  return sums
-}
-
-const CODES = ['TOOLJET_EMBED_ACCESS_DENIED', 'TOOLJET_EMBED_BUSY', 'FST_ERR_VALIDATION']
-
-/** A busy half hour, and an older event that no plot shows. */
-function halfHour (now: number) {
-  const kinds = [['url.minted'], ['url.reused'], ['url.reused'], ['url.denied', CODES[0]], ['url.limited', CODES[1]], ['url.failed', CODES[2]], ['url.forgotten'], ['audit.opened']]
-  const oldest = now - now % 60_000 - 29 * 60_000
-  return [oldest - 1, ...Array.from({ length: 900 }, (_, i) => oldest + Math.floor((now - oldest) * i / 900))].map((ms, i) => {
-    const [event, code] = kinds[i * 7 % kinds.length]!
-    return { ms, fields: { event: event!, email: ANA, outcome: code === undefined ? 'success' : 'failure', ...(code !== undefined && { code }) } }
-  })
-}
 
 test('summary and live events together count each answer of the log once', async (t) => {
   const portal = await openPortal(t)
@@ -353,7 +263,7 @@ test('app.close() does not wait for viewers, and leaves no connection', async (t
 })
 
 test('a Redis without the functions: it says so, and new events still come', async (t) => {
-  const old = await openPortal(t, { server: await startServer({ args: ['--rename-command', 'FCALL_RO', '', '--rename-command', 'FUNCTION', ''] }) }) // as Redis 6.2
+  const old = await openPortal(t, { server: await startServer({ args: AS_REDIS_6 }) })
   await old.ask(ANA, { app: 'sales' })
   await old.logOf(1)
   for (const path of ['events', 'summary']) t.match(await old.get(`/admin/audit/${path}`), { status: 501, body: { code: 'NO_FUNCTIONS', message: /^This Redis is older than 7/ } })
@@ -364,136 +274,4 @@ test('a Redis without the functions: it says so, and new events still come', asy
   const without = await openPortal(t, { server: await startServer(), audit: { functions: false } })
   await without.logOf(0)
   t.match(await without.get('/admin/audit/events'), { status: 501, body: { code: 'NO_FUNCTIONS', message: /are not in this Redis: the plugin was told not to/ } })
-
-  if (chromiumPath() === undefined) return
-  const { page, complaints } = await visit(t, old.url)
-  await signIn(page, OMAR)
-  await page.goto('/admin/audit')
-  await page.locator('#notice').getByText('older than 7').waitFor()
-  await page.locator('#live[data-state="live"]').waitFor()
-  await old.ask(BEN, { app: 'inventory' })
-  await page.locator('tr.event', { hasText: BEN }).waitFor()
-  t.same(complaints.filter((text) => !text.includes('501')), [])
-})
-
-async function signIn (page: Awaited<ReturnType<typeof visit>>['page'], email: string): Promise<void> {
-  await page.goto('/sign-in')
-  await page.locator(`button[value="${email}"]`).click()
-  await page.waitForURL((url) => url.pathname === '/')
-}
-
-test('in a browser: live events, plots, filters and pages', IN_A_BROWSER, async (t) => {
-  const portal = await openPortal(t)
-  await writeLog(portal, halfHour(Date.now()))
-  const { page, complaints } = await visit(t, portal.url)
-  await signIn(page, OMAR)
-  await page.locator('#audit-link').click()
-  await page.locator('#live[data-state="live"]').waitFor()
-  const rows = page.locator('tr.event')
-  await until('the first page and the portal\'s own ask', async () => await rows.count() >= 50)
-
-  await portal.ask(ANA, { app: 'sales' }, HOSTILE)
-  const hostile = rows.filter({ hasText: '<img src=x' })
-  await hostile.waitFor()
-  t.match(await hostile.locator('.from').textContent(), HOSTILE, 'a user agent is text')
-  t.equal(await page.locator('tr img, tr script').count(), 0)
-  await hostile.getByRole('button', { name: /^All fields of the event at / }).press('Enter')
-  t.match(await page.locator('tr.details').textContent(), HOSTILE)
-  t.equal(await page.title(), 'Audit log · Acme Portal')
-  await hostile.getByRole('button').press('Enter')
-  t.equal(await page.locator('tr.details').count(), 0)
-
-  // the oldest minute may leave the plot meanwhile: by what the page has, not by the clock
-  const shown = await until('the plots show all', async () => {
-    await page.evaluate("document.querySelector('details').open = true")
-    const minutes = await page.locator('#minute-rows tr').evaluateAll((rows) => rows.map((row: any) => [...row.children].map((cell: any) => cell.textContent))) as string[][]
-    const entries = await portal.log()
-    const expected = countByHand(entries)
-    const byClock = new Map(minutes.map(([time, ...counts]) => [time, counts.map(Number)]))
-    const newest = Math.max(...Object.keys(expected).map((key) => Number(key.split(' ')[0])))
-    if (!byClock.has(new Date(newest).toISOString().slice(11, 16))) return undefined
-    const wanted = [...byClock.keys()].map((time) => {
-      const minute = Object.keys(expected).map((key) => Number(key.split(' ')[0])).find((at) => new Date(at).toISOString().slice(11, 16) === time)
-      return [time, ...['minted', 'reused', 'refused'].map((source) => expected[`${minute} ${source}`] ?? 0)]
-    })
-    const isSame = JSON.stringify(wanted) === JSON.stringify([...byClock].map(([time, counts]) => [time, ...counts]))
-    return isSame ? { byClock, sums: await page.locator('.legend strong').allTextContents(), entries } : undefined
-  })
-  t.ok(shown.byClock.size >= 29)
-  const sums = [0, 1, 2].map((i) => [...shown.byClock.values()].reduce((sum, counts) => sum + counts[i]!, 0))
-  t.same(shown.sums.map(Number), sums)
-  t.match(await page.locator('#per-minute').getAttribute('aria-label'), `${sums[0]} minted, ${sums[1]} reused, ${sums[2]} refused`)
-  const codes = await page.locator('#codes').getAttribute('aria-label') ?? ''
-  const byCode = Array.from(codes.matchAll(/[A-Z_]+ (\d+)/g), ([, count]) => Number(count))
-  t.equal(byCode.length, 3, codes)
-  t.equal(byCode.reduce((a, b) => a + b), sums[2], 'as many refusals as in the other plot')
-
-  const before = await rows.count()
-  await page.getByRole('button', { name: 'Older' }).click()
-  await until('older ones', async () => await rows.count() === before + 50)
-  const times = await rows.locator('time').evaluateAll((times) => times.map((time: any) => time.dateTime)) as string[]
-  t.same(times, [...times].sort().reverse(), 'newest first')
-
-  await page.getByLabel('E-mail').fill(CLEO)
-  await page.getByRole('button', { name: 'Filter' }).press('Enter')
-  await page.getByText('No event matches.').waitFor()
-  await portal.ask(CLEO, { app: 'sales' })
-  await portal.ask(BEN, { app: 'sales' })
-  await portal.ask(CLEO, { app: 'inventory' })
-  await until('only hers come', async () => await rows.count() === 2)
-  t.same(await rows.locator('.email').allTextContents(), [CLEO, CLEO])
-  t.match(page.url(), /\/admin\/audit\?email=cleo%40acme\.test$/)
-  t.match(await page.locator('#command').textContent(), `FCALL_RO tooljet_audit 1 ${portal.stream} email cleo@acme.test limit 50`)
-
-  await page.getByRole('button', { name: 'Pause' }).click()
-  await portal.ask(CLEO, { app: 'inventory' })
-  await page.getByText('2 shown, 1 new').waitFor()
-  t.equal(await rows.count(), 2)
-  await page.getByRole('button', { name: 'Resume' }).click()
-  await until('it is there', async () => await rows.count() === 3)
-
-  await page.getByLabel('Outcome').selectOption('failure')
-  await until('one was refused', async () => await rows.count() === 1)
-  await page.goBack()
-  await until('"back" shows what was there', async () => await rows.count() === 3)
-  t.same(complaints, [], 'neither the console nor the content security policy has anything to say')
-
-  await page.getByLabel('Since').fill('yesterday')
-  await page.getByRole('button', { name: 'Filter' }).click()
-  await page.getByRole('alert').getByText('argument "since" is "yesterday"').waitFor()
-})
-
-test('in a browser: small and large, without a mouse, and not for others', IN_A_BROWSER, async (t) => {
-  const portal = await openPortal(t)
-  await portal.ask(ANA, { app: 'x'.repeat(36) }, HOSTILE.repeat(3))
-  const { page, complaints } = await visit(t, portal.url)
-  await signIn(page, OMAR)
-  for (const [width, colorScheme] of [[390, 'dark'], [1280, 'light']] as const) {
-    await page.setViewportSize({ width, height: 800 })
-    await page.emulateMedia({ colorScheme })
-    await page.goto('/admin/audit')
-    await page.locator('#live[data-state="live"]').waitFor()
-    await page.locator('tr.event').first().waitFor()
-    t.equal(await page.evaluate('document.documentElement.scrollWidth'), width, 'nothing sticks out')
-    const unnamed = await page.locator('button, input, select, a, [role=img]').evaluateAll((all) => all.filter((one: any) => (
-      !(one.ariaLabel || one.getAttribute('aria-label') || one.labels?.length || one.textContent.trim()))).length)
-    t.equal(unnamed, 0, 'everything has a name')
-    const reached = new Set<string>()
-    await page.locator('.brand').focus()
-    for (let i = 0; i < 16; i++) {
-      await page.keyboard.press('Tab')
-      reached.add(String(await page.evaluate('document.activeElement.name || document.activeElement.id || document.activeElement.textContent.trim() || document.activeElement.className')))
-    }
-    for (const name of ['Sign out', 'email', 'app', 'event', 'outcome', 'code', 'since', 'until', 'Filter', 'Clear', 'pause']) t.ok(reached.has(name), `Tab reaches ${name}`)
-  }
-  await page.getByRole('button', { name: 'Sign out' }).click()
-  await page.waitForURL('**/sign-in')
-  t.same(complaints, [])
-
-  await signIn(page, ANA)
-  t.notOk(await page.locator('#audit-link').isVisible())
-  await page.goto('/admin/audit')
-  await page.getByRole('heading', { name: 'The audit log is not for you to see' }).waitFor()
-  await page.getByRole('link', { name: 'Back to the apps' }).click()
-  await page.waitForURL(`${portal.url}/`)
 })

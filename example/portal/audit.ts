@@ -23,6 +23,7 @@ const FILTERS = ['email', 'app', 'event', 'outcome', 'code', 'since', 'until']
 
 const eventsQuery = {
   type: 'object',
+  additionalProperties: false,
   properties: {
     ...Object.fromEntries(FILTERS.map((name) => [name, { type: 'string', maxLength: 300 }])),
     limit: { type: 'integer', minimum: 1, maximum: 250, default: PAGE },
