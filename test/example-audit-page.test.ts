@@ -99,6 +99,10 @@ test('in a browser: live events, plots, filters and pages', { ...IN_A_BROWSER },
   await page.getByLabel('Since').fill('yesterday')
   await page.getByRole('button', { name: 'Filter' }).click()
   await page.getByRole('alert').getByText('argument "since" is "yesterday"').waitFor()
+  t.equal(await rows.count(), 0)
+  await page.getByRole('button', { name: 'Clear' }).click()
+  await until('all of them again', async () => await rows.count() >= 50)
+  t.notOk(await page.getByRole('alert').isVisible())
 })
 
 test('in a browser: small and large, without a mouse, and not for others', { ...IN_A_BROWSER }, async (t) => {

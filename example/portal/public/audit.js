@@ -15,6 +15,7 @@ let clockLead = 0 // of Redis before this browser, in ms
 let recent = [] // the last live events: a reply that was under way when they came does not have them
 let held = [] // matching events that wait while the table is paused
 let isPaused = false
+let isUnderstood = true // Redis knows what the filters mean
 
 // Asking -------------------------------------------------------------------------------------------------------------
 
@@ -42,6 +43,7 @@ async function loadEvents ({ after } = {}) {
     cursor = reply.cursor
     byId('command').textContent = reply.command
     say('events', '')
+    isUnderstood = true
     byId('announcement').textContent = `${table.length} events shown.`
     if (!after) {
       held = []
@@ -49,7 +51,8 @@ async function loadEvents ({ after } = {}) {
     }
   } catch (error) {
     if (signal.aborted) return
-    if (error.status === 400) { // Redis does not understand the question
+    if (error.status === 400) {
+      isUnderstood = false
       table.replace([])
       cursor = undefined
     }
@@ -132,7 +135,7 @@ function offer (entry) {
 /** As the function tooljet_audit filters. */
 function matches (fields) {
   const { email, app, event, outcome, code, until } = filters
-  return until === undefined && // a time that is over
+  return isUnderstood && until === undefined && // a time that is over
     (email === undefined || fields.email === email.toLowerCase()) &&
     (app === undefined || fields.app === app) &&
     (event === undefined || fields.event === event) &&
