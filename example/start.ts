@@ -121,7 +121,8 @@ async function stopPortal (portal: ChildProcess): Promise<void> {
 }
 
 function summary (ports: number[], tooljet: string, redis: { url: string, how: string }): string {
-  const users = usersOf(env['DEMO_USERS'])
+  const users = usersOf(env['DEMO_USERS'], env['DEMO_ADMIN'])
+  const admin = users.find(({ isAdmin }) => isAdmin)
   const column = Math.max(...users.map(({ email }) => email.length))
   return [
     '',
@@ -133,6 +134,7 @@ function summary (ports: number[], tooljet: string, redis: { url: string, how: s
     ...users.map(({ email, note }) => `    ${email.padEnd(column)}  ${note}`),
     '',
     '  Audit log',
+    ...(admin === undefined ? [] : [`    http://localhost:${ports[0]}/admin/audit as ${admin.email}`]),
     `    ${redisCli(redis.url)} XREVRANGE tooljet-embed:audit + - COUNT 5`,
     '',
     '  Ctrl-C stops all of it.',

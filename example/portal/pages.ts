@@ -3,7 +3,7 @@ import fastifyStatic from '@fastify/static'
 import type { FastifyInstance } from 'fastify'
 import type { PortalApp } from './portal.js'
 import { orSignIn } from './session.js'
-import type { DemoUser } from './users.js'
+import { isAdmin, type DemoUser } from './users.js'
 
 /** The portal's pages, and what their scripts need to know. */
 export function pages (apps: readonly PortalApp[], users: readonly DemoUser[]) {
@@ -19,7 +19,7 @@ export function pages (apps: readonly PortalApp[], users: readonly DemoUser[]) {
 
     scope.get('/api/me', { onRequest: (request) => request.jwtVerify() }, async (request) => {
       const { email } = request.user as { email: string }
-      return { email, apps, emails: users.map(({ email }) => email) }
+      return { email, isAdmin: isAdmin(users, email), apps, emails: users.map(({ email }) => email) }
     })
 
     // for health checks: says no more than they need, since anyone may ask

@@ -3,6 +3,7 @@ import fastifyHelmet from '@fastify/helmet'
 import fastifyJwt from '@fastify/jwt'
 import Fastify, { type FastifyInstance } from 'fastify'
 import tooljetEmbed, { type TooljetEmbedOptions } from 'fastify-tooljet-embed'
+import { auditPage } from './audit.js'
 import { pages } from './pages.js'
 import { session, SESSION_COOKIE } from './session.js'
 import { DEMO_USERS, type DemoUser } from './users.js'
@@ -16,7 +17,8 @@ export interface PortalApp {
 
 export interface PortalSettings {
   tooljet: TooljetEmbedOptions['tooljet']
-  redis: NonNullable<TooljetEmbedOptions['redis']>
+  /** A redis:// or rediss:// URL. */
+  redis: string
   jwtSecret: string
   apps: readonly PortalApp[]
   /** @default the users of the stand-in ToolJet */
@@ -60,5 +62,6 @@ export function createPortal (settings: PortalSettings): FastifyInstance {
   })
   app.register(session(users))
   app.register(pages(apps, users))
+  app.register(auditPage({ redis, stream: embed?.audit?.stream ?? `${embed?.keyPrefix ?? 'tooljet-embed:'}audit`, users }))
   return app
 }

@@ -15,7 +15,7 @@ function settingsOf (): PortalSettings {
     redis: env['REDIS_URL']!,
     jwtSecret: env['JWT_SECRET']!,
     apps: appsOf(env['TOOLJET_APP_ID']),
-    users: usersOf(env['DEMO_USERS']),
+    users: usersOf(env['DEMO_USERS'], env['DEMO_ADMIN']),
     ...(env['TRUST_PROXY'] && { trustProxy: env['TRUST_PROXY'] }),
     logLevel: env['LOG_LEVEL'] || 'warn',
   }

@@ -21,6 +21,7 @@ export const DEFAULT_SEED: Seed = {
     { email: 'dev@tooljet.io', apps: [SALES.slug, INVENTORY.slug] },
     { email: 'ana@acme.test', apps: [SALES.slug, INVENTORY.slug] },
     { email: 'ben@acme.test', apps: [SALES.slug, INVENTORY.slug] },
+    { email: 'omar@acme.test', apps: [SALES.slug, INVENTORY.slug] },
     { email: 'cleo@acme.test', apps: [INVENTORY.slug] }, // may not open the sales app
   ],
 }

@@ -71,6 +71,7 @@ async function start () {
   }
   me = await response.json()
   byId('email').textContent = byId('email').title = me.email
+  byId('audit-link').hidden = !me.isAdmin
   byId('apps').append(...me.apps.map(tabFor))
   byId('try-again').onclick = () => frame.reload()
   byId('reload').onclick = () => frame.reload()
