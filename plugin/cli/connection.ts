@@ -72,7 +72,7 @@ export class Connection implements AuditRedis {
   /** Ends what is under way, too. */
   close (): void {
     this.#isClosed = true
-    this.#client.disconnect()
+    if (this.#client.status !== 'end') this.#client.disconnect() // one that has ended would wait for its end
   }
 
   /** Everything here only reads, so that a command may be sent again. @throws ReplyError as Redis gave it, RedisError */

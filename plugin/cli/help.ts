@@ -3,7 +3,7 @@ import { OPTIONS, type OptionName } from './options.js'
 
 export const PROGRAM = 'tooljet-embed-audit'
 
-const INDENT = 20
+const INDENT = 22
 const WIDTH = 100
 
 const EXIT_CODES = `Exit codes:
@@ -56,7 +56,7 @@ ${EXIT_CODES}
 }
 
 function optionHelp (name: OptionName): string {
-  const option: { value?: string, about: string } = OPTIONS[name]
+  const option = OPTIONS[name]
   const term = `  --${name}${option.value === undefined ? '' : ` ${option.value}`}`
   return wrapped(`${term.padEnd(INDENT)}${term.length < INDENT ? '' : '  '}${option.about}`)
 }

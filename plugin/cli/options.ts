@@ -9,7 +9,7 @@ interface Option {
 
 const TIME = 'ISO 8601 (UTC unless it has an offset), milliseconds since 1970, or how long ago: 90s, 30m, 24h, 7d'
 
-export const OPTIONS = {
+const TABLE = {
   redis: { value: 'URL', about: 'redis://[user:password@]host[:port][/db], rediss:// with TLS; default: REDIS_URL, else redis://127.0.0.1:6379' },
   stream: { value: 'KEY', about: 'the audit stream; default: tooljet-embed:audit' },
   json: { about: 'NDJSON: a line of JSON for each' },
@@ -33,14 +33,12 @@ export const OPTIONS = {
   version: { about: 'the version of fastify-tooljet-embed' },
 } satisfies Record<string, Option>
 
-export type OptionName = keyof typeof OPTIONS
+export type OptionName = keyof typeof TABLE
+
+export const OPTIONS: Readonly<Record<OptionName, Option>> = TABLE
 
 /** Options as they were given; those without a value are ''. */
 export type Given = { [name in OptionName]?: string }
-
-export function takesValue (name: OptionName): boolean {
-  return 'value' in OPTIONS[name]
-}
 
 /**
  * @param known options that are taken here, `help` besides
@@ -48,21 +46,34 @@ export function takesValue (name: OptionName): boolean {
  */
 export function parseOptions (args: string[], known: readonly OptionName[], command?: string): { given: Given, words: string[] } {
   const names: readonly OptionName[] = [...known, 'help']
-  const options = Object.fromEntries(names.map((name) => [name, { type: takesValue(name) ? 'string' as const : 'boolean' as const, ...(name === 'help' && { short: 'h' }) }]))
+  const options = Object.fromEntries(names.map((name) => {
+    const type = OPTIONS[name].value === undefined ? 'boolean' as const : 'string' as const
+    return [name, name === 'help' ? { type, short: 'h' } : { type }]
+  }))
+  // not strict: its messages would repeat whole arguments, and know nothing of what is taken
   const { tokens } = parseArgs({ args, options, strict: false, allowPositionals: true, tokens: true })
   const given: Given = {}
   const words: string[] = []
   for (const token of tokens) {
     if (token.kind === 'positional') words.push(token.value)
     if (token.kind !== 'option') continue
-    const name = token.name as OptionName
-    if (!names.includes(name)) throw new UsageError(`there is no option ${token.rawName}${command === undefined ? '' : ` of ${command}`}, it takes ${names.map((known) => `--${known}`).join(', ')}`, command)
-    if (given[name] !== undefined) throw new UsageError(`--${name} is there twice`, command)
-    if (takesValue(name) && (token.value === undefined || token.value === '' || (!token.inlineValue && token.value.startsWith('-')))) throw new UsageError(`--${name} has no value, it takes ${OPTIONS[name].about}`, command)
-    if (!takesValue(name) && token.value !== undefined) throw new UsageError(`--${name} takes no value`, command)
+    const name = names.find((known) => known === token.name)
+    if (name === undefined) {
+      const takes = `${command ?? 'without a command it'} takes ${names.map((known) => `--${known}`).join(', ')}`
+      throw new UsageError(`there is no option ${token.rawName} here, ${takes}`, command)
+    }
+    const problem = given[name] === undefined ? problemWith(name, token) : 'is there twice'
+    if (problem !== undefined) throw new UsageError(`--${name} ${problem}`, command)
     given[name] = token.value ?? ''
   }
   return { given, words }
+}
+
+function problemWith (name: OptionName, { value, inlineValue }: { value: string | undefined, inlineValue: boolean | undefined }): string | undefined {
+  const option = OPTIONS[name]
+  if (option.value === undefined) return value === undefined ? undefined : 'takes no value'
+  const isMissing = value === undefined || value === '' || (inlineValue !== true && value.startsWith('-'))
+  return isMissing ? `has no value; it takes ${option.value}: ${option.about}` : undefined
 }
 
 /** @throws UsageError */

@@ -40,9 +40,10 @@ export class Progress {
     const now = performance.now()
     if (now - this.#shownAt < EVERY_MS) return
     this.#shownAt = now
-    const ofTotal = this.#total === undefined ? '' : ` of ${grouped(this.#total)} (${Math.min(100, Math.floor(this.#count * 100 / this.#total))} %)`
+    const ofTotal = this.#total === undefined ? '' : ` of ${grouped(this.#total)}`
+    const share = this.#total === undefined ? '' : ` (${Math.min(100, Math.floor(this.#count * 100 / this.#total))} %)`
     const rate = Math.round(this.#count / (now - this.#began) * 1000)
-    this.#out.progress(`${this.#doing} ${grouped(this.#count)}${ofTotal} events, ${grouped(rate)}/s`)
+    this.#out.progress(`${this.#doing} ${grouped(this.#count)}${ofTotal} events${share}, ${grouped(rate)}/s`)
   }
 
   end (): void {

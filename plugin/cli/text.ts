@@ -1,6 +1,6 @@
 /** What is no letter for a terminal but an order: control characters, and invisible ones that change how others look. */
 const ORDERS = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu
-const PASSWORD = /\/\/[^/@\s]*@/g
+const PASSWORD = /\/\/\S*@/g
 
 /** Text that anyone may have chosen, for a terminal: what could steer it is shown as its code. */
 export function printable (text: string): string {
