@@ -10,7 +10,7 @@ const COLUMNS: Column<AuditEntry>[] = [
   { title: 'APP', cell: field('app'), min: 8, usual: 20 },
   { title: 'CODE', cell: ({ fields }) => (fields['code'] ?? '').replace(/^TOOLJET_EMBED_/, ''), min: 8, usual: 16 },
   { title: 'IP', cell: field('ip'), min: 9, usual: 15 },
-  { title: 'USER AGENT', cell: field('user_agent'), min: 10, usual: 40 },
+  { title: 'USER AGENT', cell: field('user_agent'), min: 10, usual: 40, isExtra: true },
 ]
 
 function field (name: string): (entry: AuditEntry) => string {

@@ -41,7 +41,7 @@ ${EXIT_CODES}
 }
 
 export function commandHelp (name: string, { about, options, examples }: Command): string {
-  return `${PROGRAM} ${name}: ${about}
+  return `${wrapped(`${PROGRAM} ${name}: ${about}`, 2)}
 
 Usage: ${PROGRAM} ${name} [options]
 
@@ -58,16 +58,16 @@ ${EXIT_CODES}
 function optionHelp (name: OptionName): string {
   const option = OPTIONS[name]
   const term = `  --${name}${option.value === undefined ? '' : ` ${option.value}`}`
-  return wrapped(`${term.padEnd(INDENT)}${term.length < INDENT ? '' : '  '}${option.about}`)
+  return wrapped(`${term.padEnd(INDENT)}${term.length < INDENT ? '' : '  '}${option.about}`, INDENT)
 }
 
 /** Lines that end before the edge; all but the first are indented. */
-function wrapped (text: string): string {
+function wrapped (text: string, indent: number): string {
   const lines = ['']
   for (const word of text.split(/(?<=\S) /)) {
     const line = lines.at(-1)!
     if (line === '') lines[lines.length - 1] = word
-    else if (line.length + 1 + word.length > WIDTH) lines.push(' '.repeat(INDENT) + word)
+    else if (line.length + 1 + word.length > WIDTH) lines.push(' '.repeat(indent) + word)
     else lines[lines.length - 1] = `${line} ${word}`
   }
   return lines.join('\n')

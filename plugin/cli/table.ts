@@ -6,6 +6,8 @@ export interface Column<Row> {
   cell: (row: Row) => string
   /** Narrower it says nothing; the last columns are left out rather. */
   min?: number
+  /** Gives way before the others do. */
+  isExtra?: boolean
   /** How wide it is in a table whose rows are not known yet. */
   usual?: number
   /** Numbers. */
@@ -45,7 +47,7 @@ export class Table<Row> {
     while (minima.length > 1 && lengthOf(minima) > room) minima.pop()
     widths.length = minima.length
     for (let excess = lengthOf(widths) - room; excess > 0; excess--) {
-      const spare = widths.map((width, i) => (width > minima[i]! ? width : 0))
+      const spare = widths.map((width, i) => (width > minima[i]! ? width + (this.#columns[i]!.isExtra === true ? Number.MAX_SAFE_INTEGER / 2 : 0) : 0))
       const widest = spare.indexOf(Math.max(...spare))
       if (spare[widest] === 0) break
       widths[widest]!--
@@ -58,13 +60,12 @@ export class Table<Row> {
     const shown = this.#widths!.map((width, i) => {
       const [column, text] = [this.#columns[i]!, texts[i]!]
       const missing = Math.max(0, width - widthOf(text))
-      const isLast = i === this.#widths!.length - 1
-      const placed = column.alignRight === true ? ' '.repeat(missing) + text : isLast && missing > 0 ? text : text + ' '.repeat(missing)
+      const placed = column.alignRight === true ? ' '.repeat(missing) + text : text + ' '.repeat(missing)
       const style = styleOf(column)
       const cell = isCut && widthOf(text) > width ? fitted(text, width) : placed
       return style === undefined ? cell : this.#out.styled(style, cell)
     })
-    return `${shown.join(GAP)}\n`
+    return `${shown.join(GAP).trimEnd()}\n`
   }
 }
 
