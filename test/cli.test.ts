@@ -2,13 +2,14 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
 import type { Redis } from 'ioredis'
 import { t as tap, test, type Test } from 'tap'
 import type { AuditEvent } from '../plugin/audit/event.js'
 import { loadLibrary } from '../plugin/audit/library.js'
 import { Pseudonyms } from '../plugin/audit/pseudonyms.js'
 import type { RedisLike } from '../plugin/redis/redis-like.js'
-import { builtPackage, cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, parsed, scratch } from './support/cli.js'
+import { builtPackage, cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, parsed, scratch, visible } from './support/cli.js'
 import { newPrefix, releaseRedisAfter } from './support/portal.js'
 import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
 
@@ -147,15 +148,15 @@ test('query: a table with every value in full where there is no terminal', async
   t.match(header, /^TIME \(UTC\) +EVENT +EMAIL +APP +CODE +IP +USER AGENT$/)
   t.match(first, new RegExp(`^\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d {2}url.minted +${ANA} +${app} +x{200}$`))
   t.match(stdout, /url.denied +ben@acme.test +payroll +ACCESS_DENIED +10.0.0.3\n/)
-  t.notMatch(stdout, /\u001b/, 'no colour')
+  t.notMatch(visible(stdout), '<ESC>', 'no colour')
 })
 
 test('query: on a terminal columns fit, and failures stand out', pty, async (t) => {
   const { at } = await openLog(t, [...EVENTS, { event: 'url.failed', email: ANA, app: 'x'.repeat(150), code: 'TOOLJET_EMBED_TIMEOUT', userAgent: 'y'.repeat(200) }])
   const { code, stdout } = await cliOnTerminal(['query', ...at])
   t.equal(code, 0)
-  t.match(stdout, /\u001b\[31murl\.denied/)
-  const lines = (text: string) => text.replace(/\u001b\[\d+m/g, '').trim().split('\r\n')
+  t.match(visible(stdout), '<ESC>[31murl.denied')
+  const lines = (text: string) => stripVTControlCharacters(text).trim().split('\r\n')
   t.ok(lines(stdout).every((line) => line.length <= 100), 'as wide as the terminal')
   t.match(lines(stdout)[1], /url.failed +ana@acme.test +x+… +TIMEOUT +y+…/)
   const narrow = await cliOnTerminal(['query', ...at], {}, 'stty cols 50')
@@ -164,7 +165,7 @@ test('query: on a terminal columns fit, and failures stand out', pty, async (t) 
   t.match(await cliOnTerminal(['query', '--limit', '2', ...at]), { stdout: /there may be more: go on with --after \d+-\d+/ })
   for (const env of [{ NO_COLOR: '1' }, { TERM: 'dumb' }]) {
     const plain = await cliOnTerminal(['query', ...at], env)
-    t.notMatch(plain.stdout, /\u001b/)
+    t.notMatch(visible(plain.stdout), '<ESC>')
     t.match(plain.stdout, /url\.denied/)
   }
 })
@@ -215,8 +216,8 @@ test('stats: counts, reuse rate and users, of a group and in all', async (t) => 
 test('stats: on a terminal a line tells how far it is', async (t) => {
   const { at } = await openLog(t, Array.from({ length: 600 }, () => ({ event: 'url.reused', email: ANA })))
   const { stdout, stderr } = await cliHere(['stats', '--by', 'hour', ...at], { isTTY: true, columns: 100 })
-  t.match(stdout.replace(/\u001b\[\d+m/g, ''), /\n\d{4}-\d\d-\d\dT\d\d:00Z +600 /)
-  t.match(stderr, /\rcounted up to \d{4}-\d\d-\d\d \d\d:\d\d\u001b\[K.*\r\u001b\[K$/)
+  t.match(stripVTControlCharacters(stdout), /\n\d{4}-\d\d-\d\dT\d\d:00Z +600 /)
+  t.match(visible(stderr), /<CR>counted up to \d{4}-\d\d-\d\d \d\d:\d\d<ESC>\[K.*<CR><ESC>\[K$/)
 })
 
 test('a log with pseudonyms: a person is found by the e-mail, with the key', async (t) => {
@@ -269,8 +270,8 @@ test('verify: on a terminal a line tells how far it is', pty, async (t) => {
   const { at } = await openLog(t, Array.from({ length: 3000 }, () => ({ event: 'url.reused' })))
   const { code, stdout } = await cliOnTerminal(['verify', ...at], { TOOLJET_EMBED_ENCRYPTION_KEY: KEY })
   t.equal(code, 0)
-  t.match(stdout, /\rverified [\d,]+ of 3,000 events \(\d+ %\), [\d,]+\/s\u001b\[K/)
-  t.match(stdout, /\r\u001b\[K3,000 events of 1 instance, 1 instance not closed\r\n\u001b\[32mintact/, 'and is taken away')
+  t.match(visible(stdout), /<CR>verified [\d,]+ of 3,000 events \(\d+ %\), [\d,]+\/s<ESC>\[K/)
+  t.match(visible(stdout), /<CR><ESC>\[K3,000 events of 1 instance, 1 instance not closed<CR>\n<ESC>\[32mintact/, 'and is taken away')
 })
 
 test('the packed package has the program, and npm can link it', async (t) => {

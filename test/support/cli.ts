@@ -132,6 +132,11 @@ export class Log {
   }
 }
 
+/** Terminal escapes as text. */
+export function visible (text: string): string {
+  return text.replaceAll('\u001b', '<ESC>').replaceAll('\r', '<CR>')
+}
+
 /** Lines of JSON. */
 export function parsed (ndjson: string): Record<string, unknown>[] {
   return ndjson.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Record<string, unknown>)
