@@ -70,7 +70,11 @@ test('tail: connections that are cut, and a Redis that stops, lose and repeat no
   await log.add(reused(1))
   const [first] = await allIds(log)
   const child = Child.start(t, [mainFile(), 'tail', '--json', '--last', '1', ...at], {})
+  const stop = new AbortController()
+  let shown = ''
+  const here = cliHere(['tail', '--json', '--last', '1', '--email', ANA, ...at], { signal: stop.signal, shows: (text) => { shown = text } })
   await child.prints(first!)
+  await until('both wait', () => shown.includes(first!))
   for (let i = 0; i < 10; i++) {
     await log.add(reused(20))
     if (i % 3 === 0) await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
@@ -86,6 +90,10 @@ test('tail: connections that are cut, and a Redis that stops, lose and repeat no
   await child.prints(all.at(-1)!)
   t.same(ids(child.output), all)
   t.match(child.output, /Redis is back/)
+  await until('the other one has all, too', () => shown.includes(all.at(-1)!))
+  stop.abort()
+  const { code, stdout } = await here
+  t.same([code, ids(stdout)], [0, all])
   t.equal(await child.stop(), 0)
 })
 
@@ -161,10 +169,13 @@ test('export --out: goes on after a kill -9 in the middle, and after a torn line
   }
 })
 
-test('export --out: another file is left as it is', async (t) => {
+test('export: files and readers that take no more, and files of others, which are left as they are', { timeout: 60_000 }, async (t) => {
   const { log, at } = await open(t)
-  await log.add(reused(1))
+  await log.add(reused(10))
   const folder = scratch(t)
+  t.match(await cliHere(['export', ...at], { failsWith: 'EPIPE' }), { code: 0, stderr: '' })
+  t.match(await cliHere(['query', ...at], { failsWith: 'EPIPE' }), { code: 0, stderr: '' })
+  t.match(await cliHere(['query', ...at], { failsWith: 'ENOSPC' }), { code: 2, stderr: /cannot be written: write ENOSPC/ })
   for (const text of ['root:x:0:0\n', 'no line at all', '{"id":"x"}\n', '{"id":1}\n', 'null\n', 'x'.repeat(1_200_000)]) {
     const file = join(folder, 'foreign')
     writeFileSync(file, text)
@@ -199,6 +210,7 @@ test('a Redis that cannot be reached or refuses ends with 3, soon, and shows no 
     const { code, stdout, stderr } = await cli(['query', '--limit', '1', ...args], { REDIS_URL: url })
     t.match({ code, stdout, stderr }, { code: 3, stdout: '', stderr: message }, url)
     t.notMatch(stderr, /hunter2| {4}at /)
+    t.match(await cliHere(['query', '--redis', url, ...args]), { code: 3, stderr: message })
     t.ok(performance.now() - began < 15_000, 'soon')
   }))
   t.match(await cli(['query', '--json'], { REDIS_URL: `redis://officer:hunter2@${authority}` }), { code: 0, stdout: /^\{"id"/, stderr: '' }, 'a user who may do nothing but read')
@@ -227,7 +239,8 @@ test('a Redis without the functions is asked with a script', { timeout: 60_000 }
   await log.add([...reused(2), { event: 'url.minted', email: BEN, app: 'stock' }])
   const all = await allIds(log)
   t.same(ids((await cli(['query', '--email', ANA, '--json', ...at])).stdout), [all[1], all[0]])
-  t.match(await cli(['stats', '--by', 'app', '--json', ...at]), { code: 0, stdout: /"app":"payroll","events":2/ })
+  await redis.script('FLUSH')
+  t.match(await cliHere(['stats', '--by', 'app', '--json', ...at]), { code: 0, stdout: /"app":"payroll","events":2/ })
   t.match(await cli(['query', '--event', 'x', ...at]), { code: 2, stderr: /: --event is "x", it takes url.minted, .*audit.closed\n/ })
   t.same(await redis.call('FUNCTION', 'LIST'), [])
 })

@@ -16,31 +16,37 @@ export class ExportFile {
    * @throws UsageError when it cannot be written to, or does not end in an export
    */
   static async open (path: string): Promise<ExportFile> {
-    let handle: FileHandle | undefined
-    try {
-      handle = await open(path, 'a+', 0o600)
-      return new ExportFile(path, handle, await prepared(handle))
-    } catch (error) {
-      await handle?.close()
-      throw fileError(`--out ${path}`, error)
-    }
+    return named(path, async () => {
+      const handle = await open(path, 'a+', 0o600)
+      try {
+        return new ExportFile(path, handle, await prepared(handle))
+      } catch (error) {
+        await handle.close()
+        throw error
+      }
+    })
   }
 
-  async append (lines: string): Promise<void> {
-    try {
-      await this.handle.appendFile(lines)
-    } catch (error) {
-      throw fileError(`--out ${this.path}`, error)
-    }
+  append (lines: string): Promise<void> {
+    return named(this.path, () => this.handle.appendFile(lines))
   }
 
   /** Has all on the disk. */
-  async flush (): Promise<void> {
-    await this.handle.datasync()
+  flush (): Promise<void> {
+    return named(this.path, () => this.handle.datasync())
   }
 
   async close (): Promise<void> {
     await this.handle.close()
+  }
+}
+
+/** What goes wrong with a file, with its name. */
+async function named<T> (path: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action()
+  } catch (error) {
+    throw fileError(`--out ${path}`, error)
   }
 }
 

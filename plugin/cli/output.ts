@@ -61,6 +61,11 @@ export class Output {
     await once(this.#stdout, 'drain', { signal: this.gone }).catch(() => {})
   }
 
+  /** Waits until what was written is out, or will never be. */
+  async flush (): Promise<void> {
+    await new Promise<void>((resolve) => { this.#stdout.write('', () => resolve()) })
+  }
+
   /** A line for people beside the results. */
   note (text: string): void {
     this.#stderr.write(`${message(text)}\n`)

@@ -21,6 +21,7 @@ export async function run (args: string[], world: World): Promise<number> {
   const out = new Output(world.stdout, world.stderr, world.env)
   try {
     const code = await runCommand(args, out, world)
+    await out.flush()
     if (out.failure !== undefined) throw new UsageError(`the results cannot be written: ${out.failure.message}`)
     return code
   } catch (error) {

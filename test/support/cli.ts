@@ -33,7 +33,8 @@ export function builtPackage (): string {
     process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
     for (const file of ['package.json', 'CHANGELOG.md', 'LICENSE', 'README.md']) cpSync(join(REPOSITORY, file), join(folder, file))
     symlinkSync(join(REPOSITORY, 'node_modules'), join(folder, 'node_modules'))
-    execFileSync(process.execPath, [join(REPOSITORY, '.ci', 'build.js'), join(folder, 'dist')], { env: plainEnv(), stdio: ['ignore', 'ignore', 'inherit'] })
+    // tap gives its loader to every Node that a test starts, whatever the environment, and the compiler fails under it
+    execFileSync('env', ['-u', 'NODE_OPTIONS', process.execPath, join(REPOSITORY, '.ci', 'build.js'), join(folder, 'dist')], { env: plainEnv(), stdio: ['ignore', 'ignore', 'inherit'] })
   }
   return built
 }
@@ -80,20 +81,33 @@ export function cliOnTerminal (args: string[], env: NodeJS.ProcessEnv = {}, befo
 }
 
 /** Runs the command line in this process. */
-export async function cliHere (args: string[], { env = {}, signal, isTTY = false, columns, slow = false }: { env?: NodeJS.ProcessEnv, signal?: AbortSignal, isTTY?: boolean, columns?: number, slow?: boolean } = {}): Promise<Ended> {
-  const collector = () => {
+export async function cliHere (args: string[], { env = {}, signal, isTTY = false, columns, slow = false, failsWith, shows }: {
+  env?: NodeJS.ProcessEnv
+  signal?: AbortSignal
+  isTTY?: boolean
+  columns?: number
+  /** Its output is read one write at a time. */
+  slow?: boolean
+  /** Error code of every write to stdout. */
+  failsWith?: string
+  /** Told all of stdout so far. */
+  shows?: (text: string) => void
+} = {}): Promise<Ended> {
+  const collector = (failure?: string) => {
     const stream = new Writable({
       highWaterMark: slow ? 1 : 16_384,
       write (chunk, _encoding, done) {
         stream.text += String(chunk)
-        setImmediate(done)
+        if (stream === stdout) shows?.(stream.text)
+        setImmediate(() => done(failure === undefined ? null : Object.assign(new Error(`write ${failure}`), { code: failure })))
       },
     }) as Writable & { text: string, isTTY: boolean, columns?: number | undefined }
     return Object.assign(stream, { text: '', isTTY, columns })
   }
-  const [stdout, stderr] = [collector(), collector()]
+  const stdout = collector(failsWith)
+  const stderr = collector()
   const code = await run(args, { stdout, stderr, env, interrupted: () => signal ?? new AbortController().signal })
-  await Promise.all([stdout, stderr].map((stream) => new Promise<void>((resolve) => { stream.end(resolve) })))
+  await Promise.all([stdout, stderr].map((stream) => new Promise<void>((resolve) => { stream.end(() => resolve()) })))
   return { code, stdout: stdout.text, stderr: stderr.text }
 }
 
