@@ -199,16 +199,16 @@ test('what a client chose never steers the terminal', async (t) => {
 })
 
 test('stats: counts, reuse rate and users, of a group and in all', async (t) => {
-  const { at } = await openLog(t, EVENTS)
+  const { at } = await openLog(t, [...EVENTS, EVENTS[2]!])
   t.match(await cliHere(['stats', '--by', 'app', ...at]), {
     code: 0,
-    stdout: /^APP +EVENTS +MINTED +REUSED +REFUSED +REUSE RATE +USERS\npayroll +3 +1 +1 +1 +50\.0 % +2\nstock +2 +1 +0 +1 +0\.0 % +1\ntotal +5 +2 +1 +2 +33\.3 % +2\n$/,
+    stdout: /^APP +EVENTS +MINTED +REUSED +REFUSED +REUSE RATE +USERS\npayroll +4 +1 +2 +1 +66\.7 % +2\nstock +2 +1 +0 +1 +0\.0 % +1\ntotal +6 +2 +2 +2 +50\.0 % +2\n$/,
   })
   const { stdout } = await cli(['stats', '--by', 'email', '--json', '--app', 'payroll', ...at])
   t.same(parsed(stdout), [
-    { email: ANA, events: 2, minted: 1, reused: 1, refused: 0, reuse_rate: 0.5, users: 1 },
+    { email: ANA, events: 3, minted: 1, reused: 2, refused: 0, reuse_rate: 0.667, users: 1 },
     { email: BEN, events: 1, minted: 0, reused: 0, refused: 1, users: 1 },
-    { total: true, events: 3, minted: 1, reused: 1, refused: 1, reuse_rate: 0.5, users: 2 },
+    { total: true, events: 4, minted: 1, reused: 2, refused: 1, reuse_rate: 0.667, users: 2 },
   ])
   t.match(await cliHere(['stats', '--by', 'code', ...at]), { stdout: /\nACCESS_DENIED +1 +0 +0 +1 +1\n/ })
   t.match(await cliHere(['stats', ...at]), { stdout: /^EVENT [^]*\nurl.minted +2 / }, 'by event unless told otherwise')
