@@ -1,16 +1,18 @@
-// `npm run build`: everything that the package ships, in dist/.
+// `npm run build`: everything that the package ships, in dist/, or in the folder that is named.
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 
 process.chdir(join(import.meta.dirname, '..'))
-rmSync('dist', { recursive: true, force: true })
+const dist = resolve(process.argv[2] ?? 'dist')
+rmSync(dist, { recursive: true, force: true })
 
 const typescript = dirname(createRequire(import.meta.url).resolve('@typescript/native/package.json'))
-execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', 'plugin/tsconfig.json'], { stdio: 'inherit' })
+execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', 'plugin/tsconfig.json', '--outDir', dist], { stdio: 'inherit' })
 
 // the audit queries: beside the code that reads them, and as a file for `redis-cli -x FUNCTION LOAD`
-copyFileSync('plugin/audit/queries.lua', 'dist/audit/queries.lua')
-const { LIBRARY } = await import('../dist/audit/library.js')
-writeFileSync('dist/tooljet_embed.lua', LIBRARY)
+copyFileSync('plugin/audit/queries.lua', join(dist, 'audit', 'queries.lua'))
+const { LIBRARY } = await import(pathToFileURL(join(dist, 'audit', 'library.js')).href)
+writeFileSync(join(dist, 'tooljet_embed.lua'), LIBRARY)

@@ -68,10 +68,10 @@ export class AuditReader {
     return { cursor: cursor === NO_MORE ? undefined : cursor, entries: entries.map(entryOf) }
   }
 
-  /** What matches, in order. @param limit how many at the most, any number by default */
-  async * all (filters: AuditFilters, order: AuditOrder, limit = Infinity): AsyncGenerator<AuditEntry> {
+  /** What matches, in order. @param page `limit` is any number by default; `after` is the id of an event from which to go on */
+  async * all (filters: AuditFilters, order: AuditOrder, { limit = Infinity, after }: { limit?: number, after?: string | undefined } = {}): AsyncGenerator<AuditEntry> {
     let given = 0
-    for await (const entry of merged(this.#emailsOf(filters).map((email) => this.#pages({ ...filters, email }, order, limit)), order)) {
+    for await (const entry of merged(this.#emailsOf(filters).map((email) => this.#pages({ ...filters, email }, order, limit, after)), order)) {
       yield entry
       if (++given === limit) return
     }
@@ -110,8 +110,8 @@ export class AuditReader {
     }
   }
 
-  async * #pages (filters: AuditFilters, order: AuditOrder, limit: number): AsyncGenerator<AuditEntry> {
-    let after: string | undefined
+  async * #pages (filters: AuditFilters, order: AuditOrder, limit: number, start: string | undefined): AsyncGenerator<AuditEntry> {
+    let after = start
     do {
       const { cursor, entries } = await this.query(filters, { order, after, limit: Math.min(MOST_PER_REPLY, limit) })
       yield * entries

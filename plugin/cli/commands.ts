@@ -1,0 +1,84 @@
+import type { Connection } from './connection.js'
+import type { Given, OptionName } from './options.js'
+import type { Output } from './output.js'
+
+/** What a command works with. */
+export interface Context {
+  given: Given
+  stream: string
+  out: Output
+  env: NodeJS.ProcessEnv
+  /** @param isPatient whether to wait for ever for a Redis that was there before */
+  connect: (isPatient?: boolean) => Promise<Connection>
+  /** Aborted when the program is asked to end; who does not call this ends at once. */
+  interrupted: () => AbortSignal
+}
+
+export interface Command {
+  summary: string
+  about: string
+  options: readonly OptionName[]
+  /** The first one is shown in the overall help. */
+  examples: readonly { what: string, line: string }[]
+  /** Loads only what this command needs. @returns what runs it and gives the exit code */
+  load: () => Promise<(context: Context) => Promise<number>>
+}
+
+const REDIS: OptionName[] = ['redis', 'stream']
+const FILTERS: OptionName[] = ['email', 'app', 'event', 'outcome', 'code', 'ip', 'url-id', 'since', 'until']
+
+export const COMMANDS: Record<string, Command> = {
+  query: {
+    summary: 'events by user, app, outcome, address, time',
+    about: 'shows events, the newest first. All filters that are given have to match.',
+    options: [...FILTERS, 'limit', 'order', 'after', 'json', 'key-file', ...REDIS],
+    examples: [
+      { what: 'who opened the payroll app on that day, from where, and who was refused', line: 'query --app payroll --since 2026-01-13 --until 2026-01-14' },
+      { what: 'one user\'s last week', line: 'query --email ana@acme.io --since 7d' },
+      { what: 'refusals of the last hour, for other programs', line: 'query --outcome failure --since 1h --limit 1000 --json' },
+    ],
+    load: async () => (await import('./commands/query.js')).query,
+  },
+  tail: {
+    summary: 'events as they happen',
+    about: 'shows events as they happen, until Ctrl-C. A connection that is lost is made again, and no event is missed or shown twice.',
+    options: [...FILTERS.filter((name) => name !== 'until'), 'last', 'json', 'key-file', ...REDIS],
+    examples: [
+      { what: 'refusals, after the newest 20 of them', line: 'tail --outcome failure --last 20' },
+      { what: 'everything of one app since this morning', line: 'tail --app payroll --since 8h' },
+    ],
+    load: async () => (await import('./commands/tail.js')).tail,
+  },
+  stats: {
+    summary: 'counts, reuse rate and users by user, app, event, code or hour',
+    about: 'counts events: how many URLs were minted, reused and refused, which part was reused, for how many users.',
+    options: ['by', ...FILTERS, 'json', 'key-file', ...REDIS],
+    examples: [
+      { what: 'which apps are used', line: 'stats --by app --since 30d' },
+      { what: 'refusals by reason', line: 'stats --by code --outcome failure --since 24h' },
+      { what: 'one user\'s day', line: 'stats --by hour --email ana@acme.io --since 24h' },
+    ],
+    load: async () => (await import('./commands/stats.js')).stats,
+  },
+  verify: {
+    summary: 'proves that nothing is missing, changed, forged or doubled',
+    about: 'checks every event\'s mac, which covers the event before it too, for each instance of the plugin. Needs the key.',
+    options: ['json', 'key-file', ...REDIS],
+    examples: [
+      { what: 'with the key in a file, or in TOOLJET_EMBED_ENCRYPTION_KEY', line: 'verify --key-file /run/secrets/tooljet-embed-key' },
+      { what: 'what is wrong, for other programs', line: 'verify --json' },
+    ],
+    load: async () => (await import('./commands/verify.js')).verify,
+  },
+  export: {
+    summary: 'NDJSON for a SIEM, to go on where it ended',
+    about: 'writes events as NDJSON, the oldest first: a line { id, ...fields } for each. To go on later give the last id, or the same file.',
+    options: [...FILTERS, 'after', 'out', 'key-file', ...REDIS],
+    examples: [
+      { what: 'every minute: what is new', line: 'export --out /var/log/tooljet-embed/audit.ndjson' },
+      { what: 'what came after an event', line: 'export --after 1767225600000-0' },
+      { what: 'the refusals of January', line: 'export --outcome failure --since 2026-01-01 --until 2026-02-01' },
+    ],
+    load: async () => (await import('./commands/export.js')).exportEvents,
+  },
+}

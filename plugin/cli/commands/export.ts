@@ -1,0 +1,53 @@
+import { AuditReader } from '../../audit/reader.js'
+import type { Context } from '../commands.js'
+import type { Connection } from '../connection.js'
+import { EXIT } from '../errors.js'
+import { eventLine, inPages } from '../events.js'
+import { ExportFile } from '../export-file.js'
+import { filtersOf } from '../filters.js'
+import { eventId } from '../options.js'
+import type { Output } from '../output.js'
+import { Progress } from '../progress.js'
+import { pseudonymsOf } from '../secrets.js'
+import { plural } from '../text.js'
+
+const PAGE = 500
+
+/** Writes events as NDJSON, to stdout or to the end of a file. */
+export async function exportEvents ({ given, stream, out, env, connect }: Context): Promise<number> {
+  const start = eventId(given)
+  const pseudonyms = await pseudonymsOf(given, env)
+  const file = given.out === undefined ? undefined : await ExportFile.open(given.out)
+  try {
+    const connection = await connect()
+    const after = file?.lastId ?? start
+    await warnOfLoss(connection, stream, after, out)
+
+    const reader = new AuditReader(connection, stream, pseudonyms)
+    const filters = filtersOf(given)
+    const isWhole = Object.keys(filters).length === 0
+    const entries = isWhole ? reader.entries(after) : reader.all(filters, 'asc', { after })
+    const showsProgress = out.showsProgress && (file !== undefined || !out.isTerminal)
+    const total = showsProgress && isWhole && after === undefined ? Number(await connection.call('XLEN', stream)) : undefined
+    const progress = new Progress(out, 'exported', total)
+    let count = 0
+    for await (const page of inPages(showsProgress ? progress.over(entries) : entries, PAGE)) {
+      const lines = page.map(eventLine).join('')
+      await (file === undefined ? out.write(lines) : file.append(lines))
+      if (out.gone.aborted) return EXIT.fine
+      count += page.length
+    }
+    await file?.flush()
+    if (showsProgress) out.note(`exported ${plural(count, 'event')}`)
+    return EXIT.fine
+  } finally {
+    await file?.close()
+  }
+}
+
+/** When even the last event that was exported has been trimmed, younger ones may have been, too. */
+async function warnOfLoss (connection: Connection, stream: string, after: string | undefined, out: Output): Promise<void> {
+  if (after === undefined || /^0+(?:-0+)?$/.test(after)) return
+  const [there] = await connection.xrange(stream, after, after, 'COUNT', 1)
+  if (there === undefined) out.note(`the event ${after} is no longer in the log, and events after it may be gone, too`)
+}

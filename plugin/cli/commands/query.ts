@@ -1,0 +1,29 @@
+import { AuditReader, type AuditOrder } from '../../audit/reader.js'
+import type { Context } from '../commands.js'
+import { EXIT } from '../errors.js'
+import { EventWriter, inPages } from '../events.js'
+import { filtersOf } from '../filters.js'
+import { eventId, wholeNumber } from '../options.js'
+import { pseudonymsOf } from '../secrets.js'
+
+const DEFAULT_LIMIT = 100
+/** Rows that are laid out, and written, at once. */
+const PAGE = 250
+
+/** Shows the events that match. */
+export async function query ({ given, stream, out, env, connect }: Context): Promise<number> {
+  const limit = wholeNumber(given, 'limit', 1) ?? DEFAULT_LIMIT
+  const after = eventId(given)
+  const pseudonyms = await pseudonymsOf(given, env)
+  const reader = new AuditReader(await connect(), stream, pseudonyms)
+  const writer = new EventWriter(out, given.json !== undefined)
+  let count = 0
+  for await (const page of inPages(reader.all(filtersOf(given), (given.order ?? 'desc') as AuditOrder, { limit, after }), PAGE)) {
+    await writer.write(page)
+    if (out.gone.aborted) return EXIT.fine
+    count += page.length
+    if (count === limit && out.isTerminal) out.note(`there may be more: go on with --after ${page.at(-1)!.id}`)
+  }
+  if (count === 0 && given.json === undefined) out.note(`no event in ${stream} matches`)
+  return EXIT.fine
+}

@@ -1,0 +1,76 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { AuditEntry } from '../../audit/event.js'
+import { AuditReader, compareIds } from '../../audit/reader.js'
+import { fieldsOf } from '../../audit/stream.js'
+import type { Context } from '../commands.js'
+import { isReply, type Connection } from '../connection.js'
+import { EXIT } from '../errors.js'
+import { EventWriter } from '../events.js'
+import { filtersOf, isMatch } from '../filters.js'
+import { wholeNumber } from '../options.js'
+import { pseudonymsOf } from '../secrets.js'
+
+/** Less than what a connection may be silent. */
+const BLOCK_MS = 2000
+const PAGE = 500
+const RETRY_MS = 200
+const FIRST = '0-0'
+
+type StreamReply = [key: string, entries: [id: string, fields: string[]][]][] | null
+
+/** Shows events as they come, until it is asked to end. */
+export async function tail ({ given, stream, out, env, connect, interrupted }: Context): Promise<number> {
+  const last = wholeNumber(given, 'last', 0) ?? 0
+  const pseudonyms = await pseudonymsOf(given, env)
+  const connection = await connect(true)
+  const end = AbortSignal.any([interrupted(), out.gone])
+  end.addEventListener('abort', () => connection.close())
+
+  try {
+    const filters = filtersOf(given)
+    const reader = new AuditReader(connection, stream, pseudonyms)
+    const writer = new EventWriter(out, given.json !== undefined)
+    let position = await newestId(connection, stream)
+    await writer.write(await history(reader, filters, last, position))
+
+    const email = filters.email?.toLowerCase()
+    const emails = email === undefined ? [] : [email, ...pseudonyms?.allOf(email) ?? []]
+    while (!end.aborted) {
+      const entries = await next(connection, stream, position)
+      await writer.write(entries.filter((entry) => isMatch(entry, filters, emails)))
+      position = entries.at(-1)?.id ?? position
+    }
+  } catch (error) {
+    if (!end.aborted) throw error
+  }
+  return EXIT.fine
+}
+
+async function newestId (connection: Connection, stream: string): Promise<string> {
+  const newest = await connection.call('XREVRANGE', stream, '+', '-', 'COUNT', '1') as [id: string][]
+  return newest[0]?.[0] ?? FIRST
+}
+
+/**
+ * What is shown at the start: the newest events, or all since a time.
+ * @param upTo what is newer comes by itself
+ */
+async function history (reader: AuditReader, filters: ReturnType<typeof filtersOf>, last: number, upTo: string): Promise<AuditEntry[]> {
+  // one is asked for even when none is to be shown: Redis checks the filters
+  const limit = filters.since !== undefined && last === 0 ? Infinity : last
+  const found: AuditEntry[] = []
+  for await (const entry of limit === 0 ? (await reader.query(filters, { limit: 1 })).entries : reader.all(filters, 'desc', { limit })) found.unshift(entry)
+  return limit === 0 ? [] : found.filter(({ id }) => compareIds(id, upTo) <= 0)
+}
+
+/** Waits for what comes after an id; a Redis that is away, or not ready yet, is waited for. @returns nothing when nothing came */
+async function next (connection: Connection, stream: string, position: string): Promise<AuditEntry[]> {
+  try {
+    const reply = await connection.call('XREAD', 'COUNT', PAGE, 'BLOCK', BLOCK_MS, 'STREAMS', stream, position) as StreamReply
+    return (reply?.[0]?.[1] ?? []).map(([id, flat]) => ({ id, fields: fieldsOf(flat) }))
+  } catch (error) {
+    if (isReply(error) && !/^(?:LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|UNBLOCKED) /.test(error.message)) throw error
+    await sleep(RETRY_MS)
+    return []
+  }
+}

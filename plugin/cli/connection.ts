@@ -1,0 +1,153 @@
+import type { Cluster, Redis, RedisOptions } from 'ioredis'
+import type { AuditRedis } from '../audit/reader.js'
+import { RedisError, UsageError } from './errors.js'
+import { message } from './text.js'
+
+/** For a connection to come about, and for a Redis that has something to answer to say anything at all. */
+const SILENCE_MS = 5000
+/** How long a connection that was lost is tried again in the middle of something. */
+const PATIENCE_MS = 15_000
+const RETRY_MS = 200
+
+export interface ConnectionSettings {
+  /** redis:// or rediss:// */
+  url: string
+  /** Waits for ever for a Redis that was there before. */
+  isPatient?: boolean
+  /** Told when a connection is lost, and when there is one again. */
+  onChange?: (isThere: boolean) => void
+}
+
+/** A connection for reading: to one Redis, or to a Cluster when the first answer says that this is one. */
+export class Connection implements AuditRedis {
+  readonly #settings: ConnectionSettings
+  readonly #address: string
+  #client!: Redis | Cluster
+  #isCluster = false
+  #isClosed = false
+  #wasThere = false
+  #lostAt: number | undefined
+  #lastError: Error | undefined
+
+  private constructor (settings: ConnectionSettings) {
+    const url = URL.canParse(settings.url) ? new URL(settings.url) : undefined
+    if (url === undefined || !/^rediss?:$/.test(url.protocol) || url.hostname === '') {
+      throw new UsageError('--redis (or REDIS_URL) is no redis:// or rediss:// URL (its value is not shown, a password may be in it)')
+    }
+    this.#address = `${url.hostname}:${url.port || 6379}`
+    this.#settings = settings
+  }
+
+  /** @throws UsageError when the URL is none, RedisError when there is no Redis or it refuses */
+  static async open (settings: ConnectionSettings): Promise<Connection> {
+    const connection = new Connection(settings)
+    const { Redis } = await import('ioredis')
+    const client = new Redis(settings.url, { ...connection.#options(), lazyConnect: true, retryStrategy: () => connection.#retryInMs() })
+    connection.#use(client)
+    try {
+      await client.connect()
+    } catch (error) {
+      connection.close()
+      throw connection.#unreachable(error)
+    }
+    return connection
+  }
+
+  call (command: string, ...args: (string | number)[]): Promise<unknown> {
+    return this.#run((client) => client.call(command, ...args))
+  }
+
+  eval (script: string, numKeys: number, ...args: (string | number)[]): Promise<unknown> {
+    return this.#run((client) => client.eval(script, numKeys, ...args))
+  }
+
+  evalsha (sha1: string, numKeys: number, ...args: (string | number)[]): Promise<unknown> {
+    return this.#run((client) => client.evalsha(sha1, numKeys, ...args))
+  }
+
+  xrange (key: string, start: string, end: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]> {
+    return this.#run((client) => client.xrange(key, start, end, count, n))
+  }
+
+  /** Ends what is under way, too. */
+  close (): void {
+    this.#isClosed = true
+    if (this.#client.status !== 'end') this.#client.disconnect() // one that has ended would wait for its end
+  }
+
+  /** Everything here only reads, so that a command may be sent again. @throws ReplyError as Redis gave it, RedisError */
+  async #run<T> (command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
+    try {
+      return await command(this.#client)
+    } catch (error) {
+      if (!isReply(error)) throw this.#unreachable(error)
+      if (this.#isCluster || !error.message.startsWith('MOVED ')) throw error
+    }
+    await this.#turnToCluster()
+    return this.#run(command)
+  }
+
+  async #turnToCluster (): Promise<void> {
+    if (this.#isCluster) return // another command has seen it first
+    this.#isCluster = true
+    const { Cluster } = await import('ioredis')
+    const { host = '127.0.0.1', port = 6379, username, password, tls } = (this.#client as Redis).options
+    this.#client.disconnect()
+    this.#use(new Cluster([{ host, port }], {
+      redisOptions: { ...this.#options(), username, password, tls },
+      enableReadyCheck: false,
+      clusterRetryStrategy: () => this.#retryInMs(),
+      // a certificate is for a name and not for its address
+      ...(tls !== undefined && { dnsLookup: (name: string, done: (error: null, address: string) => void) => done(null, name) }),
+    }))
+  }
+
+  #options (): RedisOptions {
+    return {
+      connectTimeout: SILENCE_MS,
+      socketTimeout: SILENCE_MS,
+      maxRetriesPerRequest: null,
+      // a user who may do nothing but read the log needs neither INFO nor CLIENT nor HELLO
+      enableReadyCheck: false,
+      disableClientInfo: true,
+      protocol: 2,
+    }
+  }
+
+  #use (client: Redis | Cluster): void {
+    this.#client = client
+    client.on('error', (error: Error & { lastNodeError?: Error }) => { this.#lastError = error.lastNodeError ?? error })
+    client.on('ready', () => {
+      if (this.#lostAt !== undefined) this.#settings.onChange?.(true)
+      this.#lostAt = undefined
+      this.#wasThere = true
+    })
+  }
+
+  /** Nothing: it is given up. */
+  #retryInMs (): number | null {
+    if (this.#isClosed || !this.#wasThere) return null
+    if (this.#lostAt === undefined) {
+      this.#lostAt = performance.now()
+      this.#settings.onChange?.(false)
+    }
+    if (this.#settings.isPatient !== true && performance.now() - this.#lostAt > PATIENCE_MS) return null
+    return RETRY_MS
+  }
+
+  #unreachable (error: unknown): Error {
+    const cause = this.#lastError ?? error
+    if (isReply(cause)) return new RedisError(`Redis at ${this.#address} refuses: ${message(cause.message)}`, { cause })
+    return new RedisError(`Redis cannot be reached at ${this.#address}: ${message(reasonOf(cause))}`, { cause })
+  }
+}
+
+/** Redis has answered, with an error. */
+export function isReply (error: unknown): error is Error {
+  return error instanceof Error && error.name === 'ReplyError'
+}
+
+function reasonOf (error: unknown): string {
+  if (error instanceof AggregateError && error.message === '') return error.errors.map(reasonOf).join(', ')
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,93 @@
+import { parseArgs } from 'node:util'
+import { UsageError } from './errors.js'
+
+interface Option {
+  /** What stands for its value in the help; none: it takes none. */
+  value?: string
+  about: string
+}
+
+const TIME = 'ISO 8601 (UTC unless it has an offset), milliseconds since 1970, or how long ago: 90s, 30m, 24h, 7d'
+
+const TABLE = {
+  redis: { value: 'URL', about: 'redis://[user:password@]host[:port][/db], rediss:// with TLS; default: REDIS_URL, else redis://127.0.0.1:6379' },
+  stream: { value: 'KEY', about: 'the audit stream; default: tooljet-embed:audit' },
+  json: { about: 'NDJSON: a line of JSON for each' },
+  email: { value: 'EMAIL', about: 'of this user' },
+  app: { value: 'APP', about: 'of this app: alias, id or slug as in the log' },
+  event: { value: 'EVENT', about: 'url.minted, url.reused, url.denied, url.limited, url.failed, url.forgotten, audit.opened or audit.closed' },
+  outcome: { value: 'OUTCOME', about: 'success or failure' },
+  code: { value: 'CODE', about: 'with this error code, with or without its TOOLJET_EMBED_' },
+  ip: { value: 'ADDRESS', about: 'from this IP address' },
+  'url-id': { value: 'ID', about: 'about this URL' },
+  since: { value: 'TIME', about: `from then on: ${TIME}` },
+  until: { value: 'TIME', about: 'before then' },
+  limit: { value: 'N', about: 'at most so many; default: 100' },
+  order: { value: 'ORDER', about: 'desc (the newest first, the default) or asc' },
+  after: { value: 'ID', about: 'go on after the event with this id' },
+  last: { value: 'N', about: 'show the newest N first; default: 0' },
+  by: { value: 'GROUP', about: 'email, app, event, code or hour; default: event' },
+  out: { value: 'FILE', about: 'append to this file, and go on after its last complete line' },
+  'key-file': { value: 'FILE', about: 'the plugin\'s encryptionKey, one key on each line, the current one first; default: TOOLJET_EMBED_ENCRYPTION_KEY, else TOOLJET_API_TOKEN' },
+  help: { about: 'this text' },
+  version: { about: 'the version of fastify-tooljet-embed' },
+} satisfies Record<string, Option>
+
+export type OptionName = keyof typeof TABLE
+
+export const OPTIONS: Readonly<Record<OptionName, Option>> = TABLE
+
+/** Options as they were given; those without a value are ''. */
+export type Given = { [name in OptionName]?: string }
+
+/**
+ * @param known options that are taken here, `help` besides
+ * @throws UsageError that names what is wrong and what is taken
+ */
+export function parseOptions (args: string[], known: readonly OptionName[], command?: string): { given: Given, words: string[] } {
+  const names: readonly OptionName[] = [...known, 'help']
+  const options = Object.fromEntries(names.map((name) => {
+    const type = OPTIONS[name].value === undefined ? 'boolean' as const : 'string' as const
+    return [name, name === 'help' ? { type, short: 'h' } : { type }]
+  }))
+  // not strict: its messages would repeat whole arguments, and know nothing of what is taken
+  const { tokens } = parseArgs({ args, options, strict: false, allowPositionals: true, tokens: true })
+  const given: Given = {}
+  const words: string[] = []
+  for (const token of tokens) {
+    if (token.kind === 'positional') words.push(token.value)
+    if (token.kind !== 'option') continue
+    const name = names.find((known) => known === token.name)
+    if (name === undefined) {
+      const takes = `${command ?? 'without a command it'} takes ${names.map((known) => `--${known}`).join(', ')}`
+      throw new UsageError(`there is no option ${token.rawName} here, ${takes}`, command)
+    }
+    const problem = given[name] === undefined ? problemWith(name, token) : 'is there twice'
+    if (problem !== undefined) throw new UsageError(`--${name} ${problem}`, command)
+    given[name] = token.value ?? ''
+  }
+  return { given, words }
+}
+
+function problemWith (name: OptionName, { value, inlineValue }: { value: string | undefined, inlineValue: boolean | undefined }): string | undefined {
+  const option = OPTIONS[name]
+  if (option.value === undefined) return value === undefined ? undefined : 'takes no value'
+  const isMissing = value === undefined || value === '' || (inlineValue !== true && value.startsWith('-'))
+  return isMissing ? `has no value; it takes ${option.value}: ${option.about}` : undefined
+}
+
+/** @throws UsageError */
+export function wholeNumber (given: Given, name: 'limit' | 'last', least: number): number | undefined {
+  const value = given[name]
+  if (value === undefined) return undefined
+  const number = /^\d+$/.test(value) ? Number(value) : NaN
+  if (Number.isSafeInteger(number) && number >= least) return number
+  throw new UsageError(`--${name} is "${value}", it takes a whole number, ${least} or more`)
+}
+
+/** @throws UsageError */
+export function eventId (given: Given): string | undefined {
+  const { after } = given
+  if (after === undefined || /^\d{1,20}(?:-\d{1,20})?$/.test(after)) return after
+  throw new UsageError(`--after is "${after}", it takes the id of an event, like 1767225600000-0`)
+}

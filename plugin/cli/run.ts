@@ -1,0 +1,98 @@
+import { readFileSync } from 'node:fs'
+import { COMMANDS, type Context } from './commands.js'
+import { EXIT, RedisError, UsageError } from './errors.js'
+import { Output, type OutputStream } from './output.js'
+import { parseOptions, type Given } from './options.js'
+
+const DEFAULT_REDIS = 'redis://127.0.0.1:6379'
+const DEFAULT_STREAM = 'tooljet-embed:audit'
+
+/** What the program has of the world. */
+export interface World {
+  stdout: OutputStream
+  stderr: OutputStream
+  env: NodeJS.ProcessEnv
+  /** From its first call on it is the signal, and not the system, that ends the program on Ctrl-C. */
+  interrupted: () => AbortSignal
+}
+
+/** @param args after the program's name @returns the exit code */
+export async function run (args: string[], world: World): Promise<number> {
+  const out = new Output(world.stdout, world.stderr, world.env)
+  try {
+    const code = await runCommand(args, out, world)
+    await out.flush()
+    if (out.failure !== undefined) throw new UsageError(`the results cannot be written: ${out.failure.message}`)
+    return code
+  } catch (error) {
+    if (!(error instanceof UsageError) && !(error instanceof RedisError)) throw error
+    out.note(`tooljet-embed-audit: ${error.message}`)
+    if (error instanceof RedisError) return EXIT.redis
+    out.note(`tooljet-embed-audit ${error.command === undefined ? '' : `${error.command} `}--help tells more`)
+    return EXIT.usage
+  }
+}
+
+async function runCommand (args: string[], out: Output, world: World): Promise<number> {
+  const name = args[0]
+  const command = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
+  if (name === undefined || command === undefined) return runAlone(args, out)
+
+  const { given, words } = parseOptions(args.slice(1), command.options, name)
+  if (given.help !== undefined) {
+    const { commandHelp } = await import('./help.js')
+    await out.write(commandHelp(name, command))
+    return EXIT.fine
+  }
+  if (words.length > 0) throw new UsageError(`${name} takes options only, and not "${words[0]}"`, name)
+
+  const close: (() => void)[] = []
+  const context: Context = {
+    given,
+    stream: given.stream ?? DEFAULT_STREAM,
+    out,
+    env: world.env,
+    interrupted: world.interrupted,
+    connect: async (isPatient = false) => {
+      const { Connection } = await import('./connection.js')
+      const connection = await Connection.open({
+        url: given.redis ?? (world.env['REDIS_URL'] || DEFAULT_REDIS),
+        isPatient,
+        onChange: (isThere) => out.note(isThere ? 'Redis is back' : 'Redis is away, trying again'),
+      })
+      close.push(() => connection.close())
+      return connection
+    },
+  }
+  try {
+    return await (await command.load())(context)
+  } catch (error) {
+    throw await explained(error, name)
+  } finally {
+    for (const end of close) end()
+  }
+}
+
+/** Without a command. */
+async function runAlone (args: string[], out: Output): Promise<number> {
+  const { given, words }: { given: Given, words: string[] } = parseOptions(args, ['version'])
+  const commands = Object.keys(COMMANDS).join(', ')
+  if (words.length > 0) throw new UsageError(`there is no command "${words[0]}", there are ${commands}`)
+  if (given.version !== undefined) {
+    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
+    await out.write(`${version}\n`)
+    return EXIT.fine
+  }
+  if (given.help === undefined) throw new UsageError(`it takes a command: ${commands}`)
+  const { overallHelp } = await import('./help.js')
+  await out.write(overallHelp(COMMANDS))
+  return EXIT.fine
+}
+
+/** What went wrong in a command, for people; a defect of the program as it is. */
+async function explained (error: unknown, command: string): Promise<unknown> {
+  if (error instanceof UsageError) return new UsageError(error.message, command, { cause: error })
+  if (!(error instanceof Error) || error.name !== 'ReplyError') return error
+  const { explainReply } = await import('./refusals.js')
+  return explainReply(error, command)
+}
