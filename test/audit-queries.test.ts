@@ -307,7 +307,7 @@ test('a reader falls back on the script, goes on page by page, and keeps to its 
   for (const reader of [new AuditReader(redis, stream), new AuditReader(old, stream)]) {
     const asc = await collect(reader.all({ outcome: 'failure' }, 'asc'))
     t.same(asc, entries.filter(({ fields }) => fields['outcome'] === 'failure'))
-    t.same(await collect(reader.all({}, 'desc', 260)), entries.toReversed().slice(0, 260))
+    t.same(await collect(reader.all({}, 'desc', { limit: 260 })), entries.toReversed().slice(0, 260))
     t.same(await collect(reader.entries(entries[9]!.id)), entries.slice(10))
   }
   t.same(calls, ['FCALL_RO'], 'asked once')

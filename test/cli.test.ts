@@ -249,7 +249,7 @@ test('verify: an intact log, and each way to tamper with one', async (t) => {
     for (const [id, fields] of changed) await redis.xadd(log.stream, id, ...fields)
   }
   await rewrite(entries.filter(([id]) => id !== third))
-  t.match(await cli(['verify', ...at], env), { code: 1, stdout: new RegExp(`^PROBLEM +INSTANCE +SEQ +ID +DETAIL\ngap +web-1 +4 +${fourth} +seq 3 to 3 are missing\n[^]*NOT intact: 1 problem\n$`) })
+  t.match(await cli(['verify', ...at], env), { code: 1, stdout: new RegExp(`^PROBLEM +INSTANCE +SEQ +ID +DETAIL\ngap +web-1 +3 +${fourth} +seq 3 is missing\n[^]*NOT intact: 1 problem\n$`) })
   await rewrite(entries.map(([id, fields]) => [id, id === third ? fields.map((value) => (value === '10.0.0.2' ? '10.9.9.9' : value)) : fields]))
   t.match(await cliHere(['verify', ...at], { env }), { code: 1, stdout: new RegExp(`\nforged +web-1 +3 +${third} `) })
   const json = parsed((await cliHere(['verify', '--json', ...at], { env })).stdout)
@@ -261,6 +261,11 @@ test('verify: an intact log, and each way to tamper with one', async (t) => {
   t.match(await cliHere(['verify', ...at], { env }), { code: 1, stdout: /\n\S+ +\? +1-0 / }, 'one without a seq')
   await rewrite(entries.slice(2))
   t.match(await cliHere(['verify', ...at], { env }), { code: 0, stdout: /1 instance whose first events are no longer in the log[^]*\nintact/ })
+  await rewrite(entries)
+  const last = entries.at(-1)![0]
+  await redis.xdel(log.stream, last)
+  t.match(await cliHere(['verify', ...at], { env }), { code: 1, stdout: new RegExp(`^deleted: .* ${last}\n[^]*NOT intact\n$`) })
+  t.match(parsed((await cliHere(['verify', '--json', ...at], { env })).stdout), [{ ok: false, stream: { removed: 1, deleted: last }, problems: 0 }])
   await rewrite(entries)
   t.match(await cliHere(['verify', ...at], { env: { TOOLJET_API_TOKEN: 'wrong' } }), { code: 1, stdout: /NOT intact/, stderr: /no mac fits: is this the key/ })
   await redis.del(log.stream)
