@@ -9,17 +9,18 @@ import { test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import { loadLibrary } from '../plugin/audit/library.js'
 import { entriesOf, writeEvents } from './support/audit-log.js'
+import { plainEnv } from './support/plain-env.js'
 import { newClient } from './support/redis.js'
 
 /*
- * Every redis-cli line of README.md and docs/audit.md, run as it is written there.
+ * Every line of README.md and docs/audit.md for redis-cli or tooljet-embed-audit, run as it is written there.
  */
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
 const texts = ['README.md', 'docs/audit.md'].map((file) => readFileSync(join(root, file), 'utf8'))
 const recipes = texts.flatMap((text) => [...text.matchAll(/^```sh\n([^`]*)^```/gm)].flatMap(([, block]) => (
-  block!.replaceAll('\\\n', '').split('\n').filter((line) => line.startsWith('redis-cli'))
+  block!.replaceAll('\\\n', '').split('\n').filter((line) => /^(?:redis-cli|npx tooljet-embed-audit) /.test(line))
 )))
 
 const redisCli = ((): string | undefined => {
@@ -50,6 +51,7 @@ async function openShell (t: Test): Promise<Shell> {
   symlinkSync(root, join(folder, 'node_modules', 'fastify-tooljet-embed'))
   mkdirSync(join(folder, 'bin'))
   writeFileSync(join(folder, 'bin', 'redis-cli'), `#!/bin/sh\nexec '${redisCli}' -p ${server.port} "$@"\n`, { mode: 0o755 })
+  writeFileSync(join(folder, 'bin', 'npx'), `#!/bin/sh\nshift\nexec '${process.execPath}' node_modules/fastify-tooljet-embed/dist/cli/main.js "$@"\n`, { mode: 0o755 })
   t.teardown(async () => {
     redis.disconnect()
     await server.stop()
@@ -60,7 +62,7 @@ async function openShell (t: Test): Promise<Shell> {
     const found = recipes.filter((line) => line.includes(part))
     if (found.length !== 1) throw new Error(`${found.length} recipes have "${part}"`)
     tried.add(found[0]!)
-    const { stdout } = await run('bash', ['-euc', change(found[0]!)], { cwd: folder, env: { ...process.env, PATH: `${folder}/bin:${process.env['PATH']}` } })
+    const { stdout } = await run('bash', ['-euc', change(found[0]!)], { cwd: folder, env: { ...plainEnv(), REDIS_URL: server.url, PATH: `${folder}/bin:${process.env['PATH']}` } })
     return stdout.trimEnd().split('\n')
   }
   return { redis, url: server.url, tried, sh }
@@ -87,7 +89,7 @@ async function fill (redis: Redis): Promise<void> {
   await writeEvents(redis, STREAM, 30, { make: (seq) => event(seq + 2, seq % 3 === 0 ? 'ana@acme.test' : 'ben@acme.test', seq % 2 === 0 ? 'payroll' : 'sales', seq % 10 === 0) })
 }
 
-test('every redis-cli line of README and docs/audit.md does what it says', { timeout: 120_000, skip: redisCli === undefined && 'there is no redis-cli on this machine' }, async (t) => {
+test('every recipe of README and docs/audit.md does what it says', { timeout: 120_000, skip: redisCli === undefined && 'there is no redis-cli on this machine' }, async (t) => {
   const { redis, url, tried, sh } = await openShell(t)
   await fill(redis)
   await redis.call('FUNCTION', 'FLUSH')
@@ -113,6 +115,20 @@ test('every redis-cli line of README and docs/audit.md does what it says', { tim
     await redis.xadd(STREAM, '*', 'event', 'url.reused')
   })()])
   t.ok(blocked.includes('url.reused'))
+
+  await t.test('the command line', async (t) => {
+    const query = await sh('audit query')
+    t.equal(query.length, 3)
+    t.match(query.join(' '), /cleo@acme\.test .* ana@acme\.test /)
+    t.match(await sh('audit tail', (line) => `timeout --preserve-status 3 ${line}`), { length: 5 }, 'a title, and the four that were refused')
+    t.match((await sh('audit stats')).join('\n'), /^payroll +1\d /m)
+    const forged = await sh('audit verify', (line) => `echo key > key; ${line.replace(/#.*/, '').replace('/run/secrets/tooljet-embed', 'key')} || echo "exit code $?"`)
+    t.match(forged.at(-1), 'exit code 1')
+    await sh('audit export')
+    await sh('audit export')
+    const exported = await sh('audit export', (line) => `${line}\ncat audit.ndjson`)
+    t.same(exported.map((line) => (JSON.parse(line) as { id: string }).id), (await entriesOf(redis, STREAM)).map(({ id }) => id), 'each once')
+  })
 
   await t.test('a consumer group gives each event at least once', async (t) => {
     const entries = await entriesOf(redis, STREAM)
