@@ -234,7 +234,7 @@ test('however it is added, moved and changed, there is one frame', IN_A_BROWSER,
   t.match(await visit.look(), { state: null, frames: [], retry: '', said: '' })
   await visit.run('el.setAttribute("app", "sales")')
   const asks = visit.asks.length
-  await visit.run('new Promise((resolve) => setTimeout(resolve, 500))') // longer than a start is put off
+  await visit.passes(500) // longer than a start is put off
   t.equal(visit.asks.length, asks, 'what is destroyed stays so')
   await visit.run('el.reload()')
   await visit.isIn('ready')
@@ -251,7 +251,7 @@ test('listeners may end what they are told of', IN_A_BROWSER, async (t) => {
     await until('it is gone', async () => await visit.run('el') === null)
   }
   const asks = visit.asks.length
-  await visit.run('new Promise((resolve) => setTimeout(resolve, 700))') // longer than it looks for what is due
+  await visit.passes(700) // longer than it looks for what is due
   t.equal(visit.asks.length, asks)
   t.equal(visit.page.frames().length, 1)
 })
@@ -272,7 +272,7 @@ test('fifty fast navigations leave one frame, and nothing behind', IN_A_BROWSER,
     for (let i = 0; i < times; i++) {
       // now a page with another element, as a router does; now the same with another app
       await visit.run(i % 2 ? 'el.setAttribute(\'app\', \'inventory\')' : '(() => { const next = document.createElement(\'tooljet-embed\'); next.setAttribute(\'app\', \'sales\'); main.replaceChildren(next) })()')
-      await visit.run(`new Promise((resolve) => setTimeout(resolve, ${i % 5 * 20}))`)
+      await visit.passes(i % 5 * 20)
     }
     await until('the last one is open', async () => (await visit.look()).state === 'ready' && (await visit.look()).frames[0]?.src.includes(INVENTORY.id))
   }

@@ -19,7 +19,7 @@ export interface Expiry {
 
 /** Events of `<tooljet-embed>`. None of them bubbles. */
 export interface TooljetEmbedEventMap {
-  loading: CustomEvent<object>
+  loading: CustomEvent<null>
   /** The app shows. */
   ready: CustomEvent<Renewal>
   /** The session ends in `expiresIn` seconds; `preventDefault()` puts its renewal off by a few. */

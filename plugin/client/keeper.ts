@@ -1,5 +1,5 @@
 import { askForUrl, type Ask, type EmbedUrl, type Problem } from './ask.js'
-import { msSince, now, steadyTime, type Moment } from './clock.js'
+import { clockGap, steadyTime } from './clock.js'
 import type { Expiry, TooljetEmbedEventMap } from './events.js'
 import type { TooljetEmbedStrings } from './strings.js'
 import type { State, View } from './view.js'
@@ -18,8 +18,8 @@ export interface Task {
 /** A frame, and the URL that it opened. */
 interface Mount extends EmbedUrl {
   frame: HTMLIFrameElement
-  /** When the URL's life was told. */
-  toldAt: Moment
+  /** On the steady clock. */
+  endsAt: number
   loads: number
 }
 
@@ -29,6 +29,8 @@ const CALM_LOOK_MS = 5000
 const MAX_MOUNTS = 3
 const MOUNT_WINDOW_MS = 60_000
 const LONGEST_PAUSE_MS = 60_000
+/** The clocks do not drift as far as this while a page looks at them. */
+const JUMP_MS = 2000
 /** How long past its end a frame still stands while its successor is under way. */
 const GRACE_MS = 10_000
 
@@ -56,6 +58,7 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
   let deadUrlId: string | undefined
   /** When frames were mounted that do not renew one. */
   let mounts: number[] = []
+  let gap = clockGap()
   let timer: ReturnType<typeof setTimeout> | undefined
 
   /**
@@ -64,6 +67,9 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
    */
   function look (): void {
     clearTimeout(timer)
+    // after sleep, or when the clock was set, the server knows how much life is left
+    if (clockGap() - gap > JUMP_MS) leadMs = Infinity
+    gap = clockGap()
     const leftMs = msLeft(shown)
     const isBusy = isAsking || coming
     if (coming && steadyTime() - comingSince > timeoutMs) {
@@ -108,14 +114,15 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
 
   /** The server has none yet that is newer. */
   function extend (mount: Mount, { expiresIn }: EmbedUrl): void {
-    mount.expiresIn = expiresIn
-    mount.toldAt = now()
-    askAt = steadyTime() + Math.max(LOOK_MS, msLeft(mount) / 4)
+    mount.endsAt = endOf(expiresIn)
+    leadMs = leadOf(mount)
+    isAnnounced &&= msLeft(mount) <= leadMs
+    askAt = steadyTime() + msLeft(mount) / 4
   }
 
   function mount (url: EmbedUrl): void {
     const frame = view.add(url.redirectUrl, () => hasLoaded(mounted))
-    const mounted = coming = { ...url, frame, toldAt: now(), loads: 0 }
+    const mounted = coming = { ...url, frame, endsAt: endOf(url.expiresIn), loads: 0 }
     comingSince = steadyTime()
     if (!shown) mounts.push(comingSince)
   }
@@ -131,8 +138,7 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
     coming = deadUrlId = problem = undefined
     failures = askAt = 0
     mustWait = isAnnounced = false
-    // the server gives a new URL near the end of the old one's life, and not before
-    leadMs = 1000 * (1 + Math.max(Math.min(30, expiresIn / 20), Math.min(2, expiresIn / 4)))
+    leadMs = leadOf(mount)
     say('ready')
     emit(type, { urlId, source, expiresAt, expiresIn })
     look()
@@ -157,7 +163,7 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
   }
 
   /** @param isFinal there is no sense in asking again: the user has to do something first */
-  function fail (what: Problem, isFinal = what.status >= 400 && what.status < 500 && what.status !== 429): void {
+  function fail (what: Problem, isFinal = /^4(?!29)/.test(String(what.status))): void {
     const { retryAfter = 0 } = problem = what
     mustWait = isFinal || retryAfter > 0
     const pauseMs = Math.max(Math.min(LONGEST_PAUSE_MS, 1000 * 2 ** failures++), retryAfter * 1000)
@@ -181,8 +187,7 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
     } else {
       view.show(state, strings[state])
     }
-    if (state === 'loading') emit(state, {})
-    if (state === 'fatal') emit(state, problem!)
+    if (state === 'loading' || state === 'fatal') emit(state, problem!)
   }
 
   /** @returns false when a listener has prevented the default */
@@ -208,6 +213,15 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
 }
 
 /** `expiresIn` is rounded down. */
+function endOf (expiresIn: number): number {
+  return steadyTime() + (expiresIn + 1) * 1000
+}
+
 function msLeft (mount: Mount | undefined): number {
-  return mount ? (mount.expiresIn + 1) * 1000 - msSince(mount.toldAt) : -Infinity
+  return mount ? mount.endsAt - steadyTime() : -Infinity
+}
+
+/** The server gives a new URL near the end of the old one's life, and not before. */
+function leadOf ({ expiresIn }: Mount): number {
+  return 1000 * (1 + Math.max(Math.min(30, expiresIn / 20), Math.min(2, expiresIn / 4)))
 }

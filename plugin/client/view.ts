@@ -77,7 +77,6 @@ export function createView (host: HTMLElement, onRetry: () => void) {
     /** Takes a frame away; whoever was in it stays in this element. */
     remove (frame: HTMLIFrameElement): void {
       const isLeaving = root.activeElement === frame
-      frame.onload = null
       frame.remove()
       if (isLeaving) focus(base)
     },

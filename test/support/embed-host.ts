@@ -1,6 +1,6 @@
 import fastifyHelmet from '@fastify/helmet'
 import Fastify, { type FastifyInstance } from 'fastify'
-import type { Frame, Page } from 'playwright-core'
+import type { Browser, Frame, Page } from 'playwright-core'
 import type { Test } from 'tap'
 import tooljetEmbed, { type TooljetEmbedOptions } from '../../plugin/index.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
@@ -99,12 +99,12 @@ export class EmbedHost {
   }
 
   /** @param html what is on the page */
-  async visit (t: Test, html = '<tooljet-embed app="sales"></tooljet-embed>', { email = ANA, prepare = async (_page: Page) => {} } = {}): Promise<EmbedVisit> {
-    const visitor = await visit(t, this.url)
+  async visit (t: Test, html = '<tooljet-embed app="sales"></tooljet-embed>', { email = ANA, prepare, browser }: { email?: string, prepare?: (page: Page) => Promise<unknown>, browser?: Browser } = {}): Promise<EmbedVisit> {
+    const visitor = await visit(t, this.url, browser)
     const context = visitor.page.context()
     await context.addCookies([{ name: 'user', value: email, url: this.url }])
     await context.addInitScript(NOTE_EVENTS)
-    await prepare(visitor.page)
+    await prepare?.(visitor.page)
     await visitor.page.goto('/page')
     const embed = new EmbedVisit(visitor)
     await embed.put(html)
@@ -159,6 +159,11 @@ export class EmbedVisit {
     return until(`${type} is seen ${count} times`, async () => (await this.seen(type))[count - 1], withinMs)
   }
 
+  /** For what is not to happen: time on the page's clock. */
+  async passes (ms: number): Promise<void> {
+    await this.run(`new Promise((resolve) => setTimeout(resolve, ${ms}))`)
+  }
+
   async isIn (state: string, withinMs = 20_000): Promise<Look> {
     return until(`the state is ${state}`, async () => {
       const look = await this.look()
@@ -168,14 +173,15 @@ export class EmbedVisit {
 
   /** The frame of the app that shows. */
   async frame (): Promise<Frame> {
-    return until('there is a frame with an app', () => this.page.frames().find((frame) => frame.url().includes('/applications/')))
+    return until('there is a frame with an app', () => this.page.frames().findLast((frame) => frame.url().includes('/applications/')))
   }
 
   /** Who is signed in to ToolJet, by what the app in the frame says. */
   async user (): Promise<string | null> {
-    const user = (await this.frame()).locator('#user')
-    await user.waitFor()
-    return user.textContent()
+    return until('the app says who is signed in', async () => {
+      const user = (await this.frame()).locator('#user')
+      return user.textContent({ timeout: 1000 }).catch(() => '') // the frame may be one that is just going
+    })
   }
 
   /** What the content security policy was against. */
