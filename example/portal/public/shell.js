@@ -32,8 +32,8 @@ export async function openShell () {
 }
 
 function header ({ name, email }) {
-  const avatar = () => make('span', { className: 'avatar', ariaHidden: 'true' }, name.slice(0, 1).toUpperCase())
-  const button = make('button', { className: 'account', type: 'button', ariaLabel: `Account of ${name}` }, avatar(), make('span', { className: 'account-name', ariaHidden: 'true' }, name))
+  const avatar = make('span', { className: 'avatar', ariaHidden: 'true' }, name.slice(0, 1).toUpperCase())
+  const button = make('button', { className: 'account', type: 'button' }, avatar, make('span', { className: 'account-name' }, name))
   const menu = make('div', { className: 'menu', id: 'account-menu', popover: 'auto' },
     make('p', {}, make('strong', {}, name)),
     make('p', { className: 'soft', id: 'email' }, email),
