@@ -41,7 +41,7 @@ test('a 429 is waited for as long as it says, and no event hurries it', IN_A_BRO
   await visit.isIn('ready')
   await visit.run('el.reload()')
   const look = await visit.isIn('error')
-  t.match(look.said, /^Too many requests\. The next one is in [1-4] seconds\. This page keeps trying\.$/)
+  t.match(look.said, /^Too many requests\. The next is in [1-4] seconds\. This page keeps trying\.$/)
   const error = (await visit.seen('error'))[0]!
   t.match(error.detail, { code: 'TOOLJET_EMBED_RATE_LIMITED', status: 429, retryAfter: /^[1-3]$/ })
   await visit.run('window.dispatchEvent(new Event("online"))')
@@ -154,7 +154,7 @@ test("the browser's clock is an hour wrong, or is set", IN_A_BROWSER, async (t) 
 })
 
 /** As a browser has it for a tab in the background. */
-const setHidden = (hidden: boolean): string => `(Object.defineProperty(document, 'hidden', { value: ${hidden}, configurable: true }), document.dispatchEvent(new Event('visibilitychange')))`
+const setHidden = (hidden: boolean): string => `(Object.defineProperty(document, 'hidden', { value: ${hidden}, configurable: true }), document.dispatchEvent(new Event('visibilitychange', { bubbles: true })))`
 
 test('the PAT ends while the tab is hidden, or the machine asleep', IN_A_BROWSER, async (t) => {
   const host = await EmbedHost.open(t, { options: { patExpiry: 4 } })

@@ -165,6 +165,9 @@ test('mountTooljetApp, strings and slots', IN_A_BROWSER, async (t) => {
   t.equal(await visit.run('told'), 'reused')
   await visit.run('mounted.destroy()')
   t.equal(await visit.run('main.childElementCount'), 0)
+  await visit.run('mounted.reload()')
+  await visit.passes(400)
+  t.equal(visit.asks.length, 2, 'what is not in the page asks for nothing')
 
   await visit.run('fetch("/page").then(() => { document.cookie = "user=; max-age=0" })')
   await visit.page.context().clearCookies()
@@ -179,7 +182,7 @@ test('mountTooljetApp, strings and slots', IN_A_BROWSER, async (t) => {
 })
 
 test('a near end is announced, may be put off, and the swap is seen by nobody', IN_A_BROWSER, async (t) => {
-  const host = await EmbedHost.open(t, { options: { patExpiry: 6, minRemaining: 5 } })
+  const host = await EmbedHost.open(t, { options: { patExpiry: 8, minRemaining: 7 } })
   const visit = await host.visit(t, '')
   await visit.run(`(() => {
     window.onSeen = (event) => { if (event.type === 'beforerenew' && event.target.putOff-- > 0) event.preventDefault() }
@@ -201,7 +204,7 @@ test('a near end is announced, may be put off, and the swap is seen by nobody', 
   t.equal(await visit.types(), 'loading ready beforerenew beforerenew beforerenew renewed')
   const [one, two] = await visit.seen('beforerenew')
   t.ok(two!.at - one!.at >= 240, 'putting it off gives time')
-  t.match(one!.detail, { urlId: visit.asks[0]!.reply.urlId, expiresIn: /^[0-6]$/ })
+  t.match(one!.detail, { urlId: visit.asks[0]!.reply.urlId, expiresIn: /^[0-7]$/ })
   t.match(renewed.detail, { urlId: visit.asks.at(-1)!.reply.urlId, source: 'minted' })
 
   const { frames } = await visit.look()

@@ -44,8 +44,8 @@ export async function askForUrl (endpoint: string, ask: Ask, timeoutMs: number, 
 }
 
 function outcome (response: Response, body: Partial<EmbedUrl & Problem>): EmbedUrl | Problem {
-  const url = body.redirectUrl ?? ''
-  if (response.ok && /^https?:/.test(url) && URL.canParse(url)) return { expiresIn: Infinity, ...body } as EmbedUrl
+  const { redirectUrl } = body as EmbedUrl
+  if (response.ok && /^https?:/.test(redirectUrl) && URL.canParse(redirectUrl)) return body as EmbedUrl
   // a host that sends its visitors to a sign-in page sends this request there, too
   const status = response.redirected ? 401 : response.status
   if (status < 400) return { code: 'BAD_REPLY', status: 502 }

@@ -56,6 +56,7 @@ export class TooljetEmbedElement extends Base {
   /** Starts over with a new frame. */
   reload (): void {
     this.#stop()
+    if (!this.isConnected) return
     this.#dress()
     this.#view.show('loading', this.#said.loading)
     const waitMs = this.#restartedAt + SETTLE_MS - steadyTime()
@@ -85,8 +86,8 @@ export class TooljetEmbedElement extends Base {
     this.#stop = keepOpen(this, this.#view, {
       ask: { app: this.#get('app'), appId: this.#get('app-id'), appSlug: this.#get('app-slug') },
       endpoint: this.#get('endpoint') ?? ENDPOINT,
-      timeoutMs: Number(this.#get('timeout') ?? TIMEOUT_S) * 1000,
-      loads: Number(this.#get('loads') ?? LOADS),
+      timeoutMs: (Number(this.#get('timeout')) || TIMEOUT_S) * 1000,
+      loads: Number(this.#get('loads')) || LOADS,
       strings: this.#said,
     })
   }

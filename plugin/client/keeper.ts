@@ -175,7 +175,7 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
   function drop (mount: Mount | undefined): void {
     if (mount === coming) coming = undefined
     else shown = undefined
-    if (mount) view.remove(mount.frame)
+    view.remove(mount?.frame)
   }
 
   function say (state: State = problem ? (askAt === Infinity ? 'fatal' : 'error') : 'loading'): void {
@@ -195,8 +195,7 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
     return host.dispatchEvent(new CustomEvent(type, { detail, cancelable: type === 'beforerenew' }))
   }
 
-  document.addEventListener('visibilitychange', wake, { signal })
-  for (const type of ['online', 'pageshow']) window.addEventListener(type, wake, { signal })
+  for (const type of ['visibilitychange', 'online', 'pageshow']) window.addEventListener(type, wake, { signal })
   window.addEventListener('message', hear, { signal })
   // not before whoever starts it can stop it, too: listeners may want to
   timer = setTimeout(() => {

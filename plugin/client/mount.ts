@@ -37,7 +37,7 @@ export function mountTooljetApp (container: ParentNode, { strings, on, ...attrib
   const element = document.createElement('tooljet-embed')
   if (strings) element.strings = strings
   for (const [name, value] of Object.entries(attributes)) {
-    if (value !== undefined) element.setAttribute(name.replace(/[A-Z]/g, '-$&').toLowerCase(), String(value))
+    if (value !== undefined) element.setAttribute(name.replace(/[A-Z]/g, '-$&'), String(value)) // which lowers the case
   }
   for (const type in on) element.addEventListener(type, on[type as keyof TooljetEmbedEventMap] as EventListener)
   container.append(element)

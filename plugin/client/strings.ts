@@ -25,7 +25,7 @@ export const strings: TooljetEmbedStrings = {
   401: 'Your session has ended. Sign in again.',
   403: 'You have no access to this app. Ask your administrator.',
   404: 'The app, or your account, cannot be found. Ask your administrator.',
-  429: 'Too many requests. The next one is in {seconds} seconds.',
+  429: 'Too many requests. The next is in {seconds} seconds.',
   '5xx': 'The app cannot be reached.',
   OFFLINE: 'You are offline.',
   UNREACHABLE: 'This site does not answer.',

@@ -75,16 +75,16 @@ export function createView (host: HTMLElement, onRetry: () => void) {
     },
 
     /** Takes a frame away; whoever was in it stays in this element. */
-    remove (frame: HTMLIFrameElement): void {
-      const isLeaving = root.activeElement === frame
-      frame.remove()
+    remove (frame: HTMLIFrameElement | undefined): void {
+      const isLeaving = frame && root.activeElement === frame
+      frame?.remove()
       if (isLeaving) focus(base)
     },
 
     /** Shows a frame that has loaded, in the place of another. */
     reveal (frame: HTMLIFrameElement, old: HTMLIFrameElement | undefined): void {
       frame.inert = false
-      if (old) this.remove(old)
+      this.remove(old)
       if (root.activeElement === base) focus(frame)
     },
   }

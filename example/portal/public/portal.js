@@ -39,7 +39,7 @@ function reloadButton () {
 
 function show () {
   const name = window.location.hash.slice(1)
-  if (name === 'content') return // the skip link's
+  if (name === 'content' && main.hasChildNodes()) return // the skip link's
   if (name === 'overview') {
     document.title = 'Overview · Acme Portal'
     const cards = me.apps.map((app) => appCard(app, 'h2', make('a', { className: 'button', href: `#${app.alias}`, ariaLabel: `Open ${app.name}` }, 'Open')))

@@ -58,6 +58,7 @@ function navigation (apps) {
 /** The address says where one is: reload and "back" keep it. */
 function markCurrent () {
   const { pathname, hash, origin } = window.location
+  if (hash === '#content') return
   const here = pathname === '/' ? `${origin}/${hash || document.querySelector('nav a[href^="/#"]:not([href="/#overview"])').hash}` : origin + pathname
   for (const link of document.querySelectorAll('nav a')) {
     if (link.href === here) link.setAttribute('aria-current', 'page')
