@@ -126,10 +126,16 @@ test('offline for a minute', IN_A_BROWSER, async (t) => {
   t.match(await visit.isIn('error'), { said: 'You are offline. This page keeps trying.', frames: [] })
   t.match((await visit.seen('expired'))[0]?.detail, { reason: 'timeup' })
   t.match((await visit.seen('error'))[0]?.detail, { code: 'OFFLINE', status: 0 })
+  for (const count of [2, 3]) {
+    await visit.page.clock.fastForward('00:04')
+    await visit.sees('error', count)
+  }
   const asks = visit.asks.length
+  await visit.run("addEventListener('online', () => { window.onlineAt = performance.now() })")
   await context.setOffline(false)
-  await visit.isIn('ready')
-  t.equal(visit.asks.length, asks + 1, 'at once when it is online again')
+  const { at } = await visit.sees('ready', 2)
+  t.equal(visit.asks.length, asks + 1)
+  t.ok(at - await visit.run<number>('onlineAt') < 3000, 'at once when it is online again, and not after the pause of 4 seconds')
   t.equal(await visit.user(), ANA)
   t.same(visit.violations, [])
 })
@@ -146,7 +152,7 @@ test("the browser's clock is an hour wrong, or is set", IN_A_BROWSER, async (t) 
     t.ok(seconds > 1 && seconds < 8, `it renews after ${seconds} s`)
     const asks = visit.asks.length
     // now it is set right: rather ask too early than too late
-    await visit.run('(window.shift = 0, document.dispatchEvent(new Event(\'visibilitychange\')))')
+    await visit.run('(window.shift = 0, document.dispatchEvent(new Event("visibilitychange", { bubbles: true })))')
     if (hours < 0) await until('it asks', () => visit.asks.length > asks, 2000)
     await visit.sees('renewed', 2)
     t.same((await visit.seen()).filter(({ type }) => ['error', 'expired', 'fatal'].includes(type)), [])
