@@ -27,6 +27,7 @@ test('the defaults are those of the documentation', async (t) => {
     lifetimes: { patExpiry: 3600, sessionExpiry: 60, minRemaining: 60 },
     rateLimit: { max: 60, mints: 6, timeWindow: 60_000 },
     route: { path: '/api/get-tooljet-url' },
+    client: { path: '/tooljet-embed.js' },
     audit: { stream: 'tooljet-embed:audit', retentionDays: 90, maxEntries: 1_000_000, delivery: 'buffered' },
     onRedisDown: 'serve',
     encryptionKeys: ['secret-token'],
@@ -37,7 +38,9 @@ test('the defaults are those of the documentation', async (t) => {
   t.equal(resolve({ ...good, patExpiry: 50 }).lifetimes.minRemaining, 5, 'a tenth of a short life')
   t.equal(resolve({ ...good, keyPrefix: 'acme:' }).audit.stream, 'acme:audit', 'the stream moves with the prefix')
   t.equal(resolve({ ...good, rateLimit: false }).rateLimit, undefined)
-  t.equal(resolve({ ...good, route: false }).route, undefined)
+  t.match(resolve({ ...good, route: false }), { route: undefined, client: undefined }, 'no route, no page that asks it')
+  t.match(resolve({ ...good, client: false }), { route: {}, client: undefined })
+  t.same(resolve({ ...good, route: false, client: { path: '/embed.js' } }).client, { path: '/embed.js' })
   t.same(resolve({ ...good, rateLimit: { max: 5 } }).rateLimit, { max: 5, mints: 6, timeWindow: 60_000 })
   t.same(resolve({ ...good, rateLimit: { timeWindow: 1500 } }).rateLimit, { max: 60, mints: 6, timeWindow: 1500 })
   t.same(resolve({ ...good, rateLimit: { timeWindow: '2 hours' } }).rateLimit, { max: 60, mints: 6, timeWindow: 7_200_000 })
