@@ -28,7 +28,7 @@ test('the defaults are those of the documentation', async (t) => {
     rateLimit: { max: 60, mints: 6, timeWindow: 60_000 },
     route: { path: '/api/get-tooljet-url' },
     client: { path: '/tooljet-embed.js' },
-    audit: { stream: 'tooljet-embed:audit', retentionDays: 90, maxEntries: 1_000_000, delivery: 'buffered' },
+    audit: { stream: 'tooljet-embed:audit', retentionMs: 90 * 86_400_000, maxEntries: 1_000_000, identity: 'email', functions: true, delivery: 'buffered' },
     onRedisDown: 'serve',
     encryptionKeys: ['secret-token'],
   })
@@ -116,6 +116,9 @@ const wrong: [options: object, says: RegExp][] = [
   [{ route: { path: 'api' } }, /"route\.path" is "api", it takes a path that starts with/],
   [{ audit: false }, /"audit" is false/],
   [{ audit: { stream: '' } }, /"audit\.stream" is ""/],
+  ...['', 'a b', 'a}b', 'a{}b', '{a{b}c', '{a}{b}'].map((stream): [object, RegExp] => [{ audit: { stream } }, /"audit\.stream" is .*, it takes a key without white space, and with braces only around a hash tag/]),
+  [{ audit: { identity: 'none' } }, /"audit\.identity" is "none", it takes 'email' or 'hmac'/],
+  [{ audit: { functions: 'yes' } }, /"audit\.functions" is "yes", it takes true or false/],
   [{ audit: { retentionDays: -1 } }, /"audit\.retentionDays" is -1/],
   [{ audit: { maxEntries: 1.5 } }, /"audit\.maxEntries" is 1\.5/],
   [{ audit: { delivery: 'sometimes' } }, /"audit\.delivery" is "sometimes", it takes 'buffered' or 'required'/],
