@@ -5,7 +5,8 @@ import { run } from './run.js'
 
 function interrupted (): AbortSignal {
   const controller = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => controller.abort())
+  // not once: whoever started this, npx say, may pass on a Ctrl-C that the terminal has sent to both
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => controller.abort())
   return controller.signal
 }
 
