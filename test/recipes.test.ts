@@ -120,7 +120,7 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
     const query = await sh('audit query')
     t.equal(query.length, 3)
     t.match(query.join(' '), /cleo@acme\.test .* ana@acme\.test /)
-    t.match(await sh('audit tail', (line) => `timeout --preserve-status 3 ${line}`), { length: 5 }, 'a title, and the four that were refused')
+    t.match(await sh('audit tail', (line) => `timeout --foreground --preserve-status 3 ${line}`), { length: 5 }, 'a title, and the four that were refused')
     t.match((await sh('audit stats')).join('\n'), /^payroll +1\d /m)
     const forged = await sh('audit verify', (line) => `echo key > key; ${line.replace(/#.*/, '').replace('/run/secrets/tooljet-embed', 'key')} || echo "exit code $?"`)
     t.match(forged.at(-1), 'exit code 1')
