@@ -4,13 +4,17 @@ import { copyFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { buildClient } from './build-client.js'
 
 process.chdir(join(import.meta.dirname, '..'))
 const dist = resolve(process.argv[2] ?? 'dist')
 rmSync(dist, { recursive: true, force: true })
 
 const typescript = dirname(createRequire(import.meta.url).resolve('@typescript/native/package.json'))
-execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', 'plugin/tsconfig.json', '--outDir', dist], { stdio: 'inherit' })
+for (const [project, folder] of [['plugin', dist], ['plugin/client', join(dist, 'client')]]) {
+  execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', project, '--outDir', folder], { stdio: 'inherit' })
+}
+buildClient(join(dist, 'client'))
 
 // the audit queries: beside the code that reads them, and as a file for `redis-cli -x FUNCTION LOAD`
 copyFileSync('plugin/audit/queries.lua', join(dist, 'audit', 'queries.lua'))

@@ -6,6 +6,7 @@ import { Audit, type AuditHealth } from './audit/audit.js'
 import { Chain } from './audit/chain.js'
 import { Pseudonyms } from './audit/pseudonyms.js'
 import type { AuditReport } from './audit/verify.js'
+import { clientModule, type ClientModule } from './client-module.js'
 import { Embed, type TooljetEmbedAsk, type TooljetEmbedUrl } from './embed.js'
 import { embedError } from './errors.js'
 import { createLimits } from './limits.js'
@@ -40,6 +41,8 @@ export interface TooljetEmbed {
    */
   forget (whose: AppAsk & { email: string }): Promise<number>
   health (): Promise<TooljetEmbedHealth>
+  /** The browser module, once the app is ready; `undefined` with option `client: false`. */
+  client?: ClientModule
   audit: {
     /** Walks the audit stream and reports what is missing, forged or doubled, per instance. @throws TOOLJET_EMBED_REDIS_DOWN */
     verify (): Promise<AuditReport>
@@ -85,9 +88,11 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
     const { appId, appSlug, app, replaces } = ask ?? {}
     return embed.urlFor(this, { appId, appSlug, app, replaces })
   })
-  if (settings.route !== undefined) {
-    const { prefix, logLevel, logSerializers } = options
-    fastify.register(routes(embed, { ...settings.route, authenticate }), { prefix, logLevel, logSerializers })
+  const { prefix, logLevel, logSerializers } = options
+  const routeOptions = { prefix, logLevel, logSerializers }
+  if (settings.route !== undefined) fastify.register(routes(embed, { ...settings.route, authenticate }), routeOptions)
+  if (settings.client !== undefined) {
+    fastify.register(clientModule({ ...settings.client, routePath: settings.route?.path }, (client) => { decorator.client = client }), routeOptions)
   }
   fastify.addHook('onClose', close)
 }, { name: 'fastify-tooljet-embed', fastify: '5.x' })
@@ -150,6 +155,7 @@ export { plugin as default, plugin as tooljetEmbed }
 export { errorCodes, type EmbedError, type EmbedErrorCode } from './errors.js'
 export type { AllowedApp, TooljetEmbedOptions } from './options.js'
 export type { AppAsk, AppName } from './apps.js'
+export type { ClientModule } from './client-module.js'
 export type { AuditHealth } from './audit/audit.js'
 export type { AuditProblem, AuditReport, InstanceReport } from './audit/verify.js'
 export type { RedisLike } from './redis/redis-like.js'

@@ -64,6 +64,8 @@ export interface TooljetEmbedOptions extends FastifyPluginOptions {
   }
   /** The plugin's own route; `false`: only the decorator. @default { path: '/api/get-tooljet-url' } */
   route?: false | { path?: string }
+  /** The browser module `<tooljet-embed>`, for anyone; `false`: not served. @default { path: '/tooljet-embed.js' } where there is a route */
+  client?: false | { path?: string }
   audit?: {
     /** Key of the stream. @default keyPrefix + 'audit' */
     stream?: string
@@ -138,11 +140,8 @@ function schemaFor (options: Record<string, unknown>): TSchema {
         mints: Type.Optional(count),
         timeWindow: Type.Optional(typeof options['rateLimit'] === 'object' && typeof (options['rateLimit'] as { timeWindow?: unknown } | null)?.timeWindow === 'string' ? text : milliseconds),
       }, { ...exact, takes: 'false, or an object with max, mints and timeWindow' })),
-    route: options['route'] === false
-      ? any
-      : Type.Optional(Type.Object({
-        path: Type.Optional(Type.RegExp(/^\/[^\s?#]*$/, { takes: 'a path that starts with "/"' })),
-      }, { ...exact, takes: 'false, or an object with path' })),
+    route: pathOrNone(options['route']),
+    client: pathOrNone(options['client']),
     audit: Type.Optional(Type.Object({
       stream: Type.Optional(Type.RegExp(STREAM_NAME, { takes: 'a key without white space, and with braces only around a hash tag' })),
       retentionDays: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_SECONDS / 86_400, takes: 'a number of days, 0 (for ever) or more' })),
@@ -161,6 +160,11 @@ function schemaFor (options: Record<string, unknown>): TSchema {
     logLevel: any,
     logSerializers: any,
   }, exact)
+}
+
+function pathOrNone (option: unknown): TSchema {
+  const path = Type.Optional(Type.RegExp(/^\/[^\s?#]*$/, { takes: 'a path that starts with "/"' }))
+  return option === false ? any : Type.Optional(Type.Object({ path }, { ...exact, takes: 'false, or an object with path' }))
 }
 
 function oneOf (...values: string[]): TSchema {
@@ -201,6 +205,7 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
     authorize: options.authorize,
     rateLimit: options.rateLimit === false ? undefined : limitsOf(options.rateLimit ?? {}),
     route: options.route === false ? undefined : { path: options.route?.path ?? '/api/get-tooljet-url' },
+    client: options.client === false || (options.client === undefined && options.route === false) ? undefined : { path: options.client?.path ?? '/tooljet-embed.js' },
     audit: {
       stream: audit.stream ?? `${keyPrefix}audit`,
       retentionMs: (audit.retentionDays ?? 90) * MS_PER_DAY,

@@ -1,10 +1,12 @@
 import { Writable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
 import { append } from '../plugin/audit/append.js'
 import { AuditKeys } from '../plugin/audit/indexes.js'
 import { AuditStream } from '../plugin/audit/stream.js'
+import { AuditWriter } from '../plugin/audit/writer.js'
 import { FleetClock } from '../plugin/redis/clock.js'
 import { RedisGuard } from '../plugin/redis/guard.js'
 import { ANA, BEN, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
@@ -209,6 +211,20 @@ test('a batch that lands after its deadline is not written again', { timeout: 60
   await until('the write has failed', () => portal.logLines.some(({ msg }) => /Redis is not available/.test(String(msg))))
   t.equal((await portal.audit()).length, 6)
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: 7 }] })
+})
+
+test('an event that comes just when the last batch is written does not wait for the next one', async (t) => {
+  const portal = await Portal.open(t)
+  const guard = new RedisGuard(portal.redis, { deadlineMs: 5000, probeKey: `${portal.prefix}probe` }, portal.app.log)
+  const stream = new AuditStream({ guard, clock: new FleetClock(), log: portal.app.log }, { stream: `${portal.prefix}own`, retentionMs: 0, maxEntries: 0 })
+  const writer = new AuditWriter(stream, 'me', 100, () => {})
+  let seq = 0
+  const write = () => writer.addAndWait({ event: 'url.reused', instance: 'me', seq: String(++seq) })
+  for (let steps = 0; steps < 12; steps++) {
+    await write()
+    for (let i = 0; i < steps; i++) await undefined
+    t.equal(await Promise.race([write().then(() => 'written'), sleep(3000, 'still waiting', { ref: false })]), 'written', `${steps} steps later`)
+  }
 })
 
 test('a batch is written once, however often and however late it is sent', async (t) => {

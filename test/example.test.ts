@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { once } from 'node:events'
+import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
 import fastifyJwt from '@fastify/jwt'
 import Fastify from 'fastify'
 import type { Page } from 'playwright-core'
 import { t as tap, test, type Test } from 'tap'
+import { buildClient } from '../.ci/build-client.js'
 import { createPortal } from '../example/portal/portal.js'
 import { DEMO_USERS } from '../example/portal/users.js'
 import { startServer } from '../example/redis.js'
@@ -21,6 +23,7 @@ const IN_A_BROWSER = chromiumPath() === undefined ? { skip: 'there is no chromiu
 
 releaseRedisAfter(tap)
 closeBrowserAfter(tap)
+buildClient() // the portal serves it
 
 /** A Redis of one's own: what runs as a user starts it has the default keys. */
 async function ownRedis (t: Test) {
@@ -209,7 +212,8 @@ async function userInFrame (page: Page, frame: string): Promise<string | null> {
   return user.textContent()
 }
 
-const FRAME = '#frame-place iframe'
+const FRAME = 'tooljet-embed iframe'
+const STATUS = 'tooljet-embed [role="status"]'
 
 test('in a browser: the app shows, and a reload reuses its URL', IN_A_BROWSER, async (t) => {
   const { toolJet, url } = await openPortal(t)
@@ -217,8 +221,9 @@ test('in a browser: the app shows, and a reload reuses its URL', IN_A_BROWSER, a
   t.equal(await userInFrame(page, FRAME), ANA)
   t.equal(await page.frameLocator(FRAME).locator('h1').textContent(), SALES.name)
   t.equal(await page.frameLocator(FRAME).locator('tbody tr').count(), 4, 'the page inside is alive: it filled its table')
-  t.equal(await page.locator('#stage').getAttribute('data-state'), 'open')
-  t.match(await page.locator('#link-note').textContent(), /^New link, good until \d/)
+  t.equal(await page.locator('tooljet-embed').getAttribute('state'), 'ready')
+  t.equal(await page.locator(STATUS).textContent(), 'Sales pipeline is open.')
+  t.match(await page.locator('.note').textContent(), /^New link, good until \d/)
 
   const frame = page.locator(FRAME)
   await until('the answer is noted', () => asks.length === 1)
@@ -230,7 +235,7 @@ test('in a browser: the app shows, and a reload reuses its URL', IN_A_BROWSER, a
 
   await page.reload()
   t.equal(await userInFrame(page, FRAME), ANA, 'a token may be opened again')
-  t.match(await page.locator('#link-note').textContent(), /^Link reused, /)
+  t.match(await page.locator('.note').textContent(), /^Link reused, /)
   await until('the second answer is noted', () => asks.length === 2)
   t.same(asks.map(({ reply }) => reply.source), ['minted', 'reused'])
   t.equal(asks[1]?.reply.urlId, asks[0]?.reply.urlId)
@@ -247,10 +252,83 @@ test('in a browser: a policy that forbids another frame is really there', IN_A_B
   t.match(complaints.sort(), [`csp: frame-src ${other.toolJet.url}`, /^error: .*frame-src/], 'so the tests that expect no complaint would see one')
 })
 
+test('in a browser: two apps at once, and back and forth', IN_A_BROWSER, async (t) => {
+  const { toolJet, url } = await openPortal(t)
+  const { page, complaints, asks } = await visitAs(t, url, ANA)
+  t.equal(await userInFrame(page, FRAME), ANA)
+  await page.getByRole('link', { name: 'Overview' }).click()
+  await page.locator('tooljet-embed[state="ready"]').nth(1).waitFor()
+  for (const [i, name] of [SALES.name, INVENTORY.name].entries()) {
+    const frame = page.locator(FRAME).nth(i)
+    t.equal(await frame.getAttribute('title'), `${name} in ToolJet`)
+    await frame.contentFrame().locator('h1', { hasText: name }).waitFor()
+  }
+  t.equal(await page.locator('nav [aria-current]').getAttribute('href'), '/#overview')
+
+  await page.getByRole('link', { name: `Open ${INVENTORY.name}` }).click()
+  await page.locator('h1', { hasText: INVENTORY.name }).waitFor()
+  await page.locator('tooljet-embed[state="ready"]').waitFor()
+  t.equal(await page.locator(FRAME).count(), 1)
+  await page.getByRole('button', { name: 'Reload' }).click()
+  await until('it asks again', () => asks.length === 5)
+  await page.goBack()
+  await page.locator('tooljet-embed').nth(1).waitFor()
+  t.equal(await page.locator('h1').textContent(), 'Good to see you, Ana')
+  t.equal(toolJet.calls.length, 2)
+  t.same(complaints, [])
+})
+
+test('in a browser: no page has a violation that axe-core knows, wide or narrow, light or dark', IN_A_BROWSER, async (t) => {
+  const { url } = await openPortal(t)
+  const { page } = await visitAs(t, url, ANA)
+  const { source } = createRequire(import.meta.url)('axe-core') as { source: string }
+  const check = async (what: string): Promise<void> => {
+    await page.evaluate(source)
+    const { violations, passes } = await page.evaluate('axe.run({ iframes: false })') as Record<'violations' | 'passes', Array<{ id: string, nodes: Array<{ html: string }> }>>
+    t.same(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`), [], what)
+    t.ok(passes.length > 10)
+  }
+  const states: Array<[state: string, fulfil: { status: number, body: string } | undefined]> = [
+    ['ready', undefined],
+    ['error', { status: 503, body: '{}' }],
+    ['fatal', { status: 403, body: '{}' }],
+  ]
+  for (const colorScheme of ['light', 'dark'] as const) {
+    for (const width of [1280, 390]) {
+      const look = `${colorScheme}, ${width} px`
+      await page.emulateMedia({ colorScheme })
+      await page.setViewportSize({ width, height: 800 })
+      for (const [state, fulfil] of states) {
+        await page.route(`**${ROUTE}`, (route) => fulfil === undefined ? route.continue() : route.fulfill(fulfil))
+        await page.goto('/#overview')
+        await page.reload()
+        await page.locator(`tooljet-embed[state="${state}"]`).nth(1).waitFor()
+        await check(`${state}, ${look}`)
+        t.ok(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'nothing is cut off')
+        await page.unroute(`**${ROUTE}`)
+      }
+      await page.route(`**${ROUTE}`, () => {})
+      await page.reload()
+      await page.locator('tooljet-embed[state="loading"]').nth(1).waitFor()
+      await check(`loading, ${look}`)
+      await page.getByRole('button', { name: 'Ana Torres' }).click()
+      await check(`account menu, ${look}`)
+      await page.unroute(`**${ROUTE}`)
+      await page.goto('/snippet')
+      await page.locator('#emails option').first().waitFor({ state: 'attached' })
+      await check(`snippet, ${look}`)
+    }
+  }
+  await page.getByRole('button', { name: 'Ana Torres' }).click()
+  await page.getByRole('button', { name: 'Sign out' }).click()
+  await page.locator(`button[value="${ANA}"]`).waitFor()
+  await check('sign-in')
+})
+
 test('in a browser: whoever may not open an app is told so', IN_A_BROWSER, async (t) => {
   const { toolJet, url } = await openPortal(t)
   const cleo = await visitAs(t, url, CLEO)
-  const status = cleo.page.locator('#status')
+  const status = cleo.page.locator(STATUS)
   const tryAgain = cleo.page.getByRole('button', { name: 'Try again', exact: true })
   await tryAgain.waitFor()
   t.equal(await status.textContent(), 'You have no access to Sales pipeline. Ask your ToolJet administrator to let you in.')
@@ -268,7 +346,7 @@ test('in a browser: whoever may not open an app is told so', IN_A_BROWSER, async
 
   const dora = await visitAs(t, url, DORA)
   await dora.page.getByRole('button', { name: 'Try again', exact: true }).waitFor()
-  t.equal(await dora.page.locator('#status').textContent(), 'There is no ToolJet account for dora@acme.test. Ask your ToolJet administrator for an invitation.')
+  t.equal(await dora.page.locator(STATUS).textContent(), 'There is no ToolJet account for dora@acme.test. Ask your ToolJet administrator for an invitation.')
   t.equal(await dora.page.locator('iframe').count(), 0)
 })
 
@@ -347,6 +425,7 @@ test("in a browser: ToolJet's documented snippet works without change", IN_A_BRO
   t.notOk(toolJet.calls.some(({ body }) => body['email'] === ANA))
   t.equal(await page.locator('#documented').count(), 1)
 
+  await page.getByRole('button', { name: 'Ben Okafor' }).click()
   await page.getByRole('button', { name: 'Sign out' }).click()
   await page.waitForURL(`${url}/sign-in`)
   t.match(await run(BEN, INVENTORY.id), { status: 401, code: 'TOOLJET_EMBED_UNAUTHENTICATED' })

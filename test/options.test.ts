@@ -27,7 +27,8 @@ test('the defaults are those of the documentation', async (t) => {
     lifetimes: { patExpiry: 3600, sessionExpiry: 60, minRemaining: 60 },
     rateLimit: { max: 60, mints: 6, timeWindow: 60_000 },
     route: { path: '/api/get-tooljet-url' },
-    audit: { stream: 'tooljet-embed:audit', retentionDays: 90, maxEntries: 1_000_000, delivery: 'buffered' },
+    client: { path: '/tooljet-embed.js' },
+    audit: { stream: 'tooljet-embed:audit', retentionMs: 90 * 86_400_000, maxEntries: 1_000_000, identity: 'email', functions: true, delivery: 'buffered' },
     onRedisDown: 'serve',
     encryptionKeys: ['secret-token'],
   })
@@ -37,7 +38,9 @@ test('the defaults are those of the documentation', async (t) => {
   t.equal(resolve({ ...good, patExpiry: 50 }).lifetimes.minRemaining, 5, 'a tenth of a short life')
   t.equal(resolve({ ...good, keyPrefix: 'acme:' }).audit.stream, 'acme:audit', 'the stream moves with the prefix')
   t.equal(resolve({ ...good, rateLimit: false }).rateLimit, undefined)
-  t.equal(resolve({ ...good, route: false }).route, undefined)
+  t.match(resolve({ ...good, route: false }), { route: undefined, client: undefined }, 'no route, no page that asks it')
+  t.match(resolve({ ...good, client: false }), { route: {}, client: undefined })
+  t.same(resolve({ ...good, route: false, client: { path: '/embed.js' } }).client, { path: '/embed.js' })
   t.same(resolve({ ...good, rateLimit: { max: 5 } }).rateLimit, { max: 5, mints: 6, timeWindow: 60_000 })
   t.same(resolve({ ...good, rateLimit: { timeWindow: 1500 } }).rateLimit, { max: 60, mints: 6, timeWindow: 1500 })
   t.same(resolve({ ...good, rateLimit: { timeWindow: '2 hours' } }).rateLimit, { max: 60, mints: 6, timeWindow: 7_200_000 })
@@ -113,6 +116,9 @@ const wrong: [options: object, says: RegExp][] = [
   [{ route: { path: 'api' } }, /"route\.path" is "api", it takes a path that starts with/],
   [{ audit: false }, /"audit" is false/],
   [{ audit: { stream: '' } }, /"audit\.stream" is ""/],
+  ...['', 'a b', 'a}b', 'a{}b', '{a{b}c', '{a}{b}'].map((stream): [object, RegExp] => [{ audit: { stream } }, /"audit\.stream" is .*, it takes a key without white space, and with braces only around a hash tag/]),
+  [{ audit: { identity: 'none' } }, /"audit\.identity" is "none", it takes 'email' or 'hmac'/],
+  [{ audit: { functions: 'yes' } }, /"audit\.functions" is "yes", it takes true or false/],
   [{ audit: { retentionDays: -1 } }, /"audit\.retentionDays" is -1/],
   [{ audit: { maxEntries: 1.5 } }, /"audit\.maxEntries" is 1\.5/],
   [{ audit: { delivery: 'sometimes' } }, /"audit\.delivery" is "sometimes", it takes 'buffered' or 'required'/],

@@ -19,7 +19,8 @@ export function pages (apps: readonly PortalApp[], users: readonly DemoUser[]) {
 
     scope.get('/api/me', { onRequest: (request) => request.jwtVerify() }, async (request) => {
       const { email } = request.user as { email: string }
-      return { email, isAdmin: isAdmin(users, email), apps, emails: users.map(({ email }) => email) }
+      const name = users.find((user) => user.email === email)?.name ?? email
+      return { email, name, isAdmin: isAdmin(users, email), apps, emails: users.map(({ email }) => email) }
     })
 
     // for health checks: says no more than they need, since anyone may ask

@@ -19,6 +19,7 @@ export class AuditWriter {
   readonly #onLost: (fields: AuditFields) => void
   #queue: Pending[] = []
   #running: Promise<void> | undefined
+  #isRunning = false
   /** Id after which this instance's unconfirmed events are, if they are in the stream. */
   #after: string | undefined
   /** An attempt without an answer may have written events after all. */
@@ -69,10 +70,11 @@ export class AuditWriter {
       return
     }
     this.#queue.push(pending)
-    this.#running ??= this.#run().finally(() => { this.#running = undefined })
+    if (!this.#isRunning) this.#running = this.#run()
   }
 
   async #run (): Promise<void> {
+    this.#isRunning = true
     await new Promise(setImmediate) // events of one tick make one batch
     while (this.#queue.length > 0 && !this.#closed) {
       try {
@@ -82,6 +84,7 @@ export class AuditWriter {
         await this.#pause()
       }
     }
+    this.#isRunning = false // at once: an event that comes from now on needs another run
   }
 
   async #writeBatch (): Promise<void> {

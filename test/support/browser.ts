@@ -43,9 +43,10 @@ export interface Visit {
   asks: Ask[]
 }
 
-export async function visit (t: Test, baseURL: string): Promise<Visit> {
+/** @param own another browser than the one that all pages share */
+export async function visit (t: Test, baseURL: string, own?: Browser): Promise<Visit> {
   browser ??= chromium.launch({ executablePath: chromiumPath()!, args: ARGS })
-  const context = await (await browser).newContext({ baseURL })
+  const context = await (own ?? await browser).newContext({ baseURL })
   t.teardown(() => context.close())
   context.setDefaultTimeout(PAGE_MS)
 

@@ -1,82 +1,55 @@
-import { AppFrame } from './app-frame.js'
-import { sentenceFor } from './ask.js'
+import { make, openShell } from './shell.js'
 
-const byId = (id) => document.getElementById(id)
-const stage = byId('stage')
+const main = document.querySelector('main')
 const time = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' })
+const me = await openShell()
 
-let me, app, countdown
-
-const frame = new AppFrame(byId('frame-place'), (news) => {
-  clearInterval(countdown)
-  stage.dataset.state = news.state
-  stage.setAttribute('aria-busy', String(news.state === 'loading'))
-  byId('reload').hidden = news.state !== 'open'
-  byId('link-note').textContent = news.state === 'open' ? linkNote(news) : ''
-  byId('try-again').hidden = news.state !== 'error' || news.error.status === 401
-  byId('sign-in').hidden = news.state !== 'error' || news.error.status !== 401
-  byId('status').textContent = statusText(news)
-  if (news.state === 'error') holdBack(news.error)
-})
-
-function statusText ({ state, error }) {
-  if (state === 'loading') return `Opening ${app.name}…`
-  if (state === 'open') return `${app.name} is open.`
-  return sentenceFor(error, { email: me.email, appName: app.name })
-}
-
-function linkNote ({ url, endsAt }) {
-  return `${url.source === 'minted' ? 'New link' : 'Link reused'}, good until ${time.format(endsAt)}`
-}
-
-/** Asking sooner than a 429 says would be refused again. */
-function holdBack ({ status, retryAfter = 60 }) {
-  const button = byId('try-again')
-  let seconds = status === 429 ? retryAfter : 0
-  const show = () => {
-    button.disabled = seconds > 0
-    button.textContent = seconds > 0 ? `Try again in ${seconds} s` : 'Try again'
-    if (seconds-- <= 0) clearInterval(countdown)
+/** What the embedded app says of itself here; a sentence by the server's code comes before one by its status. */
+function sentences (name) {
+  return {
+    loading: `Opening ${name}…`,
+    ready: `${name} is open.`,
+    403: `You have no access to ${name}. Ask your ToolJet administrator to let you in.`,
+    TOOLJET_EMBED_USER_NOT_FOUND: `There is no ToolJet account for ${me.email}. Ask your ToolJet administrator for an invitation.`,
+    TOOLJET_EMBED_APP_NOT_FOUND: `${name} is no longer in ToolJet. Tell the people who run this portal.`,
+    '5xx': 'ToolJet cannot be reached.',
   }
-  show()
-  if (status === 429) countdown = setInterval(show, 1000)
 }
 
-/** The address says which app: reload and "back" keep it. */
-function openFromAddress () {
-  app = me.apps.find(({ alias }) => `#${alias}` === window.location.hash) ?? me.apps[0]
-  for (const link of byId('apps').querySelectorAll('a')) {
-    if (link.hash === `#${app.alias}`) link.setAttribute('aria-current', 'page')
-    else link.removeAttribute('aria-current')
-  }
-  byId('app-name').textContent = app.name
-  document.title = `${app.name} · Acme Portal`
-  frame.open(app)
+/** One app with its head; `more` stands beside its name. */
+function appCard ({ alias, name }, heading, ...more) {
+  const note = make('p', { className: 'soft note' })
+  const app = make('tooljet-embed', { strings: sentences(name) })
+  app.setAttribute('app', alias)
+  app.setAttribute('frame-title', `${name} in ToolJet`)
+  app.addEventListener('loading', () => { note.textContent = '' })
+  for (const type of ['ready', 'renewed']) app.addEventListener(type, ({ detail }) => { note.textContent = linkNote(detail) })
+  app.addEventListener('expired', () => { note.textContent = '' })
+  app.addEventListener('fatal', ({ detail }) => { if (detail.status === 401) window.location.assign('/sign-in') })
+  return make('section', { className: 'app', ariaLabel: name }, make('div', { className: 'app-head' }, make(heading, {}, name), note, ...more), app)
 }
 
-function tabFor ({ alias, name }) {
-  const link = Object.assign(document.createElement('a'), { href: `#${alias}`, textContent: name })
-  const item = document.createElement('li')
-  item.append(link)
-  return item
+function linkNote ({ source, expiresIn }) {
+  return `${source === 'minted' ? 'New link' : 'Link reused'}, good until ${time.format(Date.now() + expiresIn * 1000)}`
 }
 
-async function start () {
-  const response = await fetch('/api/me').catch(() => undefined)
-  if (response?.status === 401) return window.location.replace('/sign-in')
-  if (!response?.ok) {
-    stage.dataset.state = 'error'
-    byId('status').textContent = 'The portal does not answer. Reload this page to try again.'
+function reloadButton () {
+  return make('button', { className: 'button', type: 'button', onclick: ({ target }) => target.closest('.app').querySelector('tooljet-embed').reload() }, 'Reload')
+}
+
+function show () {
+  const name = window.location.hash.slice(1)
+  if (name === 'content' && main.hasChildNodes()) return // the skip link's
+  if (name === 'overview') {
+    document.title = 'Overview · Acme Portal'
+    const cards = me.apps.map((app) => appCard(app, 'h2', make('a', { className: 'button', href: `#${app.alias}`, ariaLabel: `Open ${app.name}` }, 'Open')))
+    main.replaceChildren(make('h1', {}, `Good to see you, ${me.name.split(' ')[0]}`), make('div', { className: 'cards' }, ...cards))
     return
   }
-  me = await response.json()
-  byId('email').textContent = byId('email').title = me.email
-  byId('audit-link').hidden = !me.isAdmin
-  byId('apps').append(...me.apps.map(tabFor))
-  byId('try-again').onclick = () => frame.reload()
-  byId('reload').onclick = () => frame.reload()
-  window.addEventListener('hashchange', openFromAddress)
-  openFromAddress()
+  const app = me.apps.find(({ alias }) => alias === name) ?? me.apps[0]
+  document.title = `${app.name} · Acme Portal`
+  main.replaceChildren(appCard(app, 'h1', reloadButton()))
 }
 
-start()
+window.addEventListener('hashchange', show)
+show()

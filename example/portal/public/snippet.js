@@ -1,3 +1,5 @@
+import { openShell } from './shell.js'
+
 const byId = (id) => document.getElementById(id)
 const iframe = byId('iframe')
 
@@ -21,10 +23,7 @@ function show (state, text) {
   if (state !== 'open') iframe.removeAttribute('src')
 }
 
-const response = await fetch('/api/me')
-if (response.status === 401) window.location.replace('/sign-in')
-const { email, emails, apps } = await response.json()
-byId('email').textContent = byId('email').title = email
+const { email, emails, apps } = await openShell()
 byId('emails').append(...emails.map((other) => new window.Option(other === email ? `${other} (you)` : other, other, other === email, other === email)))
 byId('app-ids').append(...apps.map(({ name, appId }) => new window.Option(name, appId)))
 byId('ask').onsubmit = (event) => {

@@ -1,0 +1,37 @@
+// The browser module, in dist/client. Also for where the plugin runs from its sources and nothing else is built.
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { argv, pid } from 'node:process'
+import { fileURLToPath } from 'node:url'
+import { gzipSync } from 'node:zlib'
+import { buildSync } from 'esbuild'
+
+const ROOT = join(import.meta.dirname, '..')
+const MAX_GZIPPED = 4096
+
+/** Other processes may be reading the file: it changes as a whole. */
+export function buildClient (folder = join(ROOT, 'dist', 'client')) {
+  const { outputFiles: [{ contents }] } = buildSync({
+    absWorkingDir: ROOT,
+    entryPoints: ['plugin/client/index.ts'],
+    tsconfig: 'plugin/client/tsconfig.json',
+    bundle: true,
+    minify: true,
+    format: 'esm',
+    target: 'es2022',
+    charset: 'utf8',
+    write: false,
+  })
+  const { length } = gzipSync(contents, { level: 9 })
+  if (length >= MAX_GZIPPED) throw new Error(`the browser module has ${length} bytes when gzipped, it is to have less than ${MAX_GZIPPED}`)
+  const file = join(folder, 'tooljet-embed.js')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(`${file}.${pid}`, contents)
+  renameSync(`${file}.${pid}`, file)
+  return { bytes: contents.length, gzipped: length }
+}
+
+if (argv[1] === fileURLToPath(import.meta.url)) {
+  const { bytes, gzipped } = buildClient()
+  console.log(`dist/client/tooljet-embed.js: ${bytes} bytes, ${gzipped} gzipped`)
+}

@@ -1,0 +1,35 @@
+import type { Problem } from './ask.js'
+
+/** About a URL; the URL itself is told to nobody. */
+export interface Renewal {
+  urlId: string
+  source: 'minted' | 'reused'
+  /** ISO 8601, by the server's clock. */
+  expiresAt: string
+  /** Whole seconds. */
+  expiresIn: number
+}
+
+/** A session is over; `status` is ToolJet's, where it said one. */
+export interface Expiry {
+  urlId: string
+  reason: 'logout' | 'navigated' | 'timeup'
+  status?: number | undefined
+}
+
+/** Events of `<tooljet-embed>`. None of them bubbles. */
+export interface TooljetEmbedEventMap {
+  loading: CustomEvent<null>
+  /** The app shows. */
+  ready: CustomEvent<Renewal>
+  /** The session ends in `expiresIn` seconds; `preventDefault()` puts its renewal off by a few. */
+  beforerenew: CustomEvent<{ urlId: string, expiresIn: number }>
+  /** A new frame has taken the place of the old one. */
+  renewed: CustomEvent<Renewal>
+  /** A session is over, and its frame is gone. */
+  expired: CustomEvent<Expiry>
+  /** Something failed, maybe a renewal that the user did not see. */
+  error: CustomEvent<Problem>
+  /** An error that does not go away by itself; comes after its `error`. */
+  fatal: CustomEvent<Problem>
+}

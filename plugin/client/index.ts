@@ -1,0 +1,18 @@
+import { TooljetEmbedElement } from './element.js'
+import type { TooljetEmbedAttributes } from './jsx.js'
+
+const registry = globalThis.customElements as CustomElementRegistry | undefined
+if (registry && !registry.get('tooljet-embed')) registry.define('tooljet-embed', TooljetEmbedElement)
+
+declare global {
+  interface HTMLElementTagNameMap {
+    'tooljet-embed': TooljetEmbedElement
+  }
+}
+
+export { TooljetEmbedElement }
+export { mountTooljetApp, type MountedApp, type MountOptions } from './mount.js'
+export { strings, type TooljetEmbedStrings } from './strings.js'
+export type { Problem } from './ask.js'
+export type { Renewal, TooljetEmbedEventMap } from './events.js'
+export type { TooljetEmbedAttributes }

@@ -1,0 +1,36 @@
+import type { TooljetEmbedElement } from './element.js'
+import type { TooljetEmbedStrings } from './strings.js'
+
+/** `<tooljet-embed>` in TSX. */
+export interface TooljetEmbedAttributes {
+  app?: string
+  'app-id'?: string
+  'app-slug'?: string
+  endpoint?: string
+  'frame-title'?: string
+  height?: string | number
+  sandbox?: string
+  allow?: string
+  loading?: 'eager' | 'lazy'
+  timeout?: string | number
+  loads?: string | number
+  strings?: Partial<TooljetEmbedStrings>
+}
+
+declare global {
+  namespace JSX {
+    interface IntrinsicElements {
+      'tooljet-embed': TooljetEmbedAttributes & { [attribute: string]: unknown }
+    }
+  }
+}
+
+/** @ts-ignore: React 19 looks here, and for others it may not be there */
+declare module 'react' {
+  namespace JSX {
+    interface IntrinsicElements {
+      /** @ts-ignore */
+      'tooljet-embed': TooljetEmbedAttributes & DetailedHTMLProps<HTMLAttributes<TooljetEmbedElement>, TooljetEmbedElement>
+    }
+  }
+}

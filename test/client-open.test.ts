@@ -1,0 +1,49 @@
+import { t as tap, test } from 'tap'
+import { buildClient } from '../.ci/build-client.js'
+import { chromiumPath, closeBrowserAfter } from './support/browser.js'
+import { EmbedHost } from './support/embed-host.js'
+import { ANA, releaseRedisAfter } from './support/portal.js'
+import { until } from './support/until.js'
+
+const IN_A_BROWSER = chromiumPath() === undefined ? { skip: 'there is no chromium on this machine' } : {}
+const PERIODS = 20
+const PAT_EXPIRY_S = 4
+
+releaseRedisAfter(tap)
+closeBrowserAfter(tap)
+buildClient()
+
+test(`left open for ${PERIODS} lives of a PAT: no error, no login page, no empty frame, one mint for each`, { ...IN_A_BROWSER }, async (t) => {
+  const host = await EmbedHost.open(t, { options: { patExpiry: PAT_EXPIRY_S } })
+  const visit = await host.visit(t)
+  const navigated: string[] = []
+  visit.page.on('framenavigated', (frame) => { navigated.push(new URL(frame.url()).pathname) })
+  await visit.sees('ready')
+  const mintsBefore = host.toolJet.mints.length
+  const startedAt = performance.now()
+  await visit.run(`(() => {
+    window.empty = window.pictures = 0
+    const watch = () => {
+      pictures++
+      const frames = [...el.shadowRoot.querySelectorAll('iframe')].filter(({ inert }) => !inert)
+      if (el.getAttribute('state') !== 'ready' || frames.length !== 1) empty++
+      requestAnimationFrame(watch)
+    }
+    watch()
+  })()`)
+  await until('its time has passed', () => performance.now() - startedAt >= PERIODS * PAT_EXPIRY_S * 1000, (PERIODS + 1) * PAT_EXPIRY_S * 1000)
+
+  const events = await visit.seen()
+  const renewed = events.filter(({ type }) => type === 'renewed').length
+  t.same([...new Set(events.map(({ type }) => type))].sort(), ['beforerenew', 'loading', 'ready', 'renewed'], 'nothing else happens')
+  t.equal(await visit.run('empty'), 0)
+  t.ok(await visit.run<number>('pictures') > 100)
+  t.notOk(navigated.some((path) => path.includes('login')))
+  const mints = host.toolJet.mints.length - mintsBefore
+  t.ok(mints - renewed <= 1, 'one mint for each renewal, and maybe one that is under way')
+  t.ok(mints >= PERIODS - 1 && mints <= PERIODS * 1.25, `${mints} mints in ${PERIODS} periods`)
+  t.comment(`${mints} mints, ${renewed} renewals, ${visit.asks.length} asks, ${await visit.run('pictures')} pictures`)
+  t.equal(await visit.user(), ANA)
+  t.equal((await visit.look()).frames.length, 1)
+  t.same(visit.violations, [])
+})

@@ -1,0 +1,21 @@
+import { mountTooljetApp, strings, type TooljetEmbedElement } from 'fastify-tooljet-embed/client'
+
+/* Compiled and never run: what the types let through, and what they do not. */
+
+export const app = <tooljet-embed app='sales' frame-title='Sales' height={600} loading='lazy' className='app' strings={{ loading: 'Wird geöffnet…' }} ref={(element) => element?.reload()} />
+// @ts-expect-error: such a value there is not
+export const wrong = <tooljet-embed loading='soon' />
+
+export const byName: TooljetEmbedElement | null = document.querySelector('tooljet-embed')
+byName?.addEventListener('error', ({ detail }) => detail.retryAfter?.toFixed())
+byName?.addEventListener('beforerenew', (event) => { if (event.detail.expiresIn > 5) event.preventDefault() })
+byName?.addEventListener('click', (event) => event.clientX)
+// @ts-expect-error: an event without a URL
+byName?.addEventListener('ready', ({ detail }) => detail.redirectUrl)
+
+strings.retry = 'Noch einmal'
+const { element, destroy } = mountTooljetApp(document.body, { appId: '8ba8bf0e', on: { ready: ({ detail }) => detail.source } })
+export const made: TooljetEmbedElement = element
+destroy()
+// @ts-expect-error: no such option
+mountTooljetApp(document.body, { application: 'sales' })
