@@ -36,24 +36,26 @@ const SECRETS = /pat_[0-9a-z]{8,}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*/gi
 
 /** @param time milliseconds since 1970, of the fleet's clock */
 export function toFields (event: AuditEvent, stamp: { time: number, instance: string, seq: number }): AuditFields {
-  const fields: Record<string, string | undefined> = {
-    time: new Date(stamp.time).toISOString(),
-    event: event.event,
-    outcome: event.code === undefined ? 'success' : 'failure',
-    code: event.code,
-    email: event.email,
-    app: foreign(event.app),
-    url_id: event.urlId,
-    expires_at: event.expiresAt === undefined ? undefined : new Date(event.expiresAt).toISOString(),
-    request_id: foreign(event.requestId),
-    ip: foreign(event.ip),
-    user_agent: foreign(event.userAgent),
-    duration_ms: event.durationMs === undefined ? undefined : String(Math.round(event.durationMs)),
-    instance: stamp.instance,
-    seq: String(stamp.seq),
-    schema: SCHEMA,
+  const fields: AuditFields = {}
+  const add = (name: string, value: string | undefined): void => {
+    if (value !== undefined && value !== '') fields[name] = value
   }
-  return Object.fromEntries(Object.entries(fields).filter((field): field is [string, string] => field[1] !== undefined && field[1] !== ''))
+  add('time', new Date(stamp.time).toISOString())
+  add('event', event.event)
+  add('outcome', event.code === undefined ? 'success' : 'failure')
+  add('code', event.code)
+  add('email', event.email)
+  add('app', foreign(event.app))
+  add('url_id', event.urlId)
+  add('expires_at', event.expiresAt === undefined ? undefined : new Date(event.expiresAt).toISOString())
+  add('request_id', foreign(event.requestId))
+  add('ip', foreign(event.ip))
+  add('user_agent', foreign(event.userAgent))
+  add('duration_ms', event.durationMs === undefined ? undefined : String(Math.round(event.durationMs)))
+  add('instance', stamp.instance)
+  add('seq', String(stamp.seq))
+  add('schema', SCHEMA)
+  return fields
 }
 
 /** Text that a client chose. */

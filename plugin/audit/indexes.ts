@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 
 /**
  * Keys that belong to a stream, in its slot: for each e-mail and each app a small stream with the ids of its events,
@@ -25,9 +26,13 @@ export class AuditKeys {
   }
 }
 
+const names = new LRUCache<string, string>({ max: 10_000 })
+
 /** What stands for an e-mail in the name of its index: key names carry none. */
 export function nameOf (email: string): string {
-  return createHash('sha1').update(email).digest('hex').slice(0, 20)
+  let name = names.get(email)
+  if (name === undefined) names.set(email, name = createHash('sha1').update(email).digest('hex').slice(0, 20))
+  return name
 }
 
 /** Whether Redis Cluster takes but a part of the name for the slot. */

@@ -1,4 +1,5 @@
 import { createHmac, hkdfSync } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 
 /** A 32-byte key for one purpose out of a secret of any length. */
 export function deriveKey (secret: string, purpose: string): Buffer {
@@ -18,11 +19,15 @@ export interface PairKeys {
   appKey: string
 }
 
+/** Users whose hash is kept at hand. */
+const MAX_USERS = 10_000
+
 /** Names keys. A key carries a keyed hash in place of the e-mail. */
 export class Keys {
   readonly #prefix: string
   readonly #secret: Buffer
   readonly #tooljetUrl: string
+  readonly #userHashes = new LRUCache<string, string>({ max: MAX_USERS })
 
   /** The hash depends on the API token and not on `encryptionKey`, so that rotating the latter moves no key. */
   constructor (prefix: string, tooljet: { url: string, apiToken: string }) {
@@ -33,7 +38,12 @@ export class Keys {
 
   /** What stands for a user of this ToolJet in key names. */
   userHash (email: string): string {
-    return createHmac('sha256', this.#secret).update(`${this.#tooljetUrl}\n${email}`).digest('base64url').slice(0, 22)
+    let hash = this.#userHashes.get(email)
+    if (hash === undefined) {
+      hash = createHmac('sha256', this.#secret).update(`${this.#tooljetUrl}\n${email}`).digest('base64url').slice(0, 22)
+      this.#userHashes.set(email, hash)
+    }
+    return hash
   }
 
   /** @param user a `userHash` */

@@ -15,6 +15,8 @@ export interface HeldUrl {
   expiresAt: number
   /** End of life on this process's monotonic clock, ms: for deciding. */
   deadline: number
+  /** As it is in Redis: what has not changed need not be opened again. */
+  sealed?: string
 }
 
 /** Seconds of life left. */
@@ -77,9 +79,11 @@ export class UrlStore {
     this.#log = parts.log
   }
 
-  async look (pair: PairKeys): Promise<HeldUrl | undefined> {
+  /** @param known the URL as this process saw it last */
+  async look (pair: PairKeys, known?: HeldUrl): Promise<HeldUrl | undefined> {
     const askedAt = performance.now()
     const [value, left] = await this.#guard.run((redis) => LOOK.run(redis, [pair.url], [])) as [string, number]
+    if (known !== undefined && value === known.sealed && Number(left) > 0) return { ...known, deadline: askedAt + Number(left) }
     return this.#open(pair, value, Number(left), askedAt)
   }
 
@@ -163,7 +167,7 @@ export class UrlStore {
       return undefined
     }
     const [redirectUrl, expiresAt] = JSON.parse(plain) as [string, number]
-    return { redirectUrl, urlId, expiresAt, deadline: askedAt + leftMs }
+    return { redirectUrl, urlId, expiresAt, deadline: askedAt + leftMs, sealed: value }
   }
 }
 

@@ -74,7 +74,7 @@ export class Urls {
     try {
       const own = this.#memory.get(pair.url)
       if (own?.unsavedAs !== undefined && await this.#store.store(user, pair, own.unsavedAs, '', own)) return this.#remembered(pair, own)
-      return this.#remembered(pair, await this.#store.look(pair))
+      return this.#remembered(pair, await this.#store.look(pair, own))
     } catch (error) {
       this.#rethrowUnlessServing(error)
       return this.#memory.get(pair.url)
