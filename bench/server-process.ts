@@ -7,11 +7,11 @@ import type { Settings } from './servers/serve.js'
 
 const STOP_MS = 5000
 /** Of a server that does not answer: it may have a backlog to write first. */
-const ASK_MS = 30_000
+const ASK_MS = 10_000
 
 /** A server of `servers/`, compiled, in a process of its own. */
 export class ServerProcess {
-  private constructor (readonly url: string, private readonly process: ChildProcess) {}
+  private constructor (private readonly name: string, readonly url: string, private readonly process: ChildProcess) {}
 
   /** @param profile a file for a CPU profile, written when it stops */
   static async start (name: string, settings: Settings, profile?: string): Promise<ServerProcess> {
@@ -24,14 +24,15 @@ export class ServerProcess {
       once(child, 'message'),
       once(child, 'exit').then(([code]) => { throw new Error(`the server "${name}" ended with code ${String(code)}`) }),
     ]) as [{ url: string }]
-    return new ServerProcess(url, child)
+    return new ServerProcess(name, url, child)
   }
 
   /** One of its figures, once all that its answers so far have caused is done. */
   async figure (name: string): Promise<number> {
     this.process.send(name)
-    const [reply] = await once(this.process, 'message', { signal: AbortSignal.timeout(ASK_MS) }) as [{ figure: number }]
-    return reply.figure
+    const reply = await Promise.race([once(this.process, 'message'), sleep(ASK_MS, undefined, { ref: false })]) as [{ figure: number }] | undefined
+    if (reply === undefined) throw new Error(`the server "${this.name}" did not tell its figure "${name}" within ${ASK_MS} ms`)
+    return reply[0].figure
   }
 
   async stop (): Promise<void> {

@@ -38,7 +38,8 @@ await serve(async (settings) => {
   })
 
   const app = express()
-  app.post(PATH, authenticate, limit, express.json(), async (request, response: SignedIn) => {
+  app.use(express.json())
+  app.post(PATH, authenticate, limit, async (request, response: SignedIn) => {
     const { email } = response.locals
     const { appId } = request.body as { appId: string }
     const key = `${settings.prefix}${email}:${appId}`

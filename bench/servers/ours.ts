@@ -8,6 +8,9 @@ import { listen, PATH, serve } from './serve.js'
 
 const NOBODY_IS_REFUSED = { max: 1_000_000_000, mints: 1_000_000_000 }
 
+/** A backlog of 10,000 events, the most there can be, takes less. */
+const SETTLES_WITHIN_MS = 1000
+
 await serve(async ({ redisUrl, toolJetUrl, apiToken, jwtSecret, prefix, options, logLevel = 'warn', byDecorator = false }) => {
   const app = Fastify({ logger: { level: logLevel } })
   app.register(fastifyJwt, { secret: jwtSecret })
@@ -26,7 +29,11 @@ await serve(async ({ redisUrl, toolJetUrl, apiToken, jwtSecret, prefix, options,
 
   // an answer is done with when its audit event is in Redis
   const settled = async (): Promise<void> => {
-    while ((await app.tooljetEmbed.health()).audit.backlog > 0) await sleep(5)
+    const giveUpAt = performance.now() + SETTLES_WITHIN_MS
+    while ((await app.tooljetEmbed.health()).audit.backlog > 0) {
+      if (performance.now() > giveUpAt) return console.error(`audit events still wait for Redis after ${SETTLES_WITHIN_MS} ms without a request`)
+      await sleep(5)
+    }
   }
   return { url, settled, close: () => app.close() }
 })
