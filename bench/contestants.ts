@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { asksOf, checkAnswers, firstUsers, NUMBER } from './asks.js'
 import { applyLoad } from './load.js'
 import { measure, type Figures } from './measure.js'
-import { medians } from './numbers.js'
+import { medians, rotated } from './numbers.js'
 import { progress } from './report.js'
 import { sequentialRoundTrips } from './round-trips.js'
 import type { Settings } from './servers/serve.js'
@@ -72,10 +72,4 @@ export async function compare (world: World, redis: BenchRedis, toolJet: ServerP
   return entries.map(({ contestant: { name, title }, rounds }, i) => (
     { name, title, median: medians(rounds), rounds, sequentialRoundTrips: roundTrips[i]! }
   ))
-}
-
-/** What comes first in one round comes later in the next: a machine's pace changes with time. */
-function rotated<T> (list: readonly T[], by: number): T[] {
-  const at = by % list.length
-  return [...list.slice(at), ...list.slice(0, at)]
 }

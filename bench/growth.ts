@@ -2,7 +2,7 @@ import { asksOf, checkAnswers, firstUsers } from './asks.js'
 import { bytesPerUrl, fill, type UrlBytes } from './fill.js'
 import { applyLoad } from './load.js'
 import { measure, type Figures } from './measure.js'
-import { medians } from './numbers.js'
+import { medians, rotated } from './numbers.js'
 import { progress } from './report.js'
 import type { World } from './world.js'
 import type { ServerProcess } from './server-process.js'
@@ -37,7 +37,7 @@ export function growth (world: World, toolJet: ServerProcess): Promise<GrowthRes
       progress(`growth: ${urls} URLs are cached`)
     }
     for (let round = 0; round < rounds; round++) {
-      for (const entry of entries) entry.rounds.push(await measure(entry, load))
+      for (const entry of rotated(entries, round)) entry.rounds.push(await measure(entry, load))
       progress(`growth: round ${round + 1} of ${rounds}`)
     }
 

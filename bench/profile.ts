@@ -10,24 +10,40 @@ interface CpuProfile {
 }
 
 const ROWS = 25
+const PARTS = 10
 
-/** Functions by their own time, of each profile in a folder; waiting is left out. */
+/** Own times of each profile in a folder, by part and by function; waiting is left out. */
 export function profileTable (folder: string): string {
   return readdirSync(folder).filter((file) => file.endsWith('.cpuprofile')).sort().map((file) => {
     const { nodes, samples, timeDeltas } = JSON.parse(readFileSync(join(folder, file), 'utf8')) as CpuProfile
-    const places = new Map(nodes.map(({ id, callFrame: { functionName, url, lineNumber } }) => (
-      [id, `${functionName || '(anonymous)'} ${shortUrl(url)}${url === '' ? '' : `:${lineNumber + 1}`}`]
-    )))
-    const times = new Map<string, number>()
-    for (const [i, id] of samples.entries()) {
-      const place = places.get(id)!
-      times.set(place, (times.get(place) ?? 0) + timeDeltas[i]!)
-    }
-    times.delete('(idle) ')
-    const total = [...times.values()].reduce((sum, time) => sum + time, 0)
-    const rows = [...times].sort(([, a], [, b]) => b - a).slice(0, ROWS)
-    return [file, ...rows.map(([place, time]) => `${short(time / total * 100).padStart(6)} %  ${place}`), ''].join('\n')
+    const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]))
+    const timed = samples.map((id, i) => ({ ...frames.get(id)!, time: timeDeltas[i]! })).filter(({ functionName }) => functionName !== '(idle)')
+    return [
+      file,
+      ...shares(timed.map(({ time, url, functionName }) => [partOf(url, functionName), time]), PARTS),
+      '',
+      ...shares(timed.map(({ time, functionName, url, lineNumber }) => (
+        [`${functionName || '(anonymous)'} ${url === '' ? '' : `${shortUrl(url)}:${lineNumber + 1}`}`, time]
+      )), ROWS),
+      '',
+    ].join('\n')
   }).join('\n')
+}
+
+function shares (timed: [name: string, time: number][], rows: number): string[] {
+  const times = new Map<string, number>()
+  for (const [name, time] of timed) times.set(name, (times.get(name) ?? 0) + time)
+  const total = timed.reduce((sum, [, time]) => sum + time, 0)
+  const sorted = [...times].sort(([, a], [, b]) => b - a).slice(0, rows)
+  return sorted.map(([name, time]) => `${short(time / total * 100).padStart(6)} %  ${name}`)
+}
+
+/** A package, a folder of the plugin, or what is not JavaScript. */
+function partOf (url: string, functionName: string): string {
+  if (url === '') return functionName.startsWith('(') ? functionName : 'native'
+  const [, name] = /\/node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(url) ?? []
+  if (name !== undefined) return name
+  return url.startsWith('node:') ? 'node' : `plugin and host: ${shortUrl(url).split('/')[0]}`
 }
 
 function shortUrl (url: string): string {

@@ -4,9 +4,9 @@ import { verdicts } from './verdicts.js'
 
 /** The tables of a run, in Markdown. */
 export function report (results: Results): string {
-  const { date, quick, machine: { cores, model, versions, load }, seconds } = results
+  const { date, quick, machine: { cores, model, versions, load, loadAverage }, seconds } = results
   return [
-    `${date.slice(0, 10)}, ${cores} cores (${model}), load by ${load}, ${Math.round(seconds)} s in all${quick ? ', **quick: these figures say nothing**' : ''}.`,
+    `${date.slice(0, 10)}, ${cores} cores (${model}), load average ${short(loadAverage)} before the run, load by ${load}, ${Math.round(seconds)} s in all${quick ? ', **quick: these figures say nothing**' : ''}.`,
     `${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', ')}.`,
     '',
     ...ofContestants(results),

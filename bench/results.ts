@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { cpus } from 'node:os'
+import { cpus, loadavg } from 'node:os'
 import type { Redis } from 'ioredis'
 import type { AuditResult } from './audit.js'
 import type { ContestantResult } from './contestants.js'
@@ -30,6 +30,8 @@ export interface Machine {
   /** Versions by name. */
   versions: Record<string, string>
   load: string
+  /** Of the last minute before the run: what else the machine was doing. */
+  loadAverage: number
 }
 
 const LIBRARIES = ['fastify', '@fastify/jwt', '@fastify/rate-limit', 'ioredis', 'express', 'jsonwebtoken', 'express-rate-limit', 'rate-limit-redis', 'async-cache-dedupe', 'axios']
@@ -45,5 +47,6 @@ export async function describeMachine (redis: Redis): Promise<Machine> {
     model: cpus()[0]?.model ?? 'unknown',
     versions: { node: process.versions.node, redis: redisVersion, ...Object.fromEntries(libraries) as Record<string, string> },
     load: LOAD_BY,
+    loadAverage: loadavg()[0]!,
   }
 }

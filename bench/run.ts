@@ -62,6 +62,7 @@ async function run (): Promise<Results> {
   build()
   const has = (name: string): boolean => wanted.includes(name)
   const redis = await world.startRedis()
+  const machine = await describeMachine(redis.client)
   const toolJet = await world.startServer('tooljet', {})
   const contestants = CONTESTANTS.filter(({ name }) => has(name))
   if (options.profile) {
@@ -75,7 +76,6 @@ async function run (): Promise<Results> {
     ...(has('audit') && { audit: await audit(world) }),
     ...(has('monday') && { monday: await monday(world) }),
   }
-  const machine = await describeMachine(redis.client)
   return { date: new Date().toISOString(), quick: options.quick, plan: world.plan, machine, seconds: (performance.now() - start) / 1000, ...measured }
 }
 

@@ -48,7 +48,7 @@ function ofGrowth ({ growth }: Results): Verdict[] {
   const range = `from ${short(sizes[0]!.urls)} to ${short(sizes.at(-1)!.urls)} cached URLs`
   const spread = (figure: keyof Figures): number => {
     const values = sizes.map(({ median }) => median[figure])
-    return (Math.max(...values) / values[0]! - 1) * 100
+    return (Math.max(...values) / Math.min(...values) - 1) * 100
   }
   return [
     ...atMost(`server CPU of a hit flat within 10 % ${range}`, spread('cpu'), 10, ' %'),
