@@ -1,7 +1,7 @@
 import neostandard from 'neostandard'
 
 export default [
-  ...neostandard({ ts: true, ignores: ['dist/**', '.tap/**', 'coverage/**'] }),
+  ...neostandard({ ts: true, ignores: ['**/dist/**', '.tap/**', 'coverage/**'] }),
   {
     rules: {
       // tap's, fast-check's and Fastify's generics read better in one line

@@ -1,41 +1,88 @@
-import { performance } from 'node:perf_hooks'
-import fastifyJwt from '@fastify/jwt'
-import Fastify from 'fastify'
-import tooljetEmbed from 'fastify-tooljet-embed'
-import { provideRedis } from '../example/redis.js'
-import { SALES } from '../example/tooljet/seed.js'
-import { ToolJetStandIn } from '../example/tooljet/server.js'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { audit } from './audit.js'
+import { compare, CONTESTANTS } from './contestants.js'
+import { growth } from './growth.js'
+import { monday } from './monday.js'
+import { FULL, QUICK } from './plan.js'
+import { profileTable } from './profile.js'
+import { report } from './report.js'
+import { describeMachine, type Results } from './results.js'
+import { stampede } from './stampede.js'
+import { World } from './world.js'
 
-/* `npm run bench`: CPU and wall time of a hit, in one process without HTTP on the wire. */
+/*
+ * `npm run bench`: the plugin beside what else one might run, and beside the limit.
+ * --quick: only shows that all of it runs. --only name,name: some contestants or scenarios, for working on them.
+ * --profile: prints where each contestant's CPU time goes; the profiles stay in bench/profiles/.
+ */
 
-const ROUNDS = 5
-const ASKS = 2000
+const SCENARIOS = ['stampede', 'growth', 'audit', 'monday']
+const HERE = import.meta.dirname
+const PROFILES = join(HERE, 'profiles')
 
-const redis = await provideRedis()
-const toolJet = await new ToolJetStandIn({ apiToken: 'bench' }).listen()
-const app = Fastify()
-app.register(fastifyJwt, { secret: 'x'.repeat(32) })
-app.register(tooljetEmbed, { tooljet: { url: toolJet.url, apiToken: 'bench' }, redis: redis.url, keyPrefix: `bench-${process.pid}:`, rateLimit: { max: Number.MAX_SAFE_INTEGER } })
-await app.ready()
-const headers = { authorization: `Bearer ${app.jwt.sign({ email: 'ana@acme.test' })}` }
-const ask = async (): Promise<void> => {
-  const { statusCode } = await app.inject({ method: 'POST', url: '/api/get-tooljet-url', payload: { appId: SALES.id }, headers })
-  if (statusCode !== 200) throw new Error(`an ask was answered with ${statusCode}`)
+const { values: options } = parseArgs({ options: { quick: { type: 'boolean', default: false }, only: { type: 'string' }, profile: { type: 'boolean', default: false } } })
+const names = [...CONTESTANTS.map(({ name }) => name), ...SCENARIOS]
+const wanted = options.only?.split(',') ?? names
+const unknown = wanted.filter((name) => !names.includes(name))
+if (unknown.length > 0) {
+  console.error(`--only takes ${names.join(', ')}; it does not know ${unknown.join(', ')}`)
+  process.exit(1)
 }
 
-const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]!
-const cpu: number[] = []
-const wall: number[] = []
-await ask()
-for (let round = 0; round < ROUNDS; round++) {
-  const before = process.cpuUsage()
+const world = new World(options.quick ? QUICK : FULL)
+const end = (code: number): void => { world.close().then(() => process.exit(code), () => process.exit(1)) }
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => end(1))
+const bound = setTimeout(() => {
+  console.error(`stopped: it has not ended within ${world.plan.boundMs / 60_000} minutes`)
+  end(1)
+}, world.plan.boundMs)
+
+try {
+  const results = await run()
+  const isWhole = !options.quick && options.only === undefined && !options.profile
+  writeFileSync(join(HERE, isWhole ? 'results.json' : 'results.partial.json'), `${JSON.stringify(results, undefined, 2)}\n`)
+  console.log(report(results))
+  await world.close() // a server writes its profile when it ends
+  if (options.profile) console.log(profileTable(PROFILES))
+} catch (error) {
+  console.error(error)
+  process.exitCode = 1
+} finally {
+  clearTimeout(bound)
+  await world.close()
+}
+process.exit()
+
+async function run (): Promise<Results> {
   const start = performance.now()
-  for (let i = 0; i < ASKS; i += 50) await Promise.all(Array.from({ length: 50 }, ask))
-  const { user, system } = process.cpuUsage(before)
-  cpu.push((user + system) / ASKS)
-  wall.push((performance.now() - start) * 1000 / ASKS)
+  build()
+  const has = (name: string): boolean => wanted.includes(name)
+  const redis = await world.startRedis()
+  const machine = await describeMachine(redis.client)
+  const toolJet = await world.startServer('tooljet', {})
+  const contestants = CONTESTANTS.filter(({ name }) => has(name))
+  if (options.profile) {
+    rmSync(PROFILES, { recursive: true, force: true })
+    mkdirSync(PROFILES)
+  }
+  const measured = {
+    ...(contestants.length > 0 && { contestants: await world.during((inner) => compare(inner, redis, toolJet, contestants, options.profile ? PROFILES : undefined)) }),
+    ...(has('stampede') && { stampede: await stampede(world, redis) }),
+    ...(has('growth') && { growth: await growth(world, toolJet) }),
+    ...(has('audit') && { audit: await audit(world) }),
+    ...(has('monday') && { monday: await monday(world) }),
+  }
+  return { date: new Date().toISOString(), quick: options.quick, plan: world.plan, machine, seconds: (performance.now() - start) / 1000, ...measured }
 }
-console.table({ 'hit, by route': { 'CPU µs': Math.round(median(cpu)), 'wall µs': Math.round(median(wall)), rounds: ROUNDS, 'asks a round': ASKS } })
-await app.close()
-await toolJet.close()
-await redis.stop()
+
+/** The servers run as users run them: compiled, and the plugin as it is shipped. */
+function build (): void {
+  execFileSync(process.execPath, [join(HERE, '../.ci/build.js')], { stdio: 'inherit' })
+  const typescript = dirname(createRequire(import.meta.url).resolve('@typescript/native/package.json'))
+  rmSync(join(HERE, 'dist'), { recursive: true, force: true })
+  execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', join(HERE, 'tsconfig.json')], { stdio: 'inherit' })
+}

@@ -1,0 +1,69 @@
+import jwt from 'jsonwebtoken'
+import { request } from 'undici'
+import { markOf, SALES } from './servers/mark.js'
+import { PATH } from './servers/serve.js'
+import { JWT_SECRET } from './world.js'
+
+/** One user's request, as a page with ToolJet's documented snippet sends it. */
+export interface Ask {
+  email: string
+  headers: Record<string, string>
+  body: string
+}
+
+/** Where a body has this, each request gets a number of its own: twelve digits. */
+export const NUMBER = 'NNNNNNNNNNNN'
+
+export function emailOf (user: number): string {
+  return `user-${user}@acme.test`
+}
+
+/** @param appId {@link NUMBER} in it makes every request ask for another app */
+export function asksOf (users: readonly number[], appId = SALES): Ask[] {
+  return users.map((user) => {
+    const email = emailOf(user)
+    return {
+      email,
+      headers: {
+        authorization: `Bearer ${jwt.sign({ email }, JWT_SECRET, { algorithm: 'HS256', expiresIn: '1d' })}`,
+        'content-type': 'application/json',
+        'user-agent': 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36',
+      },
+      body: JSON.stringify({ email, appId }),
+    }
+  })
+}
+
+export function firstUsers (count: number): number[] {
+  return Array.from({ length: count }, (_, user) => user)
+}
+
+export interface Answer {
+  status: number
+  retryAfter: number
+  body: { redirectUrl?: string, source?: string, code?: string }
+}
+
+let number = 0
+
+export async function ask (url: string, { headers, body }: Ask, dispatcher?: Parameters<typeof request>[1]): Promise<Answer> {
+  const numbered = body.replace(NUMBER, String(++number).padStart(NUMBER.length, '0'))
+  const reply = await request(url + PATH, { method: 'POST', headers, body: numbered, ...dispatcher })
+  return { status: reply.statusCode, retryAfter: Number(reply.headers['retry-after'] ?? 0), body: await reply.body.json() as Answer['body'] }
+}
+
+/** @throws when it is not this user's URL */
+export function checkAnswer ({ email }: Ask, { status, body }: Answer): void {
+  if (status === 200 && body.redirectUrl?.includes(`pat_${markOf(email)}`) === true) return
+  throw new Error(`${email} got ${status} ${JSON.stringify(body)}`)
+}
+
+/** Asks one after the other, and looks at each answer. */
+export async function checkAnswers (url: string, asks: readonly Ask[]): Promise<void> {
+  for (const each of asks) checkAnswer(each, await ask(url, each))
+}
+
+/** As many of them, anywhere. */
+export function sample<T> (list: readonly T[], count: number): T[] {
+  return Array.from({ length: count }, () => list[Math.floor(Math.random() * list.length)]!)
+}

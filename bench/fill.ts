@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto'
+import { pino } from 'pino'
+import { FleetClock, timeToMs } from '../plugin/redis/clock.js'
+import { RedisGuard } from '../plugin/redis/guard.js'
+import { Keys } from '../plugin/urls/keys.js'
+import { Sealer } from '../plugin/urls/sealing.js'
+import { UrlStore } from '../plugin/urls/store.js'
+import { emailOf } from './asks.js'
+import { markOf, SALES } from './servers/mark.js'
+import { API_TOKEN, type BenchRedis } from './world.js'
+
+const AT_ONCE = 512
+
+/** Everything by which a URL's keys are named and its value sealed. */
+export interface Filled {
+  redis: BenchRedis
+  toolJetUrl: string
+  prefix: string
+}
+
+/**
+ * Caches a URL for each user through the plugin's own store, under both names of the app as after a mint: the servers
+ * find it, and no ToolJet is asked.
+ */
+export async function fill ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[], lifeSeconds: number): Promise<void> {
+  const log = pino({ level: 'warn' })
+  const guard = new RedisGuard(redis.client, { deadlineMs: 60_000, probeKey: `${prefix}probe` }, log)
+  const keys = new Keys(prefix, { url: toolJetUrl, apiToken: API_TOKEN })
+  const store = new UrlStore({ guard, clock: new FleetClock(), keys, sealer: new Sealer([API_TOKEN]), log })
+  const expiresAt = timeToMs(await redis.client.time()) + lifeSeconds * 1000
+
+  const caches = async (user: number): Promise<void> => {
+    const email = emailOf(user)
+    const token = `pat_${markOf(email)}${randomBytes(8).toString('hex')}`
+    const hash = keys.userHash(email)
+    const stored = await store.store(hash, keys.pair(hash, `id:${SALES}`), [`id:${SALES}`, 'slug:sales'], '', {
+      redirectUrl: `${toolJetUrl}/embed-apps/${SALES}?personal-access-token=${token}&appSlug=sales`,
+      urlId: randomBytes(12).toString('base64url'),
+      expiresAt,
+      deadline: performance.now() + lifeSeconds * 1000,
+    })
+    if (!stored) throw new Error(`the URL of ${email} was not stored`)
+  }
+  for (let i = 0; i < users.length; i += AT_ONCE) await Promise.all(users.slice(i, i + AT_ONCE).map(caches))
+}
+
+/** Of one user's URL, by `MEMORY USAGE`: under each of its app's names, and in the index. */
+export interface UrlBytes {
+  byId: number
+  bySlug: number
+  index: number
+  total: number
+}
+
+export async function bytesPerUrl ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[]): Promise<UrlBytes> {
+  const keys = new Keys(prefix, { url: toolJetUrl, apiToken: API_TOKEN })
+  const hashes = users.map((user) => keys.userHash(emailOf(user)))
+  const mean = async (nameOf: (hash: string) => string): Promise<number> => {
+    const usages = await Promise.all(hashes.map((hash) => redis.client.memory('USAGE', nameOf(hash), 'SAMPLES', 0)))
+    return usages.reduce<number>((sum, bytes) => sum + Number(bytes), 0) / users.length
+  }
+  const byId = await mean((hash) => keys.pair(hash, `id:${SALES}`).url)
+  const bySlug = await mean((hash) => keys.pair(hash, 'slug:sales').url)
+  const index = await mean((hash) => keys.index(hash))
+  return { byId, bySlug, index, total: byId + bySlug + index }
+}

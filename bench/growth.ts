@@ -1,0 +1,51 @@
+import { asksOf, checkAnswers, firstUsers } from './asks.js'
+import { bytesPerUrl, fill, type UrlBytes } from './fill.js'
+import { applyLoad } from './load.js'
+import { measure, type Figures } from './measure.js'
+import { medians, rotated } from './numbers.js'
+import { progress } from './report.js'
+import type { World } from './world.js'
+import type { ServerProcess } from './server-process.js'
+
+export interface GrowthResult {
+  sizes: { urls: number, median: Figures, rounds: Figures[] }[]
+  /** By `MEMORY USAGE` of all keys of a user with one URL. */
+  bytesPerUrl: UrlBytes
+  /** By how much Redis's memory grew from the smallest size to the largest, for each URL: hash tables too. */
+  grownPerUrl: number
+}
+
+/** Longer than the run. */
+const LIFE_SECONDS = 3600
+
+/** A Redis and a server for each number of cached URLs, loaded in turn; as many users ask at every size. */
+export function growth (world: World, toolJet: ServerProcess): Promise<GrowthResult> {
+  const { sizes, askedUsers, rounds, seconds } = world.plan.growth
+  return world.during(async (inner) => {
+    const load = { connections: world.plan.connections, seconds, folder: inner.folder }
+    const entries = []
+    for (const urls of sizes) {
+      const redis = await inner.startRedis()
+      const filled = { redis, toolJetUrl: toolJet.url, prefix: 'growth:' }
+      await fill(filled, firstUsers(urls), LIFE_SECONDS)
+      const memory = Number(/^used_memory:(\d+)/m.exec(await redis.client.info('memory'))![1])
+      const server = await inner.startServer('ours', { redisUrl: redis.url, toolJetUrl: toolJet.url, prefix: filled.prefix })
+      const asks = asksOf(firstUsers(askedUsers).map((i) => i * urls / askedUsers))
+      await checkAnswers(server.url, asks)
+      if (world.plan.warmUpSeconds > 0) await applyLoad({ url: server.url, asks, ...load })
+      entries.push({ urls, redis, server, toolJet, asks, memory, filled, rounds: [] as Figures[] })
+      progress(`growth: ${urls} URLs are cached`)
+    }
+    for (let round = 0; round < rounds; round++) {
+      for (const entry of rotated(entries, round)) entry.rounds.push(await measure(entry, load))
+      progress(`growth: round ${round + 1} of ${rounds}`)
+    }
+
+    const [smallest, largest] = [entries[0]!, entries.at(-1)!]
+    return {
+      sizes: entries.map(({ urls, rounds }) => ({ urls, median: medians(rounds), rounds })),
+      bytesPerUrl: await bytesPerUrl(smallest.filled, firstUsers(askedUsers)),
+      grownPerUrl: (largest.memory - smallest.memory) / (largest.urls - smallest.urls),
+    }
+  })
+}

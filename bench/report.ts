@@ -1,0 +1,108 @@
+import { short } from './numbers.js'
+import type { Results } from './results.js'
+import { verdicts } from './verdicts.js'
+
+/** The tables of a run, in Markdown. */
+export function report (results: Results): string {
+  const { date, quick, machine: { cores, model, versions, load, loadAverage }, seconds } = results
+  return [
+    `${date.slice(0, 10)}, ${cores} cores (${model}), load average ${short(loadAverage)} before the run, load by ${load}, ${Math.round(seconds)} s in all${quick ? ', **quick: these figures say nothing**' : ''}.`,
+    `${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', ')}.`,
+    '',
+    ...ofContestants(results),
+    ...ofStampede(results),
+    ...ofGrowth(results),
+    ...ofAudit(results),
+    ...ofMonday(results),
+    ...ofVerdicts(results),
+  ].join('\n').trimEnd() + '\n'
+}
+
+function ofContestants ({ contestants, plan }: Results): string[] {
+  if (contestants === undefined) return []
+  const limit = contestants.find(({ name }) => name === 'limit')?.median.cpu
+  return section(`${plan.connections} connections, ${plan.users} users, medians of ${plan.rounds} rounds of ${plan.seconds} s`, table(
+    ['', 'req/s', 'p50 ms', 'p99 ms', 'CPU µs', '× limit', 'Redis commands', 'Redis reads', 'sequential round trips', 'Redis CPU µs', 'mints'],
+    contestants.map(({ title, median, sequentialRoundTrips }) => [
+      title, short(median.requestsPerSecond), short(median.p50), short(median.p99), short(median.cpu),
+      limit === undefined ? '' : short(median.cpu / limit),
+      short(median.redisCommands), short(median.redisReads), String(Math.round(sequentialRoundTrips)), short(median.redisCpu), short(median.mints),
+    ])
+  ))
+}
+
+function ofStampede ({ stampede }: Results): string[] {
+  if (stampede === undefined) return []
+  const { asks, processes, latencyMs, mints, saidMinted, allAnsweredMs, allAnsweredAgainMs } = stampede
+  return section('Stampede', [
+    `${short(asks)} asks for one URL that nobody has, of ${processes} processes; a mint takes ${latencyMs} ms: ${mints} mint, ${saidMinted} answer says so,`,
+    `all are answered after ${short(allAnsweredMs / 1000)} s. The same asks with the URL cached take ${short(allAnsweredAgainMs / 1000)} s on this machine.`,
+  ])
+}
+
+function ofGrowth ({ growth }: Results): string[] {
+  if (growth === undefined) return []
+  const { byId, bySlug, index, total } = growth.bytesPerUrl
+  const rows = growth.sizes.map(({ urls, median }) => [
+    short(urls), short(median.requestsPerSecond), short(median.p50), short(median.p99), short(median.cpu), short(median.redisCpu),
+  ])
+  return section('A hit among many cached URLs', [
+    ...table(['cached URLs', 'req/s', 'p50 ms', 'p99 ms', 'CPU µs', 'Redis CPU µs'], rows),
+    '',
+    `A cached URL takes ${short(total)} bytes by MEMORY USAGE: ${short(byId)} under the app's id, ${short(bySlug)} under its slug, ${short(index)} in the user's index.`,
+    `Redis grew by ${short(growth.grownPerUrl)} bytes for each, hash tables included.`,
+  ])
+}
+
+function ofAudit ({ audit }: Results): string[] {
+  if (audit === undefined) return []
+  const { writeCpu: { append, pipelined, oneByOne }, bytesPerEvent: { stream, indexes, total, bare } } = audit
+  return section(`The audit log, ${short(audit.events)} events of ${short(audit.users)} users`, [
+    ...table(['writing an event', 'Redis CPU µs', '× bare', 'bytes'], [
+      ["the plugin's batches of 128, with indexes", short(append), short(append / pipelined), `${short(total)} (stream ${short(stream)}, indexes ${short(indexes)})`],
+      ['bare `XADD`s, 128 in a pipeline', short(pipelined), '1', short(bare)],
+      ['bare `XADD`s, one by one', short(oneByOne), short(oneByOne / pipelined), ''],
+    ]),
+    '',
+    ...table(['query', 'events', 'p50 ms', 'p99 ms', 'Redis CPU µs'], audit.queries.map(({ query, events, p50, p99, redisCpu }) => [
+      query, short(events), short(p50), short(p99), short(redisCpu),
+    ])),
+  ])
+}
+
+function ofMonday ({ monday }: Results): string[] {
+  if (monday === undefined) return []
+  const { users, minuteMs, first, second, minutesUntilAllAreServed } = monday
+  return section('Monday morning', [
+    `${short(users)} users come within one minute, ToolJet mints 10 a minute; a minute is ${minuteMs / 1000} s in this run.`,
+    '',
+    ...table(['', 'URL at the first ask', 'with a URL after minute 1, 2, …', 'mints', 'calls that ToolJet refused', 'p50 ms', 'p99 ms'], [
+      ['first morning', first], ['second morning', second],
+    ].map(([title, morning]) => {
+      const { atOnce, servedByMinute, mints, refusedByToolJet, p50, p99 } = morning as typeof first
+      return [title as string, short(atOnce), servedByMinute.join(', '), short(mints), short(refusedByToolJet), short(p50), short(p99)]
+    })),
+    '',
+    `At this pace the last one has a URL after ${short(minutesUntilAllAreServed)} minutes.`,
+  ])
+}
+
+function ofVerdicts (results: Results): string[] {
+  const rows = verdicts(results).map(({ criterion, measured, reached }) => [criterion, measured, reached ? 'reached' : '**not reached**'])
+  return rows.length === 0 ? [] : section('Verdict', table(['bound', 'measured', ''], rows))
+}
+
+function section (title: string, lines: string[]): string[] {
+  return [`### ${title}`, '', ...lines, '']
+}
+
+function table (head: string[], rows: string[][]): string[] {
+  const widths = head.map((_, column) => Math.max(3, ...[head, ...rows].map((row) => row[column]!.length)))
+  const line = (cells: string[]): string => `| ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join(' | ')} |`
+  return [line(head), `| ${widths.map((width, i) => (i === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`, ...rows.map(line)]
+}
+
+/** While it runs. */
+export function progress (text: string): void {
+  console.error(`  ${text}`)
+}

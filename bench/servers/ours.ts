@@ -1,0 +1,39 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import fastifyJwt from '@fastify/jwt'
+import Fastify from 'fastify'
+import tooljetEmbed, { type TooljetEmbedAsk } from 'fastify-tooljet-embed'
+import { listen, PATH, serve } from './serve.js'
+
+/* A host with the plugin, as the README has it. */
+
+const NOBODY_IS_REFUSED = { max: 1_000_000_000, mints: 1_000_000_000 }
+
+/** A backlog of 10,000 events, the most there can be, takes less. */
+const SETTLES_WITHIN_MS = 1000
+
+await serve(async ({ redisUrl, toolJetUrl, apiToken, jwtSecret, prefix, options, logLevel = 'warn', byDecorator = false }) => {
+  const app = Fastify({ logger: { level: logLevel } })
+  app.register(fastifyJwt, { secret: jwtSecret })
+  app.register(tooljetEmbed, {
+    tooljet: { url: toolJetUrl, apiToken },
+    redis: redisUrl,
+    keyPrefix: prefix,
+    rateLimit: NOBODY_IS_REFUSED,
+    ...options,
+    ...(byDecorator && { route: false }),
+  })
+  if (byDecorator) {
+    app.post<{ Body: TooljetEmbedAsk }>(PATH, { onRequest: (request) => request.jwtVerify() }, (request) => request.tooljetEmbedUrl(request.body))
+  }
+  const url = await listen(app)
+
+  // an answer is done with when its audit event is in Redis
+  const settled = async (): Promise<void> => {
+    const giveUpAt = performance.now() + SETTLES_WITHIN_MS
+    while ((await app.tooljetEmbed.health()).audit.backlog > 0) {
+      if (performance.now() > giveUpAt) return console.error(`audit events still wait for Redis after ${SETTLES_WITHIN_MS} ms without a request`)
+      await sleep(5)
+    }
+  }
+  return { url, settled, close: () => app.close() }
+})

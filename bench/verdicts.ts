@@ -1,0 +1,83 @@
+import type { Figures } from './measure.js'
+import { short } from './numbers.js'
+import type { Results } from './results.js'
+
+/** A bound, and how this run compares. */
+export interface Verdict {
+  criterion: string
+  measured: string
+  reached: boolean
+}
+
+export function verdicts (results: Results): Verdict[] {
+  return [...ofContestants(results), ...ofStampede(results), ...ofGrowth(results), ...ofAudit(results)]
+}
+
+function ofContestants ({ contestants = [] }: Results): Verdict[] {
+  const of = (name: string) => contestants.find((contestant) => contestant.name === name)
+  const ratio = (figure: keyof Figures, other: string): number | undefined => {
+    const [ours, theirs] = [of('hit')?.median, of(other)?.median]
+    return ours && theirs && ours[figure] / theirs[figure]
+  }
+  const throughput = (other: string, least: number): Verdict[] => atLeast(
+    `throughput of a hit at least ${least} × *${of(other)?.title ?? other}*`, ratio('requestsPerSecond', other), least, ' ×'
+  )
+  return [
+    ...atMost('server CPU of a hit at most 1.20 × *limit*', ratio('cpu', 'limit'), 1.2, ' ×'),
+    ...throughput('limit', 0.85),
+    ...throughput('by-hand', 1.3),
+    ...throughput('composed', 1.2),
+    ...throughput('snippet', 4),
+    ...atMost("at most 2 sequential round trips to Redis on a hit, `delivery: 'buffered'`", rounded(of('hit')?.sequentialRoundTrips), 2),
+    ...atMost("at most 3 sequential round trips to Redis on a hit, `delivery: 'required'`", rounded(of('required')?.sequentialRoundTrips), 3),
+  ]
+}
+
+function ofStampede ({ stampede }: Results): Verdict[] {
+  if (stampede === undefined) return []
+  const { mints, latencyMs, allAnsweredMs } = stampede
+  return [
+    ...atMost('the stampede mints once', mints, 1),
+    ...atMost(`the stampede is answered within 2 × one mint's ${latencyMs} ms + 1 s`, allAnsweredMs / 1000, (2 * latencyMs + 1000) / 1000, ' s'),
+  ]
+}
+
+function ofGrowth ({ growth }: Results): Verdict[] {
+  if (growth === undefined) return []
+  const { sizes, bytesPerUrl } = growth
+  const range = `from ${short(sizes[0]!.urls)} to ${short(sizes.at(-1)!.urls)} cached URLs`
+  const spread = (figure: keyof Figures): number => {
+    const values = sizes.map(({ median }) => median[figure])
+    return (Math.max(...values) / Math.min(...values) - 1) * 100
+  }
+  return [
+    ...atMost(`server CPU of a hit flat within 10 % ${range}`, spread('cpu'), 10, ' %'),
+    ...atMost(`p99 of a hit flat within 10 % ${range}`, spread('p99'), 10, ' %'),
+    ...below('under 700 bytes of Redis per cached URL', bytesPerUrl.total, 700, ' bytes'),
+  ]
+}
+
+function ofAudit ({ audit }: Results): Verdict[] {
+  return below('under 400 bytes of Redis per audit event with indexes', audit?.bytesPerEvent.total, 400, ' bytes')
+}
+
+function atMost (criterion: string, value: number | undefined, bound: number, unit = ''): Verdict[] {
+  return verdict(criterion, value, (value) => value <= bound, unit)
+}
+
+function atLeast (criterion: string, value: number | undefined, bound: number, unit = ''): Verdict[] {
+  return verdict(criterion, value, (value) => value >= bound, unit)
+}
+
+function below (criterion: string, value: number | undefined, bound: number, unit = ''): Verdict[] {
+  return verdict(criterion, value, (value) => value < bound, unit)
+}
+
+function verdict (criterion: string, value: number | undefined, holds: (value: number) => boolean, unit: string): Verdict[] {
+  return value === undefined ? [] : [{ criterion, measured: short(value) + unit, reached: holds(value) }]
+}
+
+/** A count, though it is measured as a time. */
+function rounded (value: number | undefined): number | undefined {
+  return value === undefined ? undefined : Math.round(value)
+}
