@@ -72,6 +72,7 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
   const settings = resolveOptions(options, (fastify as { redis?: unknown }).redis)
   const authenticate = settings.authenticate ?? jwtVerifyOf(fastify, settings)
   const { embed, tooljet, audit, guard, close } = await build(fastify, settings)
+  fastify.addHook('onClose', close) // first of all: what follows may throw
 
   const decorator: TooljetEmbed = {
     origins: [...settings.tooljet.embedOrigins],
@@ -94,7 +95,6 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
   if (settings.client !== undefined) {
     fastify.register(clientModule({ ...settings.client, routePath: settings.route?.path }, (client) => { decorator.client = client }), routeOptions)
   }
-  fastify.addHook('onClose', close)
 }, { name: 'fastify-tooljet-embed', fastify: '5.x' })
 
 /** Fastify gives a plugin 10 s to load. */

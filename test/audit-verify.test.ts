@@ -167,6 +167,12 @@ test('verify knows a trimmed start from a gap', async (t) => {
   t.match(instances.find(({ instance }) => instance === log.instance), { trimmed: true, firstSeq: 3, lastSeq: 7, closed: false })
 })
 
+test('verify of what is no stream is an error, and not an empty log', async (t) => {
+  const { portal, stream } = await Log.open(t)
+  await portal.redis.set(stream, 'text')
+  await t.rejects(portal.app.tooljetEmbed.audit.verify(), { code: 'TOOLJET_EMBED_REDIS_DOWN', cause: { message: /WRONGTYPE/ } })
+})
+
 test('a mac covers the mac before it', async (t) => {
   const chain = new Chain(['new', 'old'])
   const fields = { event: 'url.minted', seq: '2' }

@@ -1,7 +1,7 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { execFileSync } from 'node:child_process'
+import fs, { readFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import Fastify from 'fastify'
 import { t as tap, test } from 'tap'
@@ -77,19 +77,18 @@ test('start errors about the module', async (t) => {
   app.register(tooljetEmbed, { tooljet: { url: 'http://127.0.0.1:9', apiToken: API_TOKEN }, redis: await sharedRedisUrl(), keyPrefix: newPrefix(), authenticate: async () => {} })
   await t.rejects(async () => app.ready(), { code: 'TOOLJET_EMBED_OPTIONS', message: /"client\.path" is "\/tooljet-embed\.js", which is already taken, it takes false, or a path/ })
 
-  const copy = mkdtempSync(join(tmpdir(), 'tooljet-embed-copy-'))
-  t.teardown(() => rmSync(copy, { recursive: true }))
-  for (const part of ['plugin', 'package.json', 'tsconfig.json']) cpSync(join(ROOT, part), join(copy, part), { recursive: true })
-  symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'))
-  const start = `
-    import Fastify from 'fastify'
-    import tooljetEmbed from './plugin/index.ts'
-    const app = Fastify()
-    app.register(tooljetEmbed, { tooljet: { url: 'http://127.0.0.1:9', apiToken: 'x' }, redis: '${await sharedRedisUrl()}', authenticate: async () => {} })
-    await app.ready().catch((error) => console.log(error.code, error.message))
-    process.exit()`
-  const said = execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', start], { cwd: copy, env: plainEnv() })
-  t.match(String(said), /^TOOLJET_EMBED_OPTIONS .*"npm run build" makes it, and option client: false does without/)
+  // the one file of a plugin that was never built
+  const { readFileSync: read } = fs
+  fs.readFileSync = ((path, ...rest) => read(String(path).replace('tooljet-embed.js', 'not-there.js'), ...rest)) as typeof read
+  syncBuiltinESMExports()
+  t.teardown(() => {
+    fs.readFileSync = read
+    syncBuiltinESMExports()
+  })
+  const unbuilt = Fastify()
+  t.teardown(() => unbuilt.close())
+  unbuilt.register(tooljetEmbed, { tooljet: { url: 'http://127.0.0.1:9', apiToken: API_TOKEN }, redis: await sharedRedisUrl(), keyPrefix: newPrefix(), authenticate: async () => {} })
+  await t.rejects(async () => unbuilt.ready(), { code: 'TOOLJET_EMBED_OPTIONS', message: /"npm run build" makes it, and option client: false does without/, cause: { code: 'ENOENT' } })
 })
 
 test('an app shows, in a frame that tells nothing', IN_A_BROWSER, async (t) => {

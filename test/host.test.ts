@@ -4,11 +4,12 @@ import { promisify } from 'node:util'
 import fastifyJwt from '@fastify/jwt'
 import fastifyRateLimit from '@fastify/rate-limit'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { Redis } from 'ioredis'
 import { t as tap, test } from 'tap'
 import tooljetEmbed, { tooljetEmbed as byName } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, JWT_SECRET, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { plainEnv } from './support/plain-env.js'
-import { sharedRedisUrl } from './support/redis.js'
+import { pluginRedisUrl, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -176,6 +177,16 @@ test("a Redis client of the host's is never closed, one of a URL is ours", async
   const before = await clients()
   await app.close()
   await until('the connection is closed', async () => await clients() < before)
+})
+
+test('a Redis client that gives maps as RESP3 has them', async (t) => {
+  const client = new Redis(await pluginRedisUrl(), { protocol: 3, replyMapping: 'resp3' })
+  t.teardown(() => client.disconnect())
+  const portal = await Portal.open(t, { options: { redis: client } })
+  t.equal((await portal.ask(ANA)).body.source, 'minted')
+  t.equal((await portal.ask(ANA)).body.source, 'reused')
+  await portal.audit()
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, events: 3, stream: { removed: 0 } })
 })
 
 test('fastify.redis is used when there is no option redis', async (t) => {

@@ -16,9 +16,8 @@ export async function streamFacts (redis: Pick<RedisLike, 'call'>, stream: strin
   return { removed: Number(added) - Number(length), ...(deleted !== '0-0' && { deleted: String(deleted) }) }
 }
 
-/** RESP2 has a list where RESP3 has a map. */
+/** A list, or an object from a client that gives maps as RESP3 has them. */
 function pairsOf (reply: unknown): [unknown, unknown][] {
-  if (reply instanceof Map) return [...reply]
   if (!Array.isArray(reply)) return Object.entries(reply as object)
   return reply.flatMap((name, i) => (i % 2 === 0 ? [[name, reply[i + 1]] as [unknown, unknown]] : []))
 }
