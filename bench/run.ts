@@ -35,7 +35,12 @@ if (unknown.length > 0) {
 
 const world = new World(options.quick ? QUICK : FULL)
 const end = (code: number): void => { world.close().then(() => process.exit(code), () => process.exit(1)) }
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => end(1))
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => {
+    console.error(`stopped by ${signal}`)
+    end(1)
+  })
+}
 const bound = setTimeout(() => {
   console.error(`stopped: it has not ended within ${world.plan.boundMs / 60_000} minutes`)
   end(1)
