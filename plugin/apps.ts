@@ -68,14 +68,19 @@ export class Apps {
     throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
   }
 
+  /** @returns nothing for an ask that `resolve` refuses */
+  find (ask: AppAsk): App | undefined {
+    try {
+      return this.resolve(ask)
+    } catch {
+      return undefined
+    }
+  }
+
   /** What to call the app of an ask, be it one that is refused. */
   labelOf (ask: AppAsk): string | undefined {
-    try {
-      return this.resolve(ask).label
-    } catch {
-      const asked: unknown = ask.app ?? ask.appId ?? ask.appSlug
-      return typeof asked === 'string' ? asked : undefined
-    }
+    const asked: unknown = ask.app ?? ask.appId ?? ask.appSlug
+    return this.find(ask)?.label ?? (typeof asked === 'string' ? asked : undefined)
   }
 
   #byAlias (alias: unknown): App {

@@ -90,15 +90,17 @@ export class Embed {
 
     const email = trail.email = await whoAsks(identity, request)
     const user = keys.userHash(email)
+    const found = apps.find(ask)
+    const ahead = found && urls.lookAhead(user, found) // on its way together with the limiter's question
     if (limits !== undefined) trail.limit = await limits.ask(user)
     if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH')
 
-    const app = apps.resolve(ask)
+    const app = found ?? apps.resolve(ask) // which throws what is wrong with it
     const replaces = checkedUrlId(ask.replaces)
     if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
 
     audit.mustBeWritable() // no mint for a URL that could not leave
-    const url = await urls.get({ user, app, replaces }, async () => {
+    const url = await urls.get({ user, app, replaces, ahead }, async () => {
       await tooljet.mayBeCalled()
       await limits?.mint(user)
       return tooljet.mint(email, app)

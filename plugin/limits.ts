@@ -45,11 +45,12 @@ export async function createLimits (scope: FastifyInstance, settings: LimitSetti
   }
 }
 
-type Count = (userHash: string) => Promise<LimitState & { exceeded: boolean }>
+type Count = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
 
 async function counted (count: Count, userHash: string, detail: string): Promise<LimitState> {
-  const { exceeded, ...limit } = await count(userHash)
-  if (exceeded) throw Object.assign(embedError('TOOLJET_EMBED_RATE_LIMITED', { detail, retryAfter: limit.reset }), { limit })
+  const { max, remaining, ttlInSeconds, isExceeded } = await count(userHash)
+  const limit = { limit: max, remaining, reset: ttlInSeconds }
+  if (isExceeded) throw Object.assign(embedError('TOOLJET_EMBED_RATE_LIMITED', { detail, retryAfter: limit.reset }), { limit })
   return limit
 }
 
@@ -81,12 +82,8 @@ async function limiter (scope: FastifyInstance, options: { max: number, timeWind
     })
     check = own.createRateLimit() as typeof check
   })
-  return async (userHash) => {
-    // Not the host's request: its route may carry a rate limit configuration of its own.
-    const ask: LimiterAsk = { userHash, routeOptions: {} }
-    const state = await check(ask as never) as Exclude<Awaited<ReturnType<typeof check>>, { isAllowed: true }>
-    return { limit: state.max, remaining: state.remaining, reset: state.ttlInSeconds, exceeded: state.isExceeded }
-  }
+  // Not the host's request: its route may carry a rate limit configuration of its own.
+  return (userHash) => check({ userHash, routeOptions: {} } satisfies LimiterAsk as never) as ReturnType<Count>
 }
 
 interface LimiterAsk {

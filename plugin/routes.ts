@@ -32,11 +32,18 @@ const Refused = Type.Object({
 
 type Authenticate = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
 
+const TRAIL = Symbol('tooljet-embed trail')
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    [TRAIL]?: Trail
+  }
+}
+
 /** The plugin's own route: a thin wrapper around the walk. */
 export function routes (embed: Embed, { path, authenticate }: { path: string, authenticate: Authenticate }) {
-  const trails = new WeakMap<FastifyRequest, Trail>()
-
   return async function tooljetEmbedRoutes (scope: FastifyInstance): Promise<void> {
+    scope.decorateRequest(TRAIL)
     // The host's compilers may be for schemas of another kind, and its error handler may answer in a form of its own.
     const compileFor200 = fjsCompiler()({}, {}) as FastifySerializerCompiler<unknown>
     scope.setValidatorCompiler(TypeBoxValidatorCompiler)
@@ -51,18 +58,19 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
       },
       onRequest: async (request, reply) => {
         reply.header('cache-control', 'no-store').header('referrer-policy', 'no-referrer')
-        trails.set(request, embed.newTrail())
+        request[TRAIL] = embed.newTrail()
         try {
           return await promiseOf(authenticate(request, reply))
         } catch (error) {
           throw asUnauthenticated(error)
         }
       },
-      preValidation: async (request) => {
+      preValidation: (request, _reply, done) => {
         request.body ??= {}
+        done()
       },
       errorHandler: async (error, request, reply) => {
-        const trail = trails.get(request)
+        const trail = request[TRAIL]
         const refusal = trail === undefined || isEmbedError(error) ? error : await embed.refuse(request, trail, error)
         if (!isEmbedError(refusal)) throw refusal // to the host's error handler
         const { statusCode, code, message } = refusal
@@ -71,7 +79,7 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
         return { statusCode, code, error: STATUS_CODES[statusCode], message }
       },
     }, async (request, reply) => {
-      const trail = trails.get(request)
+      const trail = request[TRAIL]
       const url = await embed.urlFor(request, request.body, trail)
       setLimitHeaders(reply, trail?.limit)
       return url

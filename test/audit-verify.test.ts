@@ -167,6 +167,16 @@ test('verify knows a trimmed start from a gap', async (t) => {
   t.match(instances.find(({ instance }) => instance === log.instance), { trimmed: true, firstSeq: 3, lastSeq: 7, closed: false })
 })
 
+test('verify holds for what a client sent, cut to length or half a character', async (t) => {
+  const portal = await Portal.open(t)
+  for (const app of ['x'.repeat(255) + '😀', '\ud800', 'é'.repeat(300), 'a\u0000b"\\']) {
+    t.equal((await portal.ask(ANA, { app })).status, 400)
+    const [event] = (await portal.audit()).slice(-1)
+    t.ok(event!['app']!.length <= 256)
+  }
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, events: 5 })
+})
+
 test('verify of what is no stream is an error, and not an empty log', async (t) => {
   const { portal, stream } = await Log.open(t)
   await portal.redis.set(stream, 'text')

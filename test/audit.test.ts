@@ -146,7 +146,7 @@ test("delivery 'required': an event whose writing is in doubt is followed by wha
   const lateOnce = { held: false }
   const behind = await Portal.open(t)
   const redis = holdUp(behind.redis, (args) => {
-    const isAppend = args[2] === `${behind.prefix}audit` && args.includes('url.minted')
+    const isAppend = args[2] === `${behind.prefix}audit` && String(args).includes('url.minted')
     return isAppend && !lateOnce.held && (lateOnce.held = true)
   }, 400)
   const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, audit: { delivery: 'required' }, redisTimeoutMs: 200, onRedisDown: 'fail' } })
@@ -254,7 +254,7 @@ test('a batch is written once, however often and however late it is sent', async
 test('events in doubt are looked for in the stream, should Redis know no longer what it has', { timeout: 60_000 }, async (t) => {
   const behind = await Portal.open(t)
   const lost = { answer: false }
-  const redis = holdUp(behind.redis, (args) => args.includes('url.minted') && !lost.answer && (lost.answer = true), 400)
+  const redis = holdUp(behind.redis, (args) => String(args).includes('url.minted') && !lost.answer && (lost.answer = true), 400)
   const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, redisTimeoutMs: 200 } })
   await portal.audit()
   await portal.ask(ANA)
@@ -276,7 +276,7 @@ test('a batch that Redis refuses because it came late is written all the same', 
       const method: unknown = Reflect.get(target, name)
       if (name !== 'evalsha') return typeof method === 'function' ? method.bind(target) : method
       return (...args: [string, number, ...string[]]) => {
-        if (args.includes('url.minted') && !late.done) {
+        if (String(args).includes('url.minted') && !late.done) {
           late.done = true
           args[2 + args[1]] = String(Date.now() - 60_000) // when it was sent
         }

@@ -1,12 +1,31 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test } from 'tap'
+import { startServer } from '../example/redis.js'
 import type { Fault } from '../example/tooljet/server.js'
 import type { TokenMode } from '../example/tooljet/tokens.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { newClient } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
+
+test('a hit asks Redis once, for limit and URL, and what is asked at the same time leaves together', async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const redis = newClient(server.url)
+  const portal = await Portal.open(t, { redis, options: { audit: { functions: false, delivery: 'required' } } })
+  await portal.ask(ANA)
+  const readsOf = async (work: () => Promise<unknown>): Promise<number> => {
+    const count = async () => Number(/total_reads_processed:(\d+)/.exec(await redis.info('stats'))![1])
+    const before = await count()
+    await work()
+    return await count() - before - 1 // the second count's own
+  }
+  t.equal(await readsOf(() => portal.ask(ANA)), 2, 'one to ask, one to write the event')
+  const forTwenty = await readsOf(() => Promise.all(Array.from({ length: 20 }, () => portal.ask(ANA))))
+  t.ok(forTwenty < 10, `${forTwenty} for 40 questions and 20 events`)
+})
 
 const SECOND = 1000
 

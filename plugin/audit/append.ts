@@ -15,13 +15,13 @@ const TRIM_AT_MOST = 160
 /**
  * Appends one instance's events in order, each once, with their indexes, and trims what is too much or too old from
  * both. In an index an entry has the id of an event, and in its field `ids` those of further ones of the same batch.
- * Values only are sent for each event, the names of its fields once for all events that have the same ones: most of
- * the cost of a script is in its arguments.
+ * All events are one argument: most of the cost of a script is in their number. An event is its values only, the names
+ * of its fields are sent once for all events that have the same ones.
  *
  * KEYS: stream, written. The indexes' names are made of the stream's, in its slot.
- * ARGV: time in ms at which this was sent, most entries (0: any number), longest age in ms (0: any age), how many
- *       shapes follow, for each shape how many fields it has, which of them are seq and app (0: none), and their names;
- *       then for each event the number of its shape, its e-mail's name in the index (empty: none), and its values.
+ * ARGV: time in ms at which this was sent, most entries (0: any number), longest age in ms (0: any age), and JSON: a
+ *       list of shapes, each of which of its fields are seq and app (0: none) and their names, and a list of events,
+ *       each of the number of its shape, its e-mail's name in the index (empty: none), and its values.
  * Returns Redis's time in ms, the id of the last event appended, and why nothing could be trimmed; or the time alone
  * when it came too late.
  */
@@ -31,12 +31,10 @@ local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 if math.abs(now - ARGV[1]) > ${LATEST_MS} then return { string.format('%.0f', now) } end
 
-local shapes, at = {}, 5
-for number = 1, tonumber(ARGV[4]) do
-  local size, command = tonumber(ARGV[at]), { 'XADD', stream, '*' }
-  for i = 1, size do command[2 * i + 2] = ARGV[at + 2 + i] end
-  shapes[tostring(number)] = { size = size, seq = tonumber(ARGV[at + 1]), app = tonumber(ARGV[at + 2]), command = command }
-  at = at + size + 3
+local shapes, events = unpack(cjson.decode(ARGV[4]))
+for _, shape in ipairs(shapes) do
+  shape.command = { 'XADD', stream, '*' }
+  for i = 3, #shape do shape.command[2 * i - 2] = shape[i] end
 end
 
 local start = stream:find('{[^}]+}') and stream or '{' .. stream .. '}'
@@ -47,20 +45,18 @@ local function index (key, id)
   indexed[key] = ids and ids .. ' ' .. id or id
 end
 
-local written, last, count = tonumber(call('GET', KEYS[2]) or 0), '', #ARGV
-while at < count do
-  local shape, email = shapes[ARGV[at]], ARGV[at + 1]
-  local size, command = shape.size, shape.command
-  at = at + 1
-  local seq = tonumber(ARGV[at + shape.seq])
+local written, last = tonumber(call('GET', KEYS[2]) or 0), ''
+for _, event in ipairs(events) do
+  local shape, email = shapes[event[1]], event[2]
+  local seqAt, appAt, command = shape[1], shape[2], shape.command
+  local seq = tonumber(event[seqAt + 2])
   if seq > written then
-    for i = 1, size do command[2 * i + 3] = ARGV[at + i] end
-    last = call(unpack(command, 1, 2 * size + 3))
+    for i = 3, #event do command[2 * i - 1] = event[i] end
+    last = call(unpack(command))
     if email ~= '' then index(emailKey .. email, last) end
-    if shape.app > 0 then index(appKey .. ARGV[at + shape.app], last) end
+    if appAt > 0 then index(appKey .. event[appAt + 2], last) end
     written = seq
   end
-  at = at + size + 1
 end
 call('SET', KEYS[2], string.format('%.0f', written), 'PX', ${WRITTEN_MS})
 
@@ -139,20 +135,17 @@ export interface Appended {
  * @param sentAt milliseconds since 1970, of the fleet's clock
  */
 export async function append (redis: RedisLike, keys: AuditKeys, { retentionMs, maxEntries }: Retention, sentAt: number, instance: string, events: readonly AuditFields[]): Promise<Appended> {
-  const shapes = new Map<string, number>()
-  const names: (string | number)[] = []
-  const rows: (string | number)[] = []
+  const numbers = new Map<string, number>()
+  const shapes: unknown[] = []
+  const rows: unknown[] = []
   for (const fields of events) {
     const own = Object.keys(fields)
     const shape = own.join()
-    if (!shapes.has(shape)) {
-      shapes.set(shape, shapes.size + 1)
-      names.push(own.length, own.indexOf('seq') + 1, own.indexOf('app') + 1, ...own)
-    }
+    if (!numbers.has(shape)) numbers.set(shape, shapes.push([own.indexOf('seq') + 1, own.indexOf('app') + 1, ...own]))
     const { email } = fields
-    rows.push(shapes.get(shape)!, email === undefined ? '' : nameOf(email), ...Object.values(fields))
+    rows.push([numbers.get(shape), email === undefined ? '' : nameOf(email), ...Object.values(fields)])
   }
-  const args = [sentAt, maxEntries, retentionMs, shapes.size, ...names, ...rows]
+  const args = [sentAt, maxEntries, retentionMs, JSON.stringify([shapes, rows])]
   const [now, last, notTrimmed = ''] = await APPEND.run(redis, [keys.stream, keys.written(instance)], args) as [string, string?, string?]
   return { now: Number(now), last, notTrimmed }
 }

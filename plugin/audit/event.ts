@@ -58,7 +58,7 @@ export function toFields (event: AuditEvent, stamp: { time: number, instance: st
   return fields
 }
 
-/** Text that a client chose. */
+/** Text that a client chose. Half a character would not come back from Redis as it was, and its mac would not hold. */
 function foreign (text: string | undefined): string | undefined {
-  return text?.replace(SECRETS, '[redacted]').slice(0, MAX_LENGTH)
+  return text?.replace(SECRETS, '[redacted]').slice(0, MAX_LENGTH).toWellFormed()
 }

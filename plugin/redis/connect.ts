@@ -7,7 +7,7 @@ import type { RedisLike } from './redis-like.js'
 export async function connect (redis: RedisLike | string): Promise<{ redis: RedisLike, disconnect: () => void }> {
   if (typeof redis !== 'string') return { redis, disconnect: () => {} }
   const { Redis } = await import('ioredis')
-  const client = new Redis(redis, { enableAutoPipelining: true, retryStrategy: (times) => Math.min(times * 50, 1000) })
+  const client = new Redis(redis, { retryStrategy: (times) => Math.min(times * 50, 1000) })
   client.on('error', () => { /* the guard logs each change of state */ })
   return { redis: client, disconnect: () => client.disconnect() }
 }

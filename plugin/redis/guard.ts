@@ -21,6 +21,7 @@ export class RedisGuard {
   #downSince: number | undefined
   #nextProbe: NodeJS.Timeout | undefined
   #closed = false
+  #gathering: RedisLike['stream']
 
   constructor (redis: RedisLike, options: { deadlineMs: number, probeKey: string }, log: Log) {
     this.#redis = redis
@@ -45,6 +46,7 @@ export class RedisGuard {
    */
   async run<T> (command: (redis: RedisLike) => Promise<T>, undo?: (redis: RedisLike) => Promise<unknown>): Promise<T> {
     if (this.down) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
+    this.#gather()
     try {
       return await withDeadline(command(this.#redis), this.#deadlineMs)
     } catch (error) {
@@ -63,6 +65,18 @@ export class RedisGuard {
   close (): void {
     this.#closed = true
     clearTimeout(this.#nextProbe)
+  }
+
+  /** What is sent in one turn of the event loop leaves in one write: a system call costs more than a command. */
+  #gather (): void {
+    const { stream } = this.#redis
+    if (stream === undefined || stream === this.#gathering) return
+    this.#gathering = stream
+    stream.cork()
+    setImmediate(() => {
+      this.#gathering = undefined
+      stream.uncork()
+    })
   }
 
   #away (error: unknown): void {
@@ -98,6 +112,10 @@ function withDeadline<T> (answer: Promise<T>, ms: number): Promise<T> {
     const timer = setTimeout(() => setImmediate(() => setImmediate(() => {
       reject(new Error(`no answer of Redis within ${ms} ms`))
     })), ms)
-    answer.then(resolve, reject).finally(() => clearTimeout(timer))
+    const inTime = <V>(settle: (value: V) => void) => (value: V): void => {
+      clearTimeout(timer)
+      settle(value)
+    }
+    answer.then(inTime(resolve), inTime(reject))
   })
 }

@@ -10,6 +10,8 @@ export interface RedisLike {
   evalsha (sha1: string, numKeys: number, ...args: Arg[]): Promise<unknown>
   /** Of a Cluster. */
   nodes?: (role: 'master') => { call (command: string, ...args: Arg[]): Promise<unknown> }[]
+  /** The socket, while there is one; a Cluster has several, and shows none. */
+  stream?: { cork (): void, uncork (): void }
   ping (): Promise<unknown>
   pttl (key: string): Promise<number>
   time (): Promise<Arg[]>

@@ -79,11 +79,14 @@ export class UrlStore {
     this.#log = parts.log
   }
 
-  /** @param known the URL as this process saw it last */
+  /** @param known the URL as this process saw it last: kept up to date while it is the one in Redis */
   async look (pair: PairKeys, known?: HeldUrl): Promise<HeldUrl | undefined> {
     const askedAt = performance.now()
     const [value, left] = await this.#guard.run((redis) => LOOK.run(redis, [pair.url], [])) as [string, number]
-    if (known !== undefined && value === known.sealed && Number(left) > 0) return { ...known, deadline: askedAt + Number(left) }
+    if (known !== undefined && value === known.sealed && Number(left) > 0) {
+      known.deadline = askedAt + Number(left)
+      return known
+    }
     return this.#open(pair, value, Number(left), askedAt)
   }
 

@@ -13,6 +13,8 @@ export interface UrlAsk {
   user: string
   app: App
   replaces?: string | undefined
+  /** What `lookAhead` gave. */
+  ahead?: Promise<HeldUrl | undefined> | undefined
 }
 
 export interface GivenUrl extends HeldUrl {
@@ -50,10 +52,17 @@ export class Urls {
     this.#serveWithoutRedis = options.serveWithoutRedis
   }
 
+  /** Asks Redis for the cached URL before it is needed, for `get`; may be let go. */
+  lookAhead (user: string, app: App): Promise<HeldUrl | undefined> {
+    const looked = this.#look(this.#keys.pair(user, app.key), user)
+    looked.catch(() => { /* `get` throws it */ })
+    return looked
+  }
+
   /** @throws what `mint` throws, when there is no URL alive to fall back on */
   async get (ask: UrlAsk, mint: Mint): Promise<GivenUrl> {
     const pair = this.#keys.pair(ask.user, ask.app.key)
-    const cached = await this.#look(pair, ask.user)
+    const cached = await (ask.ahead ?? this.#look(pair, ask.user))
     if (cached !== undefined && servesFor(ask, cached)) return { ...cached, source: 'reused' }
 
     for (;;) {
@@ -74,7 +83,8 @@ export class Urls {
     try {
       const own = this.#memory.get(pair.url)
       if (own?.unsavedAs !== undefined && await this.#store.store(user, pair, own.unsavedAs, '', own)) return this.#remembered(pair, own)
-      return this.#remembered(pair, await this.#store.look(pair, own))
+      const seen = await this.#store.look(pair, own)
+      return seen === own ? seen : this.#remembered(pair, seen)
     } catch (error) {
       this.#rethrowUnlessServing(error)
       return this.#memory.get(pair.url)
