@@ -2,6 +2,7 @@ import { Redis } from 'ioredis'
 import { test } from 'tap'
 import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
 import { resolveOptions } from '../plugin/options.js'
+import type { Target } from '../plugin/tooljet/target.js'
 import { SALES } from './support/portal.js'
 
 const redis = new Redis({ lazyConnect: true })
@@ -46,7 +47,7 @@ test('the defaults are those of the documentation', async (t) => {
   t.same(resolve({ ...good, rateLimit: { timeWindow: '2 hours' } }).rateLimit, { max: 60, mints: 6, timeWindow: 7_200_000 })
   t.same(resolve({ ...good, encryptionKey: ['new', 'old'] }).encryptionKeys, ['new', 'old'])
   t.same(resolve({ ...good, encryptionKey: 'one' }).encryptionKeys, ['one'])
-  t.same(resolve({ ...good, tooljet: { ...good.tooljet, embedOrigins: ['https://a.example/', 'http://b.example:8082'] } }).tooljet.embedOrigins, ['https://a.example', 'http://b.example:8082'])
+  t.same((resolve({ ...good, tooljet: { ...good.tooljet, embedOrigins: ['https://a.example/', 'http://b.example:8082'] } }).tooljet as Target).embedOrigins, ['https://a.example', 'http://b.example:8082'])
   t.ok(resolve({ ...good, prefix: '/v1', logLevel: 'warn', logSerializers: {} }), "Fastify's own options are fine")
 })
 

@@ -11,6 +11,8 @@ export interface AuditEvent {
   email?: string | undefined
   /** Alias, id or slug. */
   app?: string | undefined
+  /** URL of the ToolJet, where there may be several. */
+  tooljet?: string | undefined
   urlId?: string | undefined
   /** Milliseconds since 1970. */
   expiresAt?: number | undefined
@@ -43,6 +45,7 @@ export function toFields (event: AuditEvent, stamp: { time: number, instance: st
     code: event.code,
     email: event.email,
     app: foreign(event.app),
+    tooljet: foreign(event.tooljet),
     url_id: event.urlId,
     expires_at: event.expiresAt === undefined ? undefined : new Date(event.expiresAt).toISOString(),
     request_id: foreign(event.requestId),
