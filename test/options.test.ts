@@ -48,6 +48,8 @@ test('the defaults are those of the documentation', async (t) => {
   t.same(resolve({ ...good, encryptionKey: ['new', 'old'] }).encryptionKeys, ['new', 'old'])
   t.same(resolve({ ...good, encryptionKey: 'one' }).encryptionKeys, ['one'])
   t.same((resolve({ ...good, tooljet: { ...good.tooljet, embedOrigins: ['https://a.example/', 'http://b.example:8082'] } }).tooljet as Target).embedOrigins, ['https://a.example', 'http://b.example:8082'])
+  const tooljet = () => good.tooljet
+  t.match(resolve({ ...good, tooljet, encryptionKey: 'one' }), { tooljet, encryptionKeys: ['one'] })
   t.ok(resolve({ ...good, prefix: '/v1', logLevel: 'warn', logSerializers: {} }), "Fastify's own options are fine")
 })
 
@@ -77,6 +79,9 @@ const wrong: [options: object, says: RegExp][] = [
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['http://a/path'] } }, /"tooljet\.embedOrigins\.0" is "http:\/\/a\/path"/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['*'] } }, /"tooljet\.embedOrigins\.0" is a string \(not shown\), it takes an origin/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', token: 'y' } }, /no option "tooljet\.token", here are known: url, apiToken/],
+  [{ tooljet: 7 }, /"tooljet" is a number \(not shown\), it takes an object with url and apiToken, or a function of the request that gives one/],
+  [{ tooljet: () => undefined }, /"encryptionKey" is missing, .* required where "tooljet" is a function/],
+  [{ tooljet: () => undefined, encryptionKey: '' }, /"encryptionKey" is a string \(not shown\)/],
   [{ redis: undefined }, /"redis" is missing.*@fastify\/redis/],
   [{ redis: 'memcached://x' }, /"redis" is another string \(not shown\)/],
   [{ redis: null }, /"redis" is null, it takes an ioredis client/],
