@@ -1,19 +1,21 @@
+import { readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import { t as tap, test, type Test } from 'tap'
-import { startServer } from '../example/redis.js'
+import { freePort, startServer } from '../example/redis.js'
 import { SALES } from '../example/tooljet/seed.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../example/tooljet/server.js'
 import { errorCodes, type TooljetEmbedOptions, type TooljetTarget } from '../plugin/index.js'
-import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, type Reply } from './support/portal.js'
+import { Child } from './support/child.js'
+import { ANA, API_TOKEN, BEN, JWT_SECRET, Portal, releaseRedisAfter, type Reply } from './support/portal.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
 
 type TenantName = 'acme' | 'globex'
 
-/** Portals for two customers, each with a ToolJet of its own, in which the same users and apps are. */
+/** Portals for two customers, each with a ToolJet of its own; users, apps and even the API token are the same. */
 interface Tenants {
   portals: Portal[]
   portal: Portal
@@ -35,12 +37,12 @@ const tenantOf = ({ headers }: FastifyRequest) => String(headers['x-tenant'])
 
 async function openTenants (t: Test, { count = 1, options = {}, toolJet = {}, redisUrl }: Setup = {}): Promise<Tenants> {
   const standIn = async (name: TenantName) => {
-    const started = await new ToolJetStandIn({ apiToken: `${API_TOKEN}-${name}`, ...toolJet[name] }).listen()
+    const started = await new ToolJetStandIn({ apiToken: API_TOKEN, ...toolJet[name] }).listen()
     t.teardown(() => started.close())
     return started
   }
   const toolJets = { acme: await standIn('acme'), globex: await standIn('globex') }
-  const targets: Tenants['targets'] = Object.fromEntries(Object.entries(toolJets).map(([name, { url }]) => [name, { url, apiToken: `${API_TOKEN}-${name}` }]))
+  const targets: Tenants['targets'] = Object.fromEntries(Object.entries(toolJets).map(([name, { url }]) => [name, { url, apiToken: API_TOKEN }]))
   const portals = await Portal.openSeveral(t, count, {
     options: { tooljet: async (request) => targets[tenantOf(request)], encryptionKey: 'encryption-key-of-the-tests', ...options },
     ...(redisUrl !== undefined && { redisUrl }),
@@ -202,9 +204,10 @@ async function manyToolJets (t: Test, answer: (path: string) => Promise<void> | 
     const path = request.url!.split('/api/')[0]!
     calls.push(path)
     request.resume().on('end', () => {
-      void Promise.resolve(answer(path)).then(() => {
+      const send = () => {
         reply.writeHead(201, { 'content-type': 'application/json' }).end(JSON.stringify({ redirectUrl: `${url}${path}/embed-apps/${SALES.id}?personal-access-token=pat_1` }))
-      })
+      }
+      Promise.resolve(answer(path)).then(send, send)
     })
   })
   await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
@@ -395,4 +398,31 @@ test('with a single ToolJet keys, events, log lines and health are what they wer
   t.notMatch(JSON.stringify(await portal.redis.xrange('test-of-names:audit', '-', '+')), /"tooljet"/)
   await portal.app.close()
   for (const key of await keysNow()) await portal.redis.del(key)
+})
+
+test('docs/tenants.md shows example/tenants.ts, which runs', async (t) => {
+  const file = (name: string) => readFileSync(new URL(`../${name}`, import.meta.url), 'utf8')
+  const [, shown] = /^```ts\n([^]*?)^```$/m.exec(file('docs/tenants.md'))!
+  t.equal(shown, file('example/tenants.ts'))
+
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const { toolJets, targets, portal: { app: signer } } = await openTenants(t)
+  const port = await freePort()
+  const child = Child.start(t, ['--import', 'tsx', 'example/tenants.ts'], {
+    PORT: String(port), TENANTS: JSON.stringify(targets), ENCRYPTION_KEY: 'encryption-key-of-the-tests', REDIS_URL: server.url, JWT_SECRET,
+  })
+  await child.prints('Server listening')
+  const visit = async (path: string, tenant: string, body?: object) => fetch(`http://localhost:${port}${path}`, {
+    headers: { authorization: `Bearer ${signer.jwt.sign({ email: ANA, tenant })}`, ...(body && { 'content-type': 'application/json' }) },
+    ...(body && { method: 'POST', body: JSON.stringify(body) }),
+  })
+  for (const name of ['acme', 'globex'] as const) {
+    const reply = await visit('/api/get-tooljet-url', name, { appSlug: 'sales' })
+    const { redirectUrl } = await reply.json() as { redirectUrl: string }
+    t.match(toolJets[name].tokenOf(redirectUrl), { email: ANA, appId: SALES.id })
+    t.equal((await visit('/dashboard', name)).headers.get('content-security-policy'), `default-src 'self'; frame-src ${toolJets[name].url}`)
+  }
+  t.equal((await visit('/dashboard', 'nobody')).headers.get('content-security-policy'), "default-src 'self'; frame-src 'none'")
+  t.match(await (await visit('/api/get-tooljet-url', 'nobody', { appSlug: 'sales' })).json(), { code: 'TOOLJET_EMBED_TENANT_UNKNOWN' })
 })
