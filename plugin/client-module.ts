@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import { embedError } from './errors.js'
-import { optionError } from './options.js'
+import { optionError } from './option-checks.js'
 
 /** `fastify.tooljetEmbed.client`: where a page finds the browser module. */
 export interface ClientModule {

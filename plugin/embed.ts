@@ -4,8 +4,9 @@ import type { Audit } from './audit/audit.js'
 import { embedError, failureEvent, isEmbedError } from './errors.js'
 import { normalizeEmail, whoAsks, type Identity } from './identity.js'
 import type { Limits, LimitState } from './limits.js'
+import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
-import type { Keys } from './urls/keys.js'
+import type { ToolJets } from './tooljet/tooljets.js'
 import { secondsLeft, type HeldUrl } from './urls/store.js'
 import type { GivenUrl, Urls } from './urls/urls.js'
 
@@ -32,10 +33,18 @@ export interface TooljetEmbedUrl {
 export interface Trail {
   startedAt: number
   email?: string
+  tooljet?: ToolJet
   ask?: TooljetEmbedAsk
   limit?: LimitState | undefined
   /** Its audit event is made. */
   settled?: boolean
+}
+
+/** What `fastify.tooljetEmbed.forget()` takes. */
+export interface TooljetEmbedForget extends AppAsk {
+  email: string
+  /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function gives it. */
+  tooljet?: TooljetTarget
 }
 
 type Authorize = (request: FastifyRequest, ask: { email: string, app: string }) => boolean | Promise<boolean>
@@ -45,9 +54,10 @@ interface EmbedParts {
   authorize: Authorize | undefined
   apps: Apps
   limits: Limits | undefined
-  keys: Keys
   urls: Urls
-  tooljet: ToolJet
+  tooljets: ToolJets
+  /** Stands for a user in the limits' key names while it is not known which ToolJet is asked. */
+  strangerHash: (email: string) => string
   audit: Audit
 }
 
@@ -86,13 +96,11 @@ export class Embed {
   }
 
   async #walk (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail: Trail): Promise<GivenUrl> {
-    const { identity, apps, limits, keys, urls, tooljet, audit } = this.#parts
+    const { identity, apps, limits, urls, audit } = this.#parts
 
     const email = trail.email = await whoAsks(identity, request)
-    const user = keys.userHash(email)
     const found = apps.find(ask)
-    const ahead = found && urls.lookAhead(user, found) // on its way together with the limiter's question
-    if (limits !== undefined) trail.limit = await limits.ask(user)
+    const { tooljet, user, ahead } = await this.#enter(request, email, trail, found)
     if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH')
 
     const app = found ?? apps.resolve(ask) // which throws what is wrong with it
@@ -100,7 +108,7 @@ export class Embed {
     if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
 
     audit.mustBeWritable() // no mint for a URL that could not leave
-    const url = await urls.get({ user, app, replaces, ahead }, async () => {
+    const url = await urls.get({ user, app, replaces, ahead, lockMs: tooljet.lockMs }, async () => {
       await tooljet.mayBeCalled()
       await limits?.mint(user)
       return tooljet.mint(email, app)
@@ -109,16 +117,32 @@ export class Embed {
     return url
   }
 
-  async forget (whose: AppAsk & { email: string }): Promise<number> {
-    const { apps, keys, urls, audit } = this.#parts
-    const { email: given, ...ask } = whose ?? {}
+  /** The ToolJet of a request, where this ask is counted; one that has none is counted, too. */
+  async #enter (request: FastifyRequest, email: string, trail: Trail, app?: App) {
+    const { tooljets, strangerHash, limits, urls } = this.#parts
+    try {
+      trail.tooljet = await tooljets.of(request)
+    } catch (error) {
+      trail.limit = await limits?.ask(strangerHash(email))
+      throw error
+    }
+    const user = trail.tooljet.userHash(email)
+    const ahead = app && urls.lookAhead(user, app) // on its way together with the limiter's question
+    trail.limit = await limits?.ask(user)
+    return { tooljet: trail.tooljet, user, ahead }
+  }
+
+  async forget (whose: TooljetEmbedForget): Promise<number> {
+    const { apps, tooljets, urls, audit } = this.#parts
+    const { email: given, tooljet: target, ...ask } = whose ?? {}
     const startedAt = performance.now()
     if (typeof given !== 'string' || given.trim() === '') throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the "email" of a user' })
     const email = normalizeEmail(given)
     const app = Object.values(ask).some((name) => name !== undefined) ? apps.resolve(ask) : undefined
-    const event = { event: 'url.forgotten', email, app: app?.label } as const
+    const tooljet = tooljets.named(target)
+    const event = { event: 'url.forgotten', email, app: app?.label, tooljet: this.#labelOf(tooljet) } as const
     try {
-      const dropped = await urls.forget(keys.userHash(email), app?.key)
+      const dropped = await urls.forget(tooljet.userHash(email), app?.key)
       audit.record({ ...event, durationMs: performance.now() - startedAt })
       return dropped
     } catch (error) {
@@ -133,16 +157,15 @@ export class Embed {
    */
   async refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<unknown> {
     if (trail.settled) return error
-    const { identity, keys, limits } = this.#parts
     try {
-      trail.email = await whoAsks(identity, request)
+      trail.email = await whoAsks(this.#parts.identity, request)
     } catch {
       return error
     }
     try {
-      trail.limit = await limits?.ask(keys.userHash(trail.email))
-    } catch (limited) {
-      error = limited
+      await this.#enter(request, trail.email, trail)
+    } catch (refused) {
+      error = refused
     }
     this.#recordFailure(request, trail, error)
     return error
@@ -154,15 +177,21 @@ export class Embed {
     if (event !== undefined) this.#parts.audit.record({ event, code: codeOf(error), ...this.#told(request, trail), ...given })
   }
 
-  #told (request: FastifyRequest, { startedAt, email, ask }: Trail) {
+  #told (request: FastifyRequest, { startedAt, email, tooljet, ask }: Trail) {
     return {
       email,
       app: ask && this.#parts.apps.labelOf(ask),
+      tooljet: this.#labelOf(tooljet),
       requestId: String(request.id),
       ip: request.ip,
       userAgent: request.headers['user-agent'],
       durationMs: performance.now() - startedAt,
     }
+  }
+
+  /** The log of one ToolJet need not name it. */
+  #labelOf (tooljet: ToolJet | undefined): string | undefined {
+    return this.#parts.tooljets.areSeveral ? tooljet?.url : undefined
   }
 
   async #mayOpen (request: FastifyRequest, email: string, app: App): Promise<boolean> {

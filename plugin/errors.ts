@@ -16,6 +16,7 @@ const table = {
   TOOLJET_EMBED_BAD_REQUEST: { status: 400, event: 'url.denied', message: 'The app is not named as it should be%s' },
   TOOLJET_EMBED_EMAIL_MISMATCH: { status: 403, event: 'url.denied', message: 'The e-mail in the request is not the signed-in user\'s%s' },
   TOOLJET_EMBED_APP_NOT_ALLOWED: { status: 403, event: 'url.denied', message: 'This app may not be opened from here%s' },
+  TOOLJET_EMBED_TENANT_UNKNOWN: { status: 403, event: 'url.denied', message: 'There is no ToolJet for this request%s' },
   TOOLJET_EMBED_RATE_LIMITED: { status: 429, event: 'url.limited', message: 'Too many requests of this user%s', retryAfter: 60 },
   TOOLJET_EMBED_USER_NOT_FOUND: { status: 404, event: 'url.denied', message: 'ToolJet does not know this user%s' },
   TOOLJET_EMBED_ACCESS_DENIED: { status: 403, event: 'url.denied', message: 'ToolJet does not let this user open this app%s' },
@@ -26,7 +27,7 @@ const table = {
   TOOLJET_EMBED_UNAVAILABLE: { status: 503, event: 'url.failed', message: 'ToolJet is not available%s', retryAfter: 5 },
   TOOLJET_EMBED_TIMEOUT: { status: 504, event: 'url.failed', message: 'ToolJet did not answer in time%s' },
   TOOLJET_EMBED_REDIS_DOWN: { status: 503, event: 'url.failed', message: 'Redis is not available%s', retryAfter: 1 },
-  TOOLJET_EMBED_OPTIONS: { status: 500, event: 'url.failed', message: 'fastify-tooljet-embed cannot start%s' },
+  TOOLJET_EMBED_OPTIONS: { status: 500, event: 'url.failed', message: 'fastify-tooljet-embed cannot be used like this%s' },
 } satisfies Record<string, Row>
 
 /** The code of any error that this plugin throws. */

@@ -1,45 +1,44 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { Apps, type AppAsk } from './apps.js'
+import { Apps } from './apps.js'
 import { Audit, type AuditHealth } from './audit/audit.js'
 import { Chain } from './audit/chain.js'
 import { Pseudonyms } from './audit/pseudonyms.js'
 import type { AuditReport } from './audit/verify.js'
 import { clientModule, type ClientModule } from './client-module.js'
-import { Embed, type TooljetEmbedAsk, type TooljetEmbedUrl } from './embed.js'
+import { Embed, type TooljetEmbedAsk, type TooljetEmbedForget, type TooljetEmbedUrl } from './embed.js'
 import { embedError } from './errors.js'
 import { createLimits } from './limits.js'
-import { optionError, resolveOptions, type Settings, type TooljetEmbedOptions } from './options.js'
+import { optionError } from './option-checks.js'
+import { resolveOptions, type Settings, type TooljetEmbedOptions } from './options.js'
 import { FleetClock, timeToMs } from './redis/clock.js'
 import { connect } from './redis/connect.js'
 import { RedisGuard } from './redis/guard.js'
 import { routes } from './routes.js'
-import { ToolJetClient } from './tooljet/client.js'
-import { Gate } from './tooljet/gate.js'
-import { ToolJet, type ToolJetHealth } from './tooljet/tooljet.js'
+import { Pools } from './tooljet/pools.js'
+import { toolJetsOf, type ToolJetsHealth } from './tooljet/tooljets.js'
 import { Keys } from './urls/keys.js'
 import { Sealer } from './urls/sealing.js'
 import { UrlStore } from './urls/store.js'
 import { Urls } from './urls/urls.js'
 
 /** How plugin and surroundings are: for a health endpoint of the host. */
-export interface TooljetEmbedHealth {
+export interface TooljetEmbedHealth extends ToolJetsHealth {
   redis: { state: 'up' | 'down', downForMs?: number }
-  tooljet: ToolJetHealth
   audit: AuditHealth
 }
 
 /** `fastify.tooljetEmbed` */
 export interface TooljetEmbed {
-  /** Origins of embed URLs: for a `frame-src` policy. */
+  /** Origins of embed URLs: for a `frame-src` policy. Empty where option `tooljet` is a function. */
   origins: string[]
   /**
    * Makes the fleet drop a user's cached URLs, of one app or of all; a URL that a page has already got lives on.
    * @returns how many were dropped
    * @throws TOOLJET_EMBED_REDIS_DOWN, TOOLJET_EMBED_BAD_REQUEST, TOOLJET_EMBED_APP_NOT_ALLOWED
    */
-  forget (whose: AppAsk & { email: string }): Promise<number>
+  forget (whose: TooljetEmbedForget): Promise<number>
   health (): Promise<TooljetEmbedHealth>
   /** The browser module, once the app is ready; `undefined` with option `client: false`. */
   client?: ClientModule
@@ -71,16 +70,16 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
   }
   const settings = resolveOptions(options, (fastify as { redis?: unknown }).redis)
   const authenticate = settings.authenticate ?? jwtVerifyOf(fastify, settings)
-  const { embed, tooljet, audit, guard, close } = await build(fastify, settings)
+  const { embed, tooljets, audit, guard, close } = await build(fastify, settings)
   fastify.addHook('onClose', close) // first of all: what follows may throw
 
   const decorator: TooljetEmbed = {
-    origins: [...settings.tooljet.embedOrigins],
+    origins: [...tooljets.origins],
     forget: (whose) => embed.forget(whose),
     async health () {
       const up = await guard.run((redis) => redis.ping()).then(() => true, () => false)
       const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(guard.downForMs) }
-      return { redis, tooljet: await tooljet.health(), audit: audit.health() }
+      return { redis, ...await tooljets.health(), audit: audit.health() }
     },
     audit: { verify: () => audit.verify() },
   }
@@ -112,15 +111,13 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const clockIsSet = guard.run((client) => client.time()).then((time) => clock.set(timeToMs(time)), () => { /* the guard has logged it */ })
   await Promise.race([clockIsSet, sleep(MAX_START_WAIT_MS, undefined, { ref: false })])
 
-  const keys = new Keys(keyPrefix, settings.tooljet)
-  const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
-  // one mint; before it gate, limit and gate again are asked, after it gate and store are told
-  const lockMs = settings.tooljet.timeoutMs + 5 * redisTimeoutMs
-  const urls = new Urls({ store, keys, clock }, { lockMs, serveWithoutRedis })
+  const pools = new Pools()
+  const tooljets = toolJetsOf(settings.tooljet, { pools, guard, log, keyPrefix, redisTimeoutMs })
 
-  const client = new ToolJetClient(settings.tooljet)
-  const gate = new Gate(guard, keys.gate(), settings.tooljet.timeoutMs + redisTimeoutMs)
-  const tooljet = new ToolJet({ client, gate, log }, settings.tooljet.embedOrigins)
+  // of no ToolJet: keys differ by the `userHash` that they are made of, and each ToolJet has its own
+  const keys = new Keys(keyPrefix, { url: '', apiToken: settings.encryptionKeys[0]! })
+  const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
+  const urls = new Urls({ store, keys, clock }, { serveWithoutRedis })
 
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })
   const audit = new Audit({
@@ -131,16 +128,16 @@ async function build (fastify: FastifyInstance, settings: Settings) {
     log: settings.audit.logger ?? log,
   }, settings.audit)
   const { identity, authorize } = settings
-  const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, keys, urls, tooljet, audit })
+  const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, urls, tooljets, strangerHash: (email) => keys.userHash(email), audit })
 
   audit.open()
   const close = async (): Promise<void> => {
-    await tooljet.close()
+    await pools.close()
     await audit.close(2 * redisTimeoutMs)
     guard.close()
     disconnect()
   }
-  return { embed, tooljet, audit, guard, close }
+  return { embed, tooljets, audit, guard, close }
 }
 
 /** There is never a route without authentication. */
@@ -159,5 +156,7 @@ export type { ClientModule } from './client-module.js'
 export type { AuditHealth } from './audit/audit.js'
 export type { AuditProblem, AuditReport, InstanceReport } from './audit/verify.js'
 export type { RedisLike } from './redis/redis-like.js'
+export type { TooljetOfRequest, TooljetTarget } from './tooljet/target.js'
 export type { ToolJetHealth } from './tooljet/tooljet.js'
-export type { TooljetEmbedAsk, TooljetEmbedUrl }
+export type { ToolJetsHealth }
+export type { TooljetEmbedAsk, TooljetEmbedForget, TooljetEmbedUrl }

@@ -1,14 +1,15 @@
 import { parse as parseDuration } from '@lukeed/ms'
 import { Type, type TSchema } from '@sinclair/typebox'
-import { Value, ValueErrorType, type ValueError } from '@sinclair/typebox/value'
+import { Value } from '@sinclair/typebox/value'
 import type { FastifyPluginOptions, FastifyReply, FastifyRequest } from 'fastify'
 import { APP_ID, APP_SLUG, makeApp, type App, type AppName, type Lifetimes } from './apps.js'
 import { STREAM_NAME } from './audit/indexes.js'
 import { emailOfJwt, type Identity } from './identity.js'
-import { embedError } from './errors.js'
 import type { LimitSettings } from './limits.js'
 import type { Log } from './log.js'
+import { MAX_TIMER_MS, milliseconds, optionError, shown, wrongOption } from './option-checks.js'
 import { isRedisLike, type RedisLike } from './redis/redis-like.js'
+import { resolveTarget, targetSchema, type TooljetOfRequest, type TooljetTarget } from './tooljet/target.js'
 
 /** One entry of `apps`: an app, and lifetimes of its own. */
 export type AllowedApp = AppName & {
@@ -22,17 +23,11 @@ export type AllowedApp = AppName & {
 
 /** Options of the plugin. A wrong one stops the start with `TOOLJET_EMBED_OPTIONS`. */
 export interface TooljetEmbedOptions extends FastifyPluginOptions {
-  /** The ToolJet server. */
-  tooljet: {
-    /** Base URL, http or https; a sub-path is kept. */
-    url: string
-    /** ToolJet's `EXTERNAL_API_ACCESS_TOKEN`, sent verbatim as `Authorization: Basic <apiToken>`. */
-    apiToken: string
-    /** Origins that a `redirectUrl` may have; any other is refused. @default [origin of url] */
-    embedOrigins?: string[]
-    /** Milliseconds for one whole mint call, connect and retries included. @default 10000 */
-    timeoutMs?: number
-  }
+  /**
+   * The ToolJet server; or, where each customer has its own, a function that gives the one of a request: it is asked
+   * once for each ask, and `encryptionKey` is required then.
+   */
+  tooljet: TooljetTarget | TooljetOfRequest
   /** An ioredis client (`Redis` or `Cluster`, never closed by the plugin), or a redis:// or rediss:// URL. @default fastify.redis of `@fastify/redis` */
   redis?: RedisLike | string
   /** Milliseconds for every single wait for Redis. @default 1000 */
@@ -86,7 +81,7 @@ export interface TooljetEmbedOptions extends FastifyPluginOptions {
   }
   /** Without Redis: `serve` from this instance's own memory, or `fail` with 503. @default 'serve' */
   onRedisDown?: 'serve' | 'fail'
-  /** Seals cached URLs and authenticates audit events; of several, the first seals and all open. @default derived from tooljet.apiToken */
+  /** Seals cached URLs and authenticates audit events; of several, the first seals and all open. @default derived from tooljet.apiToken; required where `tooljet` is a function */
   encryptionKey?: string | string[]
 }
 
@@ -94,11 +89,9 @@ export interface TooljetEmbedOptions extends FastifyPluginOptions {
 export type Settings = ReturnType<typeof resolveOptions>
 
 const MS_PER_DAY = 86_400_000
-const MAX_TIMER_MS = 2 ** 31 - 1
 const MAX_SECONDS = 10 * 365 * 86_400
 
 // `takes` is what the error says that the option accepts.
-const milliseconds = Type.Integer({ minimum: 1, maximum: MAX_TIMER_MS, takes: 'a whole number of milliseconds, 1 or more' })
 const seconds = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, takes: 'a whole number of seconds, 1 or more' })
 const minutes = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, takes: 'a whole number of minutes, 1 or more' })
 const remaining = Type.Number({ minimum: 0, maximum: MAX_SECONDS, takes: 'a number of seconds, 0 or more and less than patExpiry' })
@@ -119,12 +112,7 @@ function schemaFor (options: Record<string, unknown>): TSchema {
   }, { ...exact, takes: '{ appId } or { appSlug }, each with optional patExpiry, sessionExpiry, minRemaining' })
 
   return Type.Object({
-    tooljet: Type.Object({
-      url: Type.String({ takes: 'an http:// or https:// URL', secret: true }),
-      apiToken: Type.RegExp(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, { takes: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN', secret: true }),
-      embedOrigins: Type.Optional(Type.Array(Type.String({ takes: 'an origin like https://tooljet.example.com' }), { minItems: 1, takes: 'a list of origins, at least one' })),
-      timeoutMs: Type.Optional(milliseconds),
-    }, { ...exact, takes: 'an object with url and apiToken', secret: true }),
+    tooljet: typeof options['tooljet'] === 'function' ? any : { ...targetSchema, takes: `${targetSchema['takes']}, or a function of the request that gives one` },
     redis: any,
     redisTimeoutMs: Type.Optional(milliseconds),
     keyPrefix: Type.Optional(Type.RegExp(/^[^{}\s]{1,128}$/, { takes: 'a string of 1 to 128 characters without white space and braces' })),
@@ -184,17 +172,10 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
 
   const { tooljet, audit = {}, patExpiry = 3600, sessionExpiry = 60 } = options
   const keyPrefix = options.keyPrefix ?? 'tooljet-embed:'
-  const url = baseUrl(tooljet.url)
   const lifetimes = { patExpiry, sessionExpiry, minRemaining: minRemainingOf('minRemaining', options.minRemaining, patExpiry) }
-  const encryptionKeys = options.encryptionKey === undefined ? [tooljet.apiToken] : [options.encryptionKey].flat()
 
   return Object.freeze({
-    tooljet: {
-      url,
-      apiToken: tooljet.apiToken,
-      embedOrigins: tooljet.embedOrigins?.map(originOf) ?? [new URL(url).origin],
-      timeoutMs: tooljet.timeoutMs ?? 10_000,
-    },
+    tooljet: typeof tooljet === 'function' ? tooljet : resolveTarget(tooljet),
     redis: redisOf(options.redis === undefined ? inherited : options.redis),
     redisTimeoutMs: options.redisTimeoutMs ?? 1000,
     keyPrefix,
@@ -217,53 +198,15 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
       logger: loggerOf(audit.logger),
     },
     onRedisDown: options.onRedisDown ?? 'serve',
-    encryptionKeys,
+    encryptionKeys: encryptionKeysOf(options),
   })
 }
 
-/** A start error that is about one option. */
-export function optionError (name: string, takes: string, value?: string) {
-  return embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "${name}" ${value === undefined ? 'is missing' : `is ${value}`}, it takes ${takes}` })
-}
-
-function wrongOption (error: ValueError) {
-  const name = error.path.slice(1).replaceAll('/', '.')
-  const schema = error.schema as TSchema & { takes?: string, secret?: boolean, properties?: object }
-  if (error.type === ValueErrorType.ObjectAdditionalProperties) {
-    const known = Object.keys(schema.properties ?? {}).join(', ')
-    return embedError('TOOLJET_EMBED_OPTIONS', { detail: `there is no option "${name}", here are known: ${known}` })
-  }
-  const takes = schema.takes ?? 'another value'
-  if (error.value === undefined) return optionError(name, takes)
-  return optionError(name, takes, shown(error.value, schema.secret === true))
-}
-
-/** A value for an error message, without the secrets that a string, or something inside an object, may be. */
-function shown (value: unknown, secret: boolean): string {
-  if (value === null) return 'null'
-  if (Array.isArray(value)) return 'a list'
-  if (typeof value === 'object') return 'an object'
-  if (typeof value === 'function') return 'a function'
-  if (secret) return `a ${typeof value} (not shown)`
-  return typeof value === 'string' ? JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value) : String(value)
-}
-
-function baseUrl (value: string): string {
-  const takes = 'an http:// or https:// URL without credentials, query and fragment'
-  const url = URL.canParse(value) ? new URL(value) : undefined
-  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
-    throw optionError('tooljet.url', takes, 'something else (not shown)')
-  }
-  if (url.search !== '' || url.hash !== '') throw optionError('tooljet.url', takes, 'a URL with a query or fragment')
-  return url.href.replace(/\/+$/, '')
-}
-
-function originOf (value: string, i: number): string {
-  const url = URL.canParse(value) ? new URL(value) : undefined
-  if (url === undefined || !/^https?:$/.test(url.protocol) || `${url.origin}/` !== url.href) {
-    throw optionError(`tooljet.embedOrigins.${i}`, 'an origin like https://tooljet.example.com', shown(value, url === undefined || url.username !== '' || url.password !== ''))
-  }
-  return url.origin
+function encryptionKeysOf ({ tooljet, encryptionKey }: TooljetEmbedOptions): string[] {
+  if (encryptionKey !== undefined) return [encryptionKey].flat()
+  // one key is needed for all: the audit log has one chain, however many ToolJets and tokens there are
+  if (typeof tooljet === 'function') throw optionError('encryptionKey', 'a string that is not empty, or a list of such: it is required where "tooljet" is a function')
+  return [tooljet.apiToken]
 }
 
 function redisOf (value: unknown): RedisLike | string {

@@ -211,5 +211,5 @@ test('a CommonJS host loads the built package with require', async (t) => {
   const options = { ...await loneOptions(), tooljet: { url: toolJet.url, apiToken: API_TOKEN } }
   const host = fileURLToPath(new URL('support/commonjs-host.cjs', import.meta.url))
   const { stdout } = await promisify(execFile)(process.execPath, ['--no-warnings', host, JSON.stringify(options)], { env: plainEnv() })
-  t.same(JSON.parse(stdout), { anonymous: 401, signedIn: 'minted', same: true, codes: 15 })
+  t.same(JSON.parse(stdout), { anonymous: 401, signedIn: 'minted', same: true, codes: 16 })
 })

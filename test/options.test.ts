@@ -2,6 +2,7 @@ import { Redis } from 'ioredis'
 import { test } from 'tap'
 import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
 import { resolveOptions } from '../plugin/options.js'
+import type { Target } from '../plugin/tooljet/target.js'
 import { SALES } from './support/portal.js'
 
 const redis = new Redis({ lazyConnect: true })
@@ -46,7 +47,9 @@ test('the defaults are those of the documentation', async (t) => {
   t.same(resolve({ ...good, rateLimit: { timeWindow: '2 hours' } }).rateLimit, { max: 60, mints: 6, timeWindow: 7_200_000 })
   t.same(resolve({ ...good, encryptionKey: ['new', 'old'] }).encryptionKeys, ['new', 'old'])
   t.same(resolve({ ...good, encryptionKey: 'one' }).encryptionKeys, ['one'])
-  t.same(resolve({ ...good, tooljet: { ...good.tooljet, embedOrigins: ['https://a.example/', 'http://b.example:8082'] } }).tooljet.embedOrigins, ['https://a.example', 'http://b.example:8082'])
+  t.same((resolve({ ...good, tooljet: { ...good.tooljet, embedOrigins: ['https://a.example/', 'http://b.example:8082'] } }).tooljet as Target).embedOrigins, ['https://a.example', 'http://b.example:8082'])
+  const tooljet = () => good.tooljet
+  t.match(resolve({ ...good, tooljet, encryptionKey: 'one' }), { tooljet, encryptionKeys: ['one'] })
   t.ok(resolve({ ...good, prefix: '/v1', logLevel: 'warn', logSerializers: {} }), "Fastify's own options are fine")
 })
 
@@ -76,6 +79,9 @@ const wrong: [options: object, says: RegExp][] = [
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['http://a/path'] } }, /"tooljet\.embedOrigins\.0" is "http:\/\/a\/path"/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['*'] } }, /"tooljet\.embedOrigins\.0" is a string \(not shown\), it takes an origin/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', token: 'y' } }, /no option "tooljet\.token", here are known: url, apiToken/],
+  [{ tooljet: 7 }, /"tooljet" is a number \(not shown\), it takes an object with url and apiToken, or a function of the request that gives one/],
+  [{ tooljet: () => undefined }, /"encryptionKey" is missing, .* required where "tooljet" is a function/],
+  [{ tooljet: () => undefined, encryptionKey: '' }, /"encryptionKey" is a string \(not shown\)/],
   [{ redis: undefined }, /"redis" is missing.*@fastify\/redis/],
   [{ redis: 'memcached://x' }, /"redis" is another string \(not shown\)/],
   [{ redis: null }, /"redis" is null, it takes an ioredis client/],

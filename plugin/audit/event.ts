@@ -11,6 +11,8 @@ export interface AuditEvent {
   email?: string | undefined
   /** Alias, id or slug. */
   app?: string | undefined
+  /** URL of the ToolJet, where there may be several. */
+  tooljet?: string | undefined
   urlId?: string | undefined
   /** Milliseconds since 1970. */
   expiresAt?: number | undefined
@@ -46,6 +48,7 @@ export function toFields (event: AuditEvent, stamp: { time: number, instance: st
   add('code', event.code)
   add('email', event.email)
   add('app', foreign(event.app))
+  add('tooljet', foreign(event.tooljet))
   add('url_id', event.urlId)
   add('expires_at', event.expiresAt === undefined ? undefined : new Date(event.expiresAt).toISOString())
   add('request_id', foreign(event.requestId))

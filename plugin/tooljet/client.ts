@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Pool, type Dispatcher } from 'undici'
+import type { Dispatcher } from 'undici'
 import { embedError, isEmbedError } from '../errors.js'
+import type { Pools } from './pools.js'
 import type { Reply } from './replies.js'
 
 const MINT_PATH = '/api/ext/users/personal-access-token'
-const CONNECTIONS = 16
 const MAX_REPLY_BYTES = 64 * 1024
 const MAX_RETRIES = 2
 const RETRY_AFTER_MS = 100
@@ -24,15 +24,16 @@ export interface MintRequest {
 
 /** Calls ToolJet: one deadline over the whole call, and a second try only where the first surely did nothing. */
 export class ToolJetClient {
-  readonly #pool: Pool
+  readonly #pools: Pools
+  readonly #url: string
   readonly #path: string
   readonly #authorization: string
   readonly #timeoutMs: number
 
-  constructor ({ url, apiToken, timeoutMs }: { url: string, apiToken: string, timeoutMs: number }) {
-    const { origin, pathname } = new URL(url)
-    this.#pool = new Pool(origin, { connections: CONNECTIONS, connect: { timeout: timeoutMs }, headersTimeout: 0, bodyTimeout: 0 })
-    this.#path = pathname.replace(/\/+$/, '') + MINT_PATH
+  constructor (pools: Pools, { url, apiToken, timeoutMs }: { url: string, apiToken: string, timeoutMs: number }) {
+    this.#pools = pools
+    this.#url = url
+    this.#path = new URL(url).pathname.replace(/\/+$/, '') + MINT_PATH
     this.#authorization = `Basic ${apiToken}`
     this.#timeoutMs = timeoutMs
   }
@@ -55,8 +56,9 @@ export class ToolJetClient {
     }
   }
 
-  async close (): Promise<void> {
-    await this.#pool.destroy()
+  /** Its connections are closed for good. */
+  get closed (): boolean {
+    return this.#pools.closed
   }
 
   async #withRetries (body: MintRequest, signal: AbortSignal): Promise<Reply> {
@@ -73,7 +75,7 @@ export class ToolJetClient {
   }
 
   async #call (body: MintRequest, signal: AbortSignal): Promise<Reply> {
-    const response = await this.#pool.request({
+    const response = await this.#pools.of(this.#url, this.#timeoutMs).request({
       method: 'POST',
       path: this.#path,
       headers: { authorization: this.#authorization, 'content-type': 'application/json', accept: 'application/json' },

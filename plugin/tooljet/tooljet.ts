@@ -3,6 +3,7 @@ import { isEmbedError } from '../errors.js'
 import type { Log } from '../log.js'
 import type { Gate } from './gate.js'
 import { pauseAsked, readReply } from './replies.js'
+import type { Keys } from '../urls/keys.js'
 import type { ToolJetClient } from './client.js'
 
 /** What `health()` tells of ToolJet: how the last mint of this instance went. */
@@ -14,21 +15,33 @@ export interface ToolJetHealth {
   pausedFor?: number
 }
 
-/** The server on the other side. */
+/** A server on the other side, and what is kept apart from all others'. */
 export class ToolJet {
+  readonly url: string
+  /** Origins that its embed URLs may have. */
+  readonly embedOrigins: readonly string[]
+  /** The bound of a mint's lock in ms: longer than any mint, and how long a holder that died delays the others. */
+  readonly lockMs: number
   readonly #client: ToolJetClient
   readonly #gate: Gate
-  readonly #embedOrigins: readonly string[]
+  readonly #keys: Keys
   readonly #log: Log
   #trouble: { code: string, mend?: string } | undefined
   #asked = false
-  #closed = false
 
-  constructor (parts: { client: ToolJetClient, gate: Gate, log: Log }, embedOrigins: readonly string[]) {
+  constructor (parts: { client: ToolJetClient, gate: Gate, keys: Keys, log: Log }, { url, embedOrigins, lockMs }: { url: string, embedOrigins: readonly string[], lockMs: number }) {
+    this.url = url
+    this.embedOrigins = embedOrigins
+    this.lockMs = lockMs
     this.#client = parts.client
     this.#gate = parts.gate
-    this.#embedOrigins = embedOrigins
+    this.#keys = parts.keys
     this.#log = parts.log
+  }
+
+  /** What stands for a user of this ToolJet in key names. */
+  userHash (email: string): string {
+    return this.#keys.userHash(email)
   }
 
   /** @throws TOOLJET_EMBED_BUSY while ToolJet asked not to be called, TOOLJET_EMBED_UNAVAILABLE while it is only probed */
@@ -47,7 +60,7 @@ export class ToolJet {
       const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry })
       const pause = pauseAsked(reply)
       if (pause !== undefined) await this.#gate.pause(pause)
-      const redirectUrl = readReply(reply, this.#embedOrigins)
+      const redirectUrl = readReply(reply, this.embedOrigins)
       await this.#note(undefined)
       return { redirectUrl, appKeys: appKeysOf(new URL(redirectUrl)) }
     } catch (error) {
@@ -63,14 +76,9 @@ export class ToolJet {
     return { state: this.#asked ? 'ok' : 'unknown' }
   }
 
-  async close (): Promise<void> {
-    this.#closed = true // what this breaks off is no trouble of ToolJet's
-    await this.#client.close()
-  }
-
   /** One log line per change of state; that a user is refused is no trouble of the server. */
   async #note (error: unknown): Promise<void> {
-    if (this.#closed) return
+    if (this.#client.closed) return // what that breaks off is no trouble of ToolJet's
     if (isOutage(error)) await this.#gate.failed()
     else await this.#gate.works()
     const trouble = troubleOf(error)

@@ -15,6 +15,8 @@ export interface UrlAsk {
   replaces?: string | undefined
   /** What `lookAhead` gave. */
   ahead?: Promise<HeldUrl | undefined> | undefined
+  /** The lock's bound in ms. */
+  lockMs: number
 }
 
 export interface GivenUrl extends HeldUrl {
@@ -38,17 +40,14 @@ export class Urls {
   readonly #store: UrlStore
   readonly #keys: Keys
   readonly #clock: FleetClock
-  readonly #lockMs: number
   readonly #serveWithoutRedis: boolean
   readonly #memory = new UrlMemory()
   readonly #flights = new Map<string, Promise<Landed>>()
 
-  /** @param options.lockMs the lock's bound: longer than any mint, and how long a holder that died delays the others */
-  constructor (parts: { store: UrlStore, keys: Keys, clock: FleetClock }, options: { lockMs: number, serveWithoutRedis: boolean }) {
+  constructor (parts: { store: UrlStore, keys: Keys, clock: FleetClock }, options: { serveWithoutRedis: boolean }) {
     this.#store = parts.store
     this.#keys = parts.keys
     this.#clock = parts.clock
-    this.#lockMs = options.lockMs
     this.#serveWithoutRedis = options.serveWithoutRedis
   }
 
@@ -108,12 +107,12 @@ export class Urls {
 
   async #throughRedis (pair: PairKeys, ask: UrlAsk, mint: Mint): Promise<Landed> {
     const owner = newId()
-    const giveUpAt = performance.now() + 2 * this.#lockMs
+    const giveUpAt = performance.now() + 2 * ask.lockMs
     let unreadable = ''
     let awaited = ''
     for (let pauseMs = FIRST_LOOK_AGAIN_MS; ; pauseMs = Math.min(pauseMs * 1.5, LAST_LOOK_AGAIN_MS)) {
       const claim = await this.#store.claim(pair, {
-        owner, boundMs: this.#lockMs, minRemaining: ask.app.minRemaining, dead: ask.replaces ?? '', unreadable, awaited,
+        owner, boundMs: ask.lockMs, minRemaining: ask.app.minRemaining, dead: ask.replaces ?? '', unreadable, awaited,
       })
       switch (claim.kind) {
         case 'url':

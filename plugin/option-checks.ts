@@ -1,0 +1,36 @@
+import { Type, type TSchema } from '@sinclair/typebox'
+import { ValueErrorType, type ValueError } from '@sinclair/typebox/value'
+import { embedError } from './errors.js'
+
+export const MAX_TIMER_MS = 2 ** 31 - 1
+
+// `takes` is what the error says that the option accepts.
+export const milliseconds = Type.Integer({ minimum: 1, maximum: MAX_TIMER_MS, takes: 'a whole number of milliseconds, 1 or more' })
+
+/** What is wrong with one option. */
+export function optionError (name: string, takes: string, value?: string) {
+  return embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "${name}" ${value === undefined ? 'is missing' : `is ${value}`}, it takes ${takes}` })
+}
+
+/** What is wrong with one option, as its schema says. */
+export function wrongOption (error: ValueError) {
+  const name = error.path.slice(1).replaceAll('/', '.')
+  const schema = error.schema as TSchema & { takes?: string, secret?: boolean, properties?: object }
+  if (error.type === ValueErrorType.ObjectAdditionalProperties) {
+    const known = Object.keys(schema.properties ?? {}).join(', ')
+    return embedError('TOOLJET_EMBED_OPTIONS', { detail: `there is no option "${name}", here are known: ${known}` })
+  }
+  const takes = schema.takes ?? 'another value'
+  if (error.value === undefined) return optionError(name, takes)
+  return optionError(name, takes, shown(error.value, schema.secret === true))
+}
+
+/** A value for an error message, without the secrets that a string, or something inside an object, may be. */
+export function shown (value: unknown, secret: boolean): string {
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'a list'
+  if (typeof value === 'object') return 'an object'
+  if (typeof value === 'function') return 'a function'
+  if (secret) return `a ${typeof value} (not shown)`
+  return typeof value === 'string' ? JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value) : String(value)
+}

@@ -1,0 +1,68 @@
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import type { FastifyRequest } from 'fastify'
+import { milliseconds, optionError, shown, wrongOption } from '../option-checks.js'
+
+/** One ToolJet server. */
+export interface TooljetTarget {
+  /** Base URL, http or https; a sub-path is kept. */
+  url: string
+  /** ToolJet's `EXTERNAL_API_ACCESS_TOKEN`, sent verbatim as `Authorization: Basic <apiToken>`. */
+  apiToken: string
+  /** Origins that a `redirectUrl` may have; any other is refused. @default [origin of url] */
+  embedOrigins?: string[]
+  /** Milliseconds for one whole mint call, connect and retries included. @default 10000 */
+  timeoutMs?: number
+}
+
+/** The ToolJet of a request's tenant; nothing: there is none, and the ask is refused with `TOOLJET_EMBED_TENANT_UNKNOWN`. */
+export type TooljetOfRequest = (request: FastifyRequest) => TooljetTarget | null | undefined | Promise<TooljetTarget | null | undefined>
+
+/** A target with every default filled in and every value checked. */
+export type Target = Readonly<Required<TooljetTarget>>
+
+export const targetSchema = Type.Object({
+  url: Type.String({ takes: 'an http:// or https:// URL', secret: true }),
+  apiToken: Type.RegExp(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, { takes: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN', secret: true }),
+  embedOrigins: Type.Optional(Type.Array(Type.String({ takes: 'an origin like https://tooljet.example.com' }), { minItems: 1, takes: 'a list of origins, at least one' })),
+  timeoutMs: Type.Optional(milliseconds),
+}, { additionalProperties: false, takes: 'an object with url and apiToken', secret: true })
+
+/** The static option is checked with all others; this is what a function gave. */
+const given = Type.Object({ tooljet: targetSchema })
+
+/** @throws TOOLJET_EMBED_OPTIONS that names what is wrong, and no secret */
+export function checkedTarget (tooljet: unknown): Target {
+  const error = Value.Errors(given, { tooljet }).First()
+  if (error !== undefined) throw wrongOption(error)
+  return resolveTarget(tooljet as TooljetTarget)
+}
+
+/** @throws TOOLJET_EMBED_OPTIONS */
+export function resolveTarget (target: TooljetTarget): Target {
+  const url = baseUrl(target.url)
+  return {
+    url,
+    apiToken: target.apiToken,
+    embedOrigins: target.embedOrigins?.map(originOf) ?? [new URL(url).origin],
+    timeoutMs: target.timeoutMs ?? 10_000,
+  }
+}
+
+function baseUrl (value: string): string {
+  const takes = 'an http:// or https:// URL without credentials, query and fragment'
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
+    throw optionError('tooljet.url', takes, 'something else (not shown)')
+  }
+  if (url.search !== '' || url.hash !== '') throw optionError('tooljet.url', takes, 'a URL with a query or fragment')
+  return url.href.replace(/\/+$/, '')
+}
+
+function originOf (value: string, i: number): string {
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  if (url === undefined || !/^https?:$/.test(url.protocol) || `${url.origin}/` !== url.href) {
+    throw optionError(`tooljet.embedOrigins.${i}`, 'an origin like https://tooljet.example.com', shown(value, url === undefined || url.username !== '' || url.password !== ''))
+  }
+  return url.origin
+}

@@ -1,0 +1,151 @@
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import { LRUCache } from 'lru-cache'
+import { embedError } from '../errors.js'
+import type { RedisGuard } from '../redis/guard.js'
+import { Keys } from '../urls/keys.js'
+import { ToolJetClient } from './client.js'
+import { Gate } from './gate.js'
+import type { Pools } from './pools.js'
+import { checkedTarget, type Target, type TooljetOfRequest } from './target.js'
+import { ToolJet, type ToolJetHealth } from './tooljet.js'
+
+const MAX_TOOLJETS = 1000
+/** So long the log does not repeat that a target is wrong. */
+const COMPLAINT_MS = 60_000
+
+/** What `health()` tells of the ToolJets. */
+export interface ToolJetsHealth {
+  /** With several ToolJets that of the one which is worst off. */
+  tooljet: ToolJetHealth
+  /** Where `tooljet` is a function: each one that this instance has in mind. */
+  tooljets?: Array<ToolJetHealth & { url: string }>
+}
+
+/** The ToolJets of this instance. */
+export interface ToolJets {
+  /** Of embed URLs, as far as they are known before any request. */
+  readonly origins: readonly string[]
+  /** Whether the audit log has to say which one it was. */
+  readonly areSeveral: boolean
+  /**
+   * The one that a request is for.
+   * @throws TOOLJET_EMBED_TENANT_UNKNOWN, TOOLJET_EMBED_MISCONFIGURED, and what the host's function throws
+   */
+  of (request: FastifyRequest): ToolJet | Promise<ToolJet>
+  /** The one that the host names. @throws TOOLJET_EMBED_BAD_REQUEST */
+  named (target: unknown): ToolJet
+  health (): Promise<ToolJetsHealth>
+}
+
+interface Parts {
+  pools: Pools
+  guard: RedisGuard
+  log: FastifyBaseLogger
+  keyPrefix: string
+  redisTimeoutMs: number
+}
+
+export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): ToolJets {
+  if (typeof option !== 'function') return new OneToolJet(makeToolJet(option, parts))
+  const { log } = parts
+  return new SeveralToolJets(option, (target) => makeToolJet(target, { ...parts, log: log.child({ tooljet: target.url }) }))
+}
+
+function makeToolJet (target: Target, { pools, guard, log, keyPrefix, redisTimeoutMs }: Parts): ToolJet {
+  const { url, embedOrigins, timeoutMs } = target
+  const keys = new Keys(keyPrefix, target)
+  const client = new ToolJetClient(pools, target)
+  const gate = new Gate(guard, keys.gate(), timeoutMs + redisTimeoutMs)
+  // one mint; before it gate, limit and gate again are asked, after it gate and store are told
+  const lockMs = timeoutMs + 5 * redisTimeoutMs
+  return new ToolJet({ client, gate, keys, log }, { url, embedOrigins, lockMs })
+}
+
+/** One for all requests. */
+class OneToolJet implements ToolJets {
+  readonly areSeveral = false
+  readonly #tooljet: ToolJet
+
+  constructor (tooljet: ToolJet) {
+    this.#tooljet = tooljet
+  }
+
+  get origins (): readonly string[] {
+    return this.#tooljet.embedOrigins
+  }
+
+  of (): ToolJet {
+    return this.#tooljet
+  }
+
+  named (target: unknown): ToolJet {
+    if (target === undefined) return this.#tooljet
+    throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes a "tooljet" only where option "tooljet" is a function' })
+  }
+
+  async health (): Promise<ToolJetsHealth> {
+    return { tooljet: await this.#tooljet.health() }
+  }
+}
+
+/** Each tenant its own; of many, those asked for last are kept in mind. */
+class SeveralToolJets implements ToolJets {
+  readonly origins = []
+  readonly areSeveral = true
+  readonly #targetOf: TooljetOfRequest
+  readonly #make: (target: Target) => ToolJet
+  readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS })
+  readonly #complaints = new LRUCache<string, true>({ max: MAX_TOOLJETS, ttl: COMPLAINT_MS })
+
+  constructor (targetOf: TooljetOfRequest, make: (target: Target) => ToolJet) {
+    this.#targetOf = targetOf
+    this.#make = make
+  }
+
+  async of (request: FastifyRequest): Promise<ToolJet> {
+    const target: unknown = await this.#targetOf(request)
+    if (target === undefined || target === null) throw embedError('TOOLJET_EMBED_TENANT_UNKNOWN')
+    try {
+      return this.#at(target)
+    } catch (error) {
+      this.#complain(request, target, error as Error)
+      throw embedError('TOOLJET_EMBED_MISCONFIGURED', { detail: 'what it knows of ToolJet is wrong', cause: error })
+    }
+  }
+
+  named (target: unknown): ToolJet {
+    try {
+      return this.#at(target)
+    } catch (error) {
+      throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the user\'s "tooljet", as the function of option "tooljet" gives it', cause: error })
+    }
+  }
+
+  async health (): Promise<ToolJetsHealth> {
+    const tooljets = await Promise.all([...this.#known.values()].map(async (tooljet) => ({ url: tooljet.url, ...await tooljet.health() })))
+    const { url: _, ...worst } = tooljets.reduce((worst, one) => (BADNESS[one.state] > BADNESS[worst.state] ? one : worst), { url: '', state: 'unknown' })
+    return { tooljet: worst, tooljets }
+  }
+
+  /** @throws TOOLJET_EMBED_OPTIONS */
+  #at (given: unknown): ToolJet {
+    const target = checkedTarget(given)
+    const key = JSON.stringify([target.url, target.apiToken, target.timeoutMs, target.embedOrigins])
+    const known = this.#known.get(key)
+    if (known !== undefined) return known
+    const tooljet = this.#make(target)
+    this.#known.set(key, tooljet)
+    return tooljet
+  }
+
+  #complain (request: FastifyRequest, target: unknown, error: Error): void {
+    const { url } = Object(target) as { url?: unknown }
+    const host = typeof url === 'string' && URL.canParse(url) ? new URL(url).host : undefined
+    const key = `${host} ${error.message}`
+    if (this.#complaints.has(key)) return
+    this.#complaints.set(key, true)
+    request.log.error({ err: error, host }, 'tooljet-embed: what option "tooljet" gave for this request is wrong')
+  }
+}
+
+const BADNESS: Record<ToolJetHealth['state'], number> = { unknown: 0, ok: 1, paused: 2, failing: 3 }
