@@ -67,6 +67,13 @@ export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, ca
   return error
 }
 
+/** What is answered with a status: every code that has it, with its sentence. */
+export function codesOf (status: number): { code: string, sentence: string }[] {
+  return Object.entries(table)
+    .filter(([code, row]) => row.status === status && code !== 'TOOLJET_EMBED_OPTIONS')
+    .map(([code, row]) => ({ code, sentence: row.message.replace('%s', '.') }))
+}
+
 export function isEmbedError (error: unknown): error is EmbedError {
   return error instanceof Error && 'code' in error && Object.hasOwn(table, String(error.code))
 }
@@ -81,4 +88,10 @@ export function failureEvent (error: unknown): FailureEvent {
   const status = (error as { statusCode?: number } | undefined)?.statusCode ?? 500
   if (status === 401) return undefined
   return status < 500 ? 'url.denied' : 'url.failed'
+}
+
+/** What an answer with this error is recorded under: the host's own errors have codes of their own. */
+export function codeOf (error: unknown): string {
+  if (isEmbedError(error)) return error.code
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'ERROR'
 }

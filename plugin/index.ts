@@ -10,6 +10,7 @@ import { clientModule, type ClientModule } from './client-module.js'
 import { Embed, type TooljetEmbedAsk, type TooljetEmbedUrl } from './embed.js'
 import { embedError } from './errors.js'
 import { createLimits } from './limits.js'
+import { openMetrics } from './metrics.js'
 import { optionError, resolveOptions, type Settings, type TooljetEmbedOptions } from './options.js'
 import { FleetClock, timeToMs } from './redis/clock.js'
 import { connect } from './redis/connect.js'
@@ -84,6 +85,11 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
     },
     audit: { verify: () => audit.verify() },
   }
+  if (settings.metrics !== undefined) {
+    const { instance } = audit.health()
+    const closeMetrics = await openMetrics(settings.metrics.registry, { instance, health: decorator.health })
+    fastify.addHook('onClose', async () => closeMetrics())
+  }
   fastify.decorate('tooljetEmbed', decorator)
   fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, ask?: TooljetEmbedAsk) {
     const { appId, appSlug, app, replaces } = ask ?? {}
@@ -112,6 +118,14 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const clockIsSet = guard.run((client) => client.time()).then((time) => clock.set(timeToMs(time)), () => { /* the guard has logged it */ })
   await Promise.race([clockIsSet, sleep(MAX_START_WAIT_MS, undefined, { ref: false })])
 
+  const audit = new Audit({
+    guard,
+    clock,
+    chain: new Chain(settings.encryptionKeys),
+    pseudonyms: new Pseudonyms(settings.encryptionKeys),
+    log: settings.audit.logger ?? log,
+  }, settings.audit)
+
   const keys = new Keys(keyPrefix, settings.tooljet)
   const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
   // one mint; before it gate, limit and gate again are asked, after it gate and store are told
@@ -120,16 +134,9 @@ async function build (fastify: FastifyInstance, settings: Settings) {
 
   const client = new ToolJetClient(settings.tooljet)
   const gate = new Gate(guard, keys.gate(), settings.tooljet.timeoutMs + redisTimeoutMs)
-  const tooljet = new ToolJet({ client, gate, log }, settings.tooljet.embedOrigins)
+  const tooljet = new ToolJet({ client, gate, log }, { embedOrigins: settings.tooljet.embedOrigins, instance: audit.health().instance })
 
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })
-  const audit = new Audit({
-    guard,
-    clock,
-    chain: new Chain(settings.encryptionKeys),
-    pseudonyms: new Pseudonyms(settings.encryptionKeys),
-    log: settings.audit.logger ?? log,
-  }, settings.audit)
   const { identity, authorize } = settings
   const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, keys, urls, tooljet, audit })
 
@@ -158,6 +165,8 @@ export type { AppAsk, AppName } from './apps.js'
 export type { ClientModule } from './client-module.js'
 export type { AuditHealth } from './audit/audit.js'
 export type { AuditProblem, AuditReport, InstanceReport } from './audit/verify.js'
+export type { MetricsRegistry } from './metrics.js'
 export type { RedisLike } from './redis/redis-like.js'
 export type { ToolJetHealth } from './tooljet/tooljet.js'
+export type { TooljetEmbedMintTrace, TooljetEmbedUrlTrace } from './tracing.js'
 export type { TooljetEmbedAsk, TooljetEmbedUrl }

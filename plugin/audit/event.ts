@@ -57,6 +57,6 @@ export function toFields (event: AuditEvent, stamp: { time: number, instance: st
 }
 
 /** Text that a client chose. */
-function foreign (text: string | undefined): string | undefined {
+export function foreign (text: string | undefined): string | undefined {
   return text?.replace(SECRETS, '[redacted]').slice(0, MAX_LENGTH)
 }

@@ -1,6 +1,7 @@
 import type { App } from '../apps.js'
 import { isEmbedError } from '../errors.js'
 import type { Log } from '../log.js'
+import { mintChannel, traced } from '../tracing.js'
 import type { Gate } from './gate.js'
 import { pauseAsked, readReply } from './replies.js'
 import type { ToolJetClient } from './client.js'
@@ -20,15 +21,18 @@ export class ToolJet {
   readonly #gate: Gate
   readonly #embedOrigins: readonly string[]
   readonly #log: Log
+  readonly #instance: string
   #trouble: { code: string, mend?: string } | undefined
   #asked = false
   #closed = false
 
-  constructor (parts: { client: ToolJetClient, gate: Gate, log: Log }, embedOrigins: readonly string[]) {
+  /** @param options.instance name of this registration, for the subscribers of `tooljet-embed:mint` */
+  constructor (parts: { client: ToolJetClient, gate: Gate, log: Log }, { embedOrigins, instance }: { embedOrigins: readonly string[], instance: string }) {
     this.#client = parts.client
     this.#gate = parts.gate
     this.#embedOrigins = embedOrigins
     this.#log = parts.log
+    this.#instance = instance
   }
 
   /** @throws TOOLJET_EMBED_BUSY while ToolJet asked not to be called, TOOLJET_EMBED_UNAVAILABLE while it is only probed */
@@ -44,16 +48,22 @@ export class ToolJet {
   async mint (email: string, app: App): Promise<{ redirectUrl: string, appKeys: string[] }> {
     await this.#gate.enter()
     try {
-      const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry })
-      const pause = pauseAsked(reply)
-      if (pause !== undefined) await this.#gate.pause(pause)
-      const redirectUrl = readReply(reply, this.#embedOrigins)
+      const redirectUrl = await (mintChannel.hasSubscribers
+        ? traced(mintChannel, { instance: this.#instance, app: app.label }, () => this.#call(email, app))
+        : this.#call(email, app))
       await this.#note(undefined)
       return { redirectUrl, appKeys: appKeysOf(new URL(redirectUrl)) }
     } catch (error) {
       await this.#note(error)
       throw error
     }
+  }
+
+  async #call (email: string, app: App): Promise<string> {
+    const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry })
+    const pause = pauseAsked(reply)
+    if (pause !== undefined) await this.#gate.pause(pause)
+    return readReply(reply, this.#embedOrigins)
   }
 
   async health (): Promise<ToolJetHealth> {
