@@ -22,7 +22,7 @@ export const apiDocument: FastifyDynamicSwaggerOptions = {
 export async function apiPages (scope: FastifyInstance): Promise<void> {
   await scope.register(fastifySwaggerUi, {
     routePrefix: '/docs',
-    // its icons are in its style sheet
-    transformStaticCSP: (policy) => `${policy};img-src 'self' data:`,
+    // icons in its style sheet, and one style that its script adds: the browser names another hash after an update
+    transformStaticCSP: (policy) => `${policy};img-src 'self' data:;style-src 'self' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='`,
   })
 }
