@@ -10,6 +10,7 @@ import { chromiumPath, closeBrowserAfter, visit } from './support/browser.js'
 import { Child, freePorts } from './support/child.js'
 import { familiesOf, samplesOf, valueOf } from './support/metrics.js'
 import { ANA, API_TOKEN, CLEO, JWT_SECRET, newPrefix, releaseRedisAfter, SALES } from './support/portal.js'
+import { readQuery } from './support/promql.js'
 import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
@@ -80,20 +81,11 @@ test('npm start: after some asks /metrics has what the dashboard shows, and the 
     ]
     t.ok(queries.length > 12)
     const shown = samplesOf(text)
-    const names = new Set(shown.map(({ name }) => name))
-    const labels = new Set([...shown.flatMap(({ labels }) => Object.keys(labels)), 'job', 'instance']) // Prometheus's own
-    const words = new Set(['sum', 'min', 'max', 'rate', 'increase', 'histogram_quantile', 'label_values'])
     const used = new Set<string>()
     for (const [title, query] of queries) {
-      const plain = query.replaceAll(/"[^"]*"/g, '""')
-      for (const [, matchers] of plain.matchAll(/\{([^}]*)\}/g)) for (const [, label] of matchers!.matchAll(/(\w+) *(?:=~|!=|=)/g)) t.ok(labels.has(label!), `${title}: label ${label}`)
-      for (const [, list] of plain.matchAll(/\bby \(([^)]*)\)/g)) for (const label of list!.split(/ *, */)) t.ok(labels.has(label), `${title}: label ${label}`)
-      const rest = plain.replaceAll(/\{[^}]*\}|\[[^\]]*\]|\bby \([^)]*\)|, (?:job|instance)(?=\))/g, ' ')
-      for (const [name] of rest.matchAll(/[a-zA-Z_:][\w:]*/g)) {
-        if (words.has(name)) continue
-        t.ok(names.has(name), `${title}: ${name}`)
-        used.add(name.replace(/_(?:bucket|count|sum)$/, ''))
-      }
+      const { samples, unknown } = readQuery(query, shown)
+      t.same(unknown, [], `${title}: ${query}`)
+      for (const name of samples) used.add(name.replace(/_(?:bucket|count|sum)$/, ''))
     }
     t.same([...used].sort(), familiesOf(text).sort(), 'and to each family there is')
   })

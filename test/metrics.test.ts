@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,13 +10,16 @@ import Fastify from 'fastify'
 import { Registry } from 'prom-client'
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
-import type { Fault } from '../example/tooljet/server.js'
+import { ToolJetStandIn, type Fault } from '../example/tooljet/server.js'
 import tooljetEmbed, { errorCodes } from '../plugin/index.js'
 import { openMetrics } from '../plugin/metrics.js'
 import { urlChannel } from '../plugin/tracing.js'
+import { Child, freePorts } from './support/child.js'
 import { familiesOf, samplesOf, valueOf } from './support/metrics.js'
 import { plainEnv } from './support/plain-env.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { readQuery } from './support/promql.js'
+import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
 
@@ -32,6 +35,7 @@ test('what has happened is in the metrics', async (t) => {
   const fresh = await registry.metrics()
   t.same(familiesOf(fresh), FAMILIES)
   t.equal(samplesOf(fresh).filter(({ name }) => name === ANSWERS).length, 2 + OTHER_CODES, 'each code is there from the start, so that its first increase is seen')
+  t.equal(valueOf(fresh, `${MINTS}_count`, { code: 'ok' }), 0)
   t.ok(samplesOf(fresh).every(({ name, value }) => Object.is(value, name === 'tooljet_embed_redis_up' ? 1 : name === 'tooljet_embed_reuse_ratio' ? NaN : 0)), 'zero, or not known')
 
   await portal.ask(ANA)
@@ -145,7 +149,8 @@ test('registrations with one registry share its metrics, until the last is close
 
 test('gauges tell the worst of all registrations', async (t) => {
   const registry = new Registry()
-  const health = (state: 'up' | 'down', backlog: number, pausedFor?: number) => async () => ({ redis: { state }, tooljet: { ...(pausedFor && { pausedFor }) }, audit: { backlog } })
+  let looks = 0
+  const health = (state: 'up' | 'down', backlog: number, pausedFor?: number) => async () => ++looks && ({ redis: { state }, tooljet: { ...(pausedFor && { pausedFor }) }, audit: { backlog } })
   const closes = [
     await openMetrics(registry, { instance: '1', health: health('up', 3, 5) }),
     await openMetrics(registry, { instance: '2', health: health('down', 4, 7) }),
@@ -153,6 +158,9 @@ test('gauges tell the worst of all registrations', async (t) => {
   ]
   const text = await registry.metrics()
   t.same(['redis_up', 'audit_backlog', 'tooljet_pause_seconds'].map((name) => valueOf(text, `tooljet_embed_${name}`)), [0, 7, 7])
+  t.equal(looks, 3, 'one look at each for all gauges')
+  await registry.metrics()
+  t.equal(looks, 6, 'and another for the next scrape')
   for (const close of closes) close()
 })
 
@@ -212,4 +220,40 @@ test('a name that is taken, and a prom-client that is not there, stop the start'
     process.exit()`
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', host], { cwd: folder, env: plainEnv() })
   t.match(stdout, /^without metrics it starts\nTOOLJET_EMBED_OPTIONS .*"metrics" needs the package prom-client: npm install prom-client/)
+})
+
+test('docs/metrics.md: its code runs, its table and its alerts name what there is', async (t) => {
+  const text = readFileSync(new URL('../docs/metrics.md', import.meta.url), 'utf8')
+  const blocks = [...text.matchAll(/^```ts\n([^]*?)^```/gm)].map(([, block]) => block!)
+  t.equal(blocks.length, 2)
+  const folder = t.testdir({ 'host.ts': blocks.join('\n') })
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const toolJet = await new ToolJetStandIn({ apiToken: API_TOKEN }).listen()
+  t.teardown(() => toolJet.close())
+  const port = await freePorts(2)
+  const child = Child.start(t, ['--import', 'tsx', `${folder}/host.ts`], {
+    PORT: String(port), METRICS_PORT: String(port + 1), TOOLJET_URL: toolJet.url, TOOLJET_API_TOKEN: API_TOKEN, REDIS_URL: server.url, JWT_SECRET,
+  })
+  const scrape = () => fetch(`http://localhost:${port + 1}/metrics`).then((reply) => reply.text(), () => undefined)
+  await until('it listens', async () => child.hasEnded || await scrape(), 30_000)
+  const signer = Fastify()
+  t.teardown(() => signer.close())
+  await signer.register(fastifyJwt, { secret: JWT_SECRET })
+  const asked = await fetch(`http://localhost:${port}/api/get-tooljet-url`, {
+    method: 'POST', headers: { authorization: `Bearer ${signer.jwt.sign({ email: ANA })}`, 'content-type': 'application/json' }, body: JSON.stringify({ appId: SALES.id }),
+  })
+  t.equal(asked.status, 200)
+  t.match(await child.prints(`${SALES.id}: `), /: minted in \d+ ms\n$/)
+  t.equal((await fetch(`http://localhost:${port}/metrics`)).status, 404, 'those outside do not see them')
+  const scraped = await scrape() ?? ''
+  t.equal(valueOf(scraped, ANSWERS, { source: 'minted' }), 1)
+
+  t.same([...text.matchAll(/^\| `(tooljet_embed_\w+)` \|/gm)].map(([, name]) => name), familiesOf(scraped))
+  const alerts = [...text.matchAll(/^ +expr: (.+)$/gm)].map(([, expr]) => expr!)
+  t.ok(alerts.length > 5)
+  for (const expr of alerts) {
+    t.same(readQuery(expr, samplesOf(scraped)).unknown, [], expr)
+    for (const [code] of expr.matchAll(/TOOLJET_EMBED_\w+/g)) t.ok(code in errorCodes, code)
+  }
 })
