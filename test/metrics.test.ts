@@ -131,6 +131,7 @@ test('registrations with one registry share its metrics, until the last is close
   const text = await registry.metrics()
   t.same(familiesOf(text), FAMILIES)
   t.match([valueOf(text, ANSWERS, { source: 'minted' }), valueOf(text, ANSWERS, { source: 'reused' }), valueOf(text, ANSWERS, { code: 'TOOLJET_EMBED_BAD_REQUEST' })], [1, 1, 1])
+  t.equal(valueOf(text, `${MINTS}_count`, { code: 'ok' }), 1, 'those of another registry are not in here')
   t.equal(samplesOf(text)[0]!.labels['app'], 'portal')
 
   await one.app.close()
@@ -150,7 +151,10 @@ test('registrations with one registry share its metrics, until the last is close
 test('gauges tell the worst of all registrations', async (t) => {
   const registry = new Registry()
   let looks = 0
-  const health = (state: 'up' | 'down', backlog: number, pausedFor?: number) => async () => ++looks && ({ redis: { state }, tooljet: { ...(pausedFor && { pausedFor }) }, audit: { backlog } })
+  const health = (state: 'up' | 'down', backlog: number, pausedFor?: number) => async () => {
+    looks++
+    return { redis: { state }, tooljet: { ...(pausedFor && { pausedFor }) }, audit: { backlog } }
+  }
   const closes = [
     await openMetrics(registry, { instance: '1', health: health('up', 3, 5) }),
     await openMetrics(registry, { instance: '2', health: health('down', 4, 7) }),
