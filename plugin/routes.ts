@@ -13,7 +13,7 @@ const Body = Type.Object({
   app: Type.Optional(Type.String({ description: 'Alias of the app' })),
   email: Type.Optional(Type.String({ description: 'Need not be sent; when sent it must be the signed-in user\'s own' })),
   replaces: Type.Optional(Type.String({ description: 'urlId of a URL that turned out dead' })),
-}, { description: 'Which app; nothing where the server knows just one' })
+}, { description: 'Which app; nothing where the server knows just one', examples: [{ appId: '8ba8bf0e-6b8f-4e07-abb9-6fd2d816fabc' }] })
 
 const header = {
   always: {
