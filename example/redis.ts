@@ -19,12 +19,12 @@ const START_MS = 15_000
  * Finds or starts a Redis: `REDIS_URL`, a server binary on PATH, Docker, or Debian's package, in this order;
  * with `TEST_REDIS=testcontainers` Docker and nothing else.
  * @param preferredPort used for a server of our own when it is free
+ * @param redisUrl instead of `REDIS_URL` of this process's environment
  * @throws when there is no way to a Redis, with all ways named
  */
-export async function provideRedis (preferredPort?: number): Promise<ProvidedRedis> {
-  const { REDIS_URL, TEST_REDIS } = process.env
-  if (TEST_REDIS === 'testcontainers') return startContainer()
-  if (REDIS_URL) return { url: REDIS_URL, how: 'REDIS_URL', stop: async () => {} }
+export async function provideRedis (preferredPort?: number, redisUrl = process.env['REDIS_URL']): Promise<ProvidedRedis> {
+  if (process.env['TEST_REDIS'] === 'testcontainers') return startContainer()
+  if (redisUrl) return { url: redisUrl, how: 'REDIS_URL', stop: async () => {} }
   if (serverBinary() !== undefined) return startServer({ port: preferredPort, detached: true })
   if (hasDocker()) return startContainer()
   if (isDebianRoot()) {

@@ -5,12 +5,16 @@ import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import type { Static } from '@sinclair/typebox'
+import { readEnv, startEnv } from './env.js'
 import { usersOf } from './portal/users.js'
 import { whenNpmIsGone } from './npm.js'
 import { provideRedis } from './redis.js'
 import { ToolJetStandIn } from './tooljet/server.js'
 
-const { env } = process
+type Env = Static<typeof startEnv>
+
+const MAX_INSTANCES = 64
 const STAND_IN_TOKEN = 'tooljet-demo-token'
 /** A portal that has not closed by then is killed. */
 const STOP_MS = 10_000
@@ -36,16 +40,17 @@ async function started<T> (part: Promise<T>, stop: (part: T) => Promise<unknown>
 }
 
 async function start (): Promise<void> {
-  const ports = portalPorts()
-  const redis = await started(provideRedis(6379), (redis) => redis.stop())
-  const tooljet = await provideToolJet(ports)
+  const env = readEnv(startEnv, { file: true })
+  const ports = portalPorts(env.PORT)
+  const redis = await started(provideRedis(6379, env.REDIS_URL), (redis) => redis.stop())
+  const tooljet = await provideToolJet(env, ports)
 
   const portalEnv = {
-    ...env,
+    ...process.env,
     REDIS_URL: redis.url,
     TOOLJET_URL: tooljet.url,
     TOOLJET_API_TOKEN: tooljet.apiToken,
-    JWT_SECRET: env['JWT_SECRET'] || randomBytes(32).toString('base64url'), // one for all: a session is good on each portal
+    JWT_SECRET: env.JWT_SECRET ?? randomBytes(32).toString('base64url'), // one for all: a session is good on each portal
   }
   const portals: ChildProcess[] = []
   stops.push(() => Promise.all(portals.map(stopPortal)))
@@ -57,23 +62,19 @@ async function start (): Promise<void> {
     await Promise.race([once(portal, 'message'), once(portal, 'exit')]) // the message: it listens
     if (ending !== undefined) await ending
   }))
-  console.log(summary(ports, tooljet.how, redis))
+  console.log(summary(env, ports, tooljet.how, redis))
 }
 
-function portalPorts (): number[] {
-  const { values } = parseArgs({ options: { instances: { type: 'string', default: '1' } } })
-  const instances = wholeNumber('--instances', values.instances, 1, 64)
-  const first = wholeNumber('PORT', env['PORT'] || '3001', 1, 65_536 - instances)
-  return Array.from({ length: instances }, (_, i) => first + i)
-}
-
-function wholeNumber (name: string, value: string, least: number, most: number): number {
-  if (/^\d+$/.test(value) && Number(value) >= least && Number(value) <= most) return Number(value)
-  throw new Error(`${name} is "${value}", it takes a whole number from ${least} to ${most}`)
+function portalPorts (first: number): number[] {
+  const { values: { instances } } = parseArgs({ options: { instances: { type: 'string', default: '1' } } })
+  if (!/^\d+$/.test(instances) || Number(instances) < 1 || Number(instances) > MAX_INSTANCES) throw new Error(`--instances is "${instances}", it takes a whole number from 1 to ${MAX_INSTANCES}`)
+  const ports = Array.from({ length: Number(instances) }, (_, i) => first + i)
+  if (ports.at(-1)! > 65_535) throw new Error(`PORT is ${first}, and there are not ${instances} ports from there on`)
+  return ports
 }
 
 /** The ToolJet of the environment, or the stand-in. */
-async function provideToolJet (taken: number[]): Promise<{ url: string, apiToken: string, how: string }> {
+async function provideToolJet (env: Env, taken: number[]): Promise<{ url: string, apiToken: string, how: string }> {
   const { TOOLJET_URL: url, TOOLJET_API_TOKEN: apiToken } = env
   if (url && apiToken) return { url, apiToken, how: `${url} (TOOLJET_URL)` }
   if (url || apiToken) throw new Error('TOOLJET_URL and TOOLJET_API_TOKEN go together, and only one of them is set')
@@ -120,8 +121,8 @@ async function stopPortal (portal: ChildProcess): Promise<void> {
   await ended
 }
 
-function summary (ports: number[], tooljet: string, redis: { url: string, how: string }): string {
-  const users = usersOf(env['DEMO_USERS'], env['DEMO_ADMIN'])
+function summary (env: Env, ports: number[], tooljet: string, redis: { url: string, how: string }): string {
+  const users = usersOf(env.DEMO_USERS, env.DEMO_ADMIN)
   const admin = users.find(({ isAdmin }) => isAdmin)
   const column = Math.max(...users.map(({ email }) => email.length))
   return [
@@ -136,6 +137,9 @@ function summary (ports: number[], tooljet: string, redis: { url: string, how: s
     '  Audit log',
     ...(admin === undefined ? [] : [`    http://localhost:${ports[0]}/admin/audit as ${admin.email}`]),
     `    ${redisCli(redis.url)} XREVRANGE tooljet-embed:audit + - COUNT 5`,
+    '',
+    '  Metrics, and the API',
+    `    http://localhost:${ports[0]}/metrics and /docs`,
     '',
     '  Ctrl-C stops all of it.',
     '',

@@ -1,12 +1,14 @@
 import type { FastifyRequest } from 'fastify'
 import type { App, AppAsk, Apps } from './apps.js'
 import type { Audit } from './audit/audit.js'
-import { embedError, failureEvent, isEmbedError } from './errors.js'
+import { foreign } from './audit/event.js'
+import { codeOf, embedError, failureEvent, isEmbedError } from './errors.js'
 import { normalizeEmail, whoAsks, type Identity } from './identity.js'
 import type { Limits, LimitState } from './limits.js'
 import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJets } from './tooljet/tooljets.js'
+import { traced, urlChannel, type TooljetEmbedUrlTrace } from './tracing.js'
 import { secondsLeft, type HeldUrl } from './urls/store.js'
 import type { GivenUrl, Urls } from './urls/urls.js'
 
@@ -35,6 +37,7 @@ export interface Trail {
   email?: string
   tooljet?: ToolJet
   ask?: TooljetEmbedAsk
+  app?: App
   limit?: LimitState | undefined
   /** Its audit event is made. */
   settled?: boolean
@@ -74,7 +77,12 @@ export class Embed {
   }
 
   /** @throws a coded error; what was thrown is in the audit log */
-  async urlFor (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail = this.newTrail()): Promise<TooljetEmbedUrl> {
+  urlFor (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail = this.newTrail()): Promise<TooljetEmbedUrl> {
+    if (!urlChannel.hasSubscribers) return this.#answerTo(request, ask, trail)
+    return this.#traced(request, trail, () => this.#answerTo(request, ask, trail))
+  }
+
+  async #answerTo (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail: Trail): Promise<TooljetEmbedUrl> {
     let url: GivenUrl
     trail.ask = ask
     try {
@@ -103,7 +111,7 @@ export class Embed {
     const { tooljet, user, ahead } = await this.#enter(request, email, trail, found)
     if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH')
 
-    const app = found ?? apps.resolve(ask) // which throws what is wrong with it
+    const app = trail.app = found ?? apps.resolve(ask) // which throws what is wrong with it
     const replaces = checkedUrlId(ask.replaces)
     if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
 
@@ -153,14 +161,18 @@ export class Embed {
 
   /**
    * For what went wrong before the walk, with a malformed body: an ask like any other, if the user is signed in.
-   * @returns the error to answer with
+   * @throws the error to answer with
    */
-  async refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<unknown> {
-    if (trail.settled) return error
+  refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<never> {
+    return this.#traced(request, trail, () => this.#refuse(request, trail, error))
+  }
+
+  async #refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<never> {
+    if (isEmbedError(error)) throw error // nobody is signed in
     try {
       trail.email = await whoAsks(this.#parts.identity, request)
     } catch {
-      return error
+      throw error
     }
     try {
       await this.#enter(request, trail.email, trail)
@@ -168,7 +180,22 @@ export class Embed {
       error = refused
     }
     this.#recordFailure(request, trail, error)
-    return error
+    throw error
+  }
+
+  /** Tells the subscribers of `tooljet-embed:url`. */
+  #traced<T extends TooljetEmbedUrl> (request: FastifyRequest, trail: Trail, answer: () => Promise<T>): Promise<T> {
+    const told: TooljetEmbedUrlTrace = { instance: this.#parts.audit.health().instance, requestId: foreign(String(request.id)) }
+    return traced(urlChannel, told, async () => {
+      try {
+        const url = await answer()
+        told.source = url.source
+        told.urlId = url.urlId
+        return url
+      } finally {
+        told.app = trail.app?.label
+      }
+    })
   }
 
   #recordFailure (request: FastifyRequest, trail: Trail, error: unknown, given = {}): void {
@@ -205,12 +232,6 @@ const URL_ID = /^[A-Za-z0-9_-]{1,64}$/
 function checkedUrlId (replaces: unknown): string | undefined {
   if (replaces === undefined || (typeof replaces === 'string' && URL_ID.test(replaces))) return replaces
   throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: '"replaces" takes the urlId of an earlier answer' })
-}
-
-/** The host's own errors have codes of their own. */
-function codeOf (error: unknown): string {
-  if (isEmbedError(error)) return error.code
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'ERROR'
 }
 
 function answer (url: GivenUrl): TooljetEmbedUrl {

@@ -68,8 +68,21 @@ export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, ca
   return error
 }
 
+/** What is answered with a status: every code that has it, with its sentence. */
+export function codesOf (status: number): { code: string, sentence: string }[] {
+  return Object.entries(table)
+    .filter(([code, row]) => row.status === status && code !== 'TOOLJET_EMBED_OPTIONS')
+    .map(([code, row]) => ({ code, sentence: row.message.replace('%s', '.') }))
+}
+
 export function isEmbedError (error: unknown): error is EmbedError {
   return error instanceof Error && 'code' in error && Object.hasOwn(table, String(error.code))
+}
+
+/** A library's error without what it carries besides: bytes of a reply and so a PAT, or the arguments of a command and so a password. */
+export function plainError (error: unknown): Error {
+  const { message, code } = error as Error & { code?: unknown }
+  return Object.assign(new Error(message), typeof code === 'string' && { code })
 }
 
 export function isRedisDown (error: unknown): boolean {
@@ -82,4 +95,10 @@ export function failureEvent (error: unknown): FailureEvent {
   const status = (error as { statusCode?: number } | undefined)?.statusCode ?? 500
   if (status === 401) return undefined
   return status < 500 ? 'url.denied' : 'url.failed'
+}
+
+/** What an answer with this error is recorded under: the host's own errors have codes of their own. */
+export function codeOf (error: unknown): string {
+  if (isEmbedError(error)) return error.code
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'ERROR'
 }

@@ -10,6 +10,7 @@ import { clientModule, type ClientModule } from './client-module.js'
 import { Embed, type TooljetEmbedAsk, type TooljetEmbedForget, type TooljetEmbedUrl } from './embed.js'
 import { embedError } from './errors.js'
 import { createLimits } from './limits.js'
+import { openMetrics } from './metrics.js'
 import { optionError } from './option-checks.js'
 import { resolveOptions, type Settings, type TooljetEmbedOptions } from './options.js'
 import { FleetClock, timeToMs } from './redis/clock.js'
@@ -83,6 +84,11 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
     },
     audit: { verify: () => audit.verify() },
   }
+  if (settings.metrics !== undefined) {
+    const { instance } = audit.health()
+    const closeMetrics = await openMetrics(settings.metrics.registry, { instance, health: decorator.health })
+    fastify.addHook('onClose', async () => closeMetrics())
+  }
   fastify.decorate('tooljetEmbed', decorator)
   fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, ask?: TooljetEmbedAsk) {
     const { appId, appSlug, app, replaces } = ask ?? {}
@@ -111,15 +117,6 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const clockIsSet = guard.run((client) => client.time()).then((time) => clock.set(timeToMs(time)), () => { /* the guard has logged it */ })
   await Promise.race([clockIsSet, sleep(MAX_START_WAIT_MS, undefined, { ref: false })])
 
-  const pools = new Pools()
-  const tooljets = toolJetsOf(settings.tooljet, { pools, guard, log, keyPrefix, redisTimeoutMs })
-
-  // of no ToolJet: keys differ by the `userHash` that they are made of, and each ToolJet has its own
-  const keys = new Keys(keyPrefix, { url: '', apiToken: settings.encryptionKeys[0]! })
-  const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
-  const urls = new Urls({ store, keys, clock }, { serveWithoutRedis })
-
-  const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })
   const audit = new Audit({
     guard,
     clock,
@@ -127,6 +124,16 @@ async function build (fastify: FastifyInstance, settings: Settings) {
     pseudonyms: new Pseudonyms(settings.encryptionKeys),
     log: settings.audit.logger ?? log,
   }, settings.audit)
+
+  const pools = new Pools()
+  const tooljets = toolJetsOf(settings.tooljet, { pools, guard, log, keyPrefix, redisTimeoutMs, instance: audit.health().instance })
+
+  // of no ToolJet: keys differ by the `userHash` that they are made of, and each ToolJet has its own
+  const keys = new Keys(keyPrefix, { url: '', apiToken: settings.encryptionKeys[0]! })
+  const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
+  const urls = new Urls({ store, keys, clock }, { serveWithoutRedis })
+
+  const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })
   const { identity, authorize } = settings
   const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, urls, tooljets, strangerHash: (email) => keys.userHash(email), audit })
 
@@ -155,8 +162,10 @@ export type { AppAsk, AppName } from './apps.js'
 export type { ClientModule } from './client-module.js'
 export type { AuditHealth } from './audit/audit.js'
 export type { AuditProblem, AuditReport, InstanceReport } from './audit/verify.js'
+export type { MetricsRegistry } from './metrics.js'
 export type { RedisLike } from './redis/redis-like.js'
 export type { TooljetOfRequest, TooljetTarget } from './tooljet/target.js'
 export type { ToolJetHealth } from './tooljet/tooljet.js'
 export type { ToolJetsHealth }
+export type { TooljetEmbedMintTrace, TooljetEmbedUrlTrace } from './tracing.js'
 export type { TooljetEmbedAsk, TooljetEmbedForget, TooljetEmbedUrl }

@@ -8,6 +8,7 @@ import { emailOfJwt, type Identity } from './identity.js'
 import type { LimitSettings } from './limits.js'
 import type { Log } from './log.js'
 import { MAX_TIMER_MS, milliseconds, optionError, shown, wrongOption } from './option-checks.js'
+import type { MetricsRegistry } from './metrics.js'
 import { isRedisLike, type RedisLike } from './redis/redis-like.js'
 import { resolveTarget, targetSchema, type TooljetOfRequest, type TooljetTarget } from './tooljet/target.js'
 
@@ -79,6 +80,11 @@ export interface TooljetEmbedOptions extends FastifyPluginOptions {
     /** pino logger for the audit lines. @default the app's logger */
     logger?: Log
   }
+  /** Prometheus metrics: what `docs/metrics.md` lists, in a registry of the peer `prom-client`. @default none */
+  metrics?: {
+    /** Where they are registered: a `Registry` of prom-client, which may have other metrics, too. */
+    registry: MetricsRegistry
+  }
   /** Without Redis: `serve` from this instance's own memory, or `fail` with 503. @default 'serve' */
   onRedisDown?: 'serve' | 'fail'
   /** Seals cached URLs and authenticates audit events; of several, the first seals and all open. @default derived from tooljet.apiToken; required where `tooljet` is a function */
@@ -140,6 +146,7 @@ function schemaFor (options: Record<string, unknown>): TSchema {
       delivery: Type.Optional(oneOf('buffered', 'required')),
       logger: any,
     }, exact)),
+    metrics: Type.Optional(Type.Object({ registry: any }, { ...exact, takes: 'an object with registry' })),
     onRedisDown: Type.Optional(oneOf('serve', 'fail')),
     encryptionKey: Type.Optional(Array.isArray(options['encryptionKey'])
       ? Type.Array(secret, { minItems: 1, takes: 'a string that is not empty, or a list of such, at least one', secret: true })
@@ -197,6 +204,7 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
       delivery: audit.delivery ?? 'buffered',
       logger: loggerOf(audit.logger),
     },
+    metrics: options.metrics === undefined ? undefined : { registry: registryOf(options.metrics.registry) },
     onRedisDown: options.onRedisDown ?? 'serve',
     encryptionKeys: encryptionKeysOf(options),
   })
@@ -274,4 +282,10 @@ function loggerOf (logger: unknown): Log | undefined {
   const methods = logger as Record<string, unknown> | null
   if (typeof methods === 'object' && methods !== null && typeof methods['info'] === 'function' && typeof methods['error'] === 'function') return logger as Log
   throw optionError('audit.logger', 'a pino logger', shown(logger, true))
+}
+
+function registryOf (registry: unknown): MetricsRegistry {
+  const methods = registry as Record<string, unknown> | null | undefined
+  if (typeof methods === 'object' && methods !== null && ['registerMetric', 'getSingleMetric', 'removeSingleMetric'].every((name) => typeof methods[name] === 'function')) return registry as MetricsRegistry
+  throw optionError('metrics.registry', 'a Registry of prom-client', registry === undefined ? undefined : shown(registry, true))
 }

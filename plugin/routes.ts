@@ -3,7 +3,7 @@ import fjsCompiler from '@fastify/fast-json-stringify-compiler'
 import { TypeBoxValidatorCompiler, type TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySerializerCompiler } from 'fastify'
-import { embedError, isEmbedError } from './errors.js'
+import { codesOf, embedError, isEmbedError } from './errors.js'
 import type { Embed, Trail } from './embed.js'
 import type { LimitState } from './limits.js'
 
@@ -13,22 +13,65 @@ const Body = Type.Object({
   app: Type.Optional(Type.String({ description: 'Alias of the app' })),
   email: Type.Optional(Type.String({ description: 'Need not be sent; when sent it must be the signed-in user\'s own' })),
   replaces: Type.Optional(Type.String({ description: 'urlId of a URL that turned out dead' })),
-})
+}, { description: 'Which app; nothing where the server knows just one', examples: [{ appId: '8ba8bf0e-6b8f-4e07-abb9-6fd2d816fabc' }] })
+
+const header = {
+  always: {
+    'cache-control': { type: 'string', description: 'no-store' },
+    'referrer-policy': { type: 'string', description: 'no-referrer' },
+  },
+  limit: {
+    'x-ratelimit-limit': { type: 'integer', description: 'Asks that a user has in a window' },
+    'x-ratelimit-remaining': { type: 'integer', description: 'Asks left in this window' },
+    'x-ratelimit-reset': { type: 'integer', description: 'Seconds until the window ends' },
+  },
+  retryAfter: {
+    'retry-after': { type: 'integer', description: 'Seconds after which asking again makes sense' },
+  },
+}
 
 const Given = Type.Object({
-  redirectUrl: Type.String({ description: 'For an iframe\'s src' }),
+  redirectUrl: Type.String({ description: 'For an iframe\'s src; a secret of its user' }),
   urlId: Type.String({ description: 'Opaque id of this URL' }),
-  source: Type.Union([Type.Literal('minted'), Type.Literal('reused')]),
+  source: Type.Unsafe<'minted' | 'reused'>({ type: 'string', enum: ['minted', 'reused'], description: 'Whether it was made for this answer' }),
   expiresAt: Type.String({ description: 'End of the URL\'s life, ISO 8601' }),
   expiresIn: Type.Integer({ description: 'Seconds of life left' }),
-}, { description: 'An embed URL for the signed-in user' })
+}, { description: 'An embed URL for the signed-in user', headers: { ...header.always, ...header.limit } })
 
-const Refused = Type.Object({
+/** The answer with every code of one status; in the place of a code may be one of Fastify's, or of the host's own. */
+function refused (status: number, besides = '', headers: object = header.limit) {
+  const codes = codesOf(status)
+  return Type.Object({
+    statusCode: Type.Literal(status),
+    code: Type.String({ description: codes.map(({ code }) => code).join(', '), example: codes[0]!.code }),
+    error: Type.String({ example: STATUS_CODES[status] }),
+    message: Type.String(),
+  }, {
+    description: codes.map(({ code, sentence }) => `\`${code}\`: ${sentence}`).join(' ') + besides,
+    headers: { ...header.always, ...headers },
+  })
+}
+
+const OfTheHost = Type.Object({
   statusCode: Type.Integer(),
   code: Type.String(),
   error: Type.String(),
   message: Type.String(),
-}, { description: 'Why there is no URL' })
+}, { description: 'Another error of Fastify or of the server around, as its error handler gives it' })
+
+const answers = {
+  200: Given,
+  400: refused(400, ' Or a body that is not as it should be, with a code of Fastify\'s own.'),
+  401: refused(401, '', {}),
+  403: refused(403),
+  404: refused(404),
+  429: refused(429, '', { ...header.limit, ...header.retryAfter }),
+  502: refused(502),
+  503: refused(503, '', { ...header.limit, ...header.retryAfter }),
+  504: refused(504),
+  '4xx': OfTheHost,
+  '5xx': OfTheHost,
+}
 
 type Authenticate = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
 
@@ -52,9 +95,11 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
     scope.withTypeProvider<TypeBoxTypeProvider>().post(path, {
       schema: {
         summary: 'URL of a ToolJet app for the signed-in user',
+        description: 'Gives a URL that opens the app in an iframe. It is reused until its end, and minted anew when it is replaced.',
+        operationId: 'getTooljetUrl',
         tags: ['tooljet'],
         body: Body,
-        response: { 200: Given, '4xx': Refused, '5xx': Refused },
+        response: answers,
       },
       onRequest: async (request, reply) => {
         reply.header('cache-control', 'no-store').header('referrer-policy', 'no-referrer')
@@ -71,7 +116,7 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
       },
       errorHandler: async (error, request, reply) => {
         const trail = request[TRAIL]
-        const refusal = trail === undefined || isEmbedError(error) ? error : await embed.refuse(request, trail, error)
+        const refusal = trail === undefined || trail.settled ? error : await embed.refuse(request, trail, error).catch((refusal: unknown) => refusal)
         if (!isEmbedError(refusal)) throw refusal // to the host's error handler
         const { statusCode, code, message } = refusal
         reply.code(statusCode).headers(refusal.headers ?? {})

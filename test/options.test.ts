@@ -34,6 +34,7 @@ test('the defaults are those of the documentation', async (t) => {
     encryptionKeys: ['secret-token'],
   })
   t.equal(settings.apps, undefined)
+  t.equal(settings.metrics, undefined)
   t.equal(settings.redis, redis)
   t.equal(resolve({ ...good, redis: undefined }, redis).redis, redis, 'fastify.redis is the default')
   t.equal(resolve({ ...good, patExpiry: 50 }).lifetimes.minRemaining, 5, 'a tenth of a short life')
@@ -129,6 +130,11 @@ const wrong: [options: object, says: RegExp][] = [
   [{ audit: { maxEntries: 1.5 } }, /"audit\.maxEntries" is 1\.5/],
   [{ audit: { delivery: 'sometimes' } }, /"audit\.delivery" is "sometimes", it takes 'buffered' or 'required'/],
   [{ audit: { logger: console.log } }, /"audit\.logger" is a function, it takes a pino logger/],
+  [{ metrics: true }, /"metrics" is true, it takes an object with registry/],
+  [{ metrics: {} }, /"metrics\.registry" is missing, it takes a Registry of prom-client/],
+  [{ metrics: { registry: null } }, /"metrics\.registry" is null/],
+  [{ metrics: { registry: { registerMetric () {} } } }, /"metrics\.registry" is an object, it takes a Registry of prom-client/],
+  [{ metrics: { registry: {}, path: '/metrics' } }, /no option "metrics\.path"/],
   [{ onRedisDown: 'panic' }, /"onRedisDown" is "panic", it takes 'serve' or 'fail'/],
   [{ encryptionKey: '' }, /"encryptionKey" is a string \(not shown\)/],
   [{ encryptionKey: 12345678 }, /"encryptionKey" is a number \(not shown\)/],

@@ -140,6 +140,15 @@ test('authorize decides, and only true lets through', async (t) => {
   t.equal(portal.toolJet.calls.length, 1)
 })
 
+test('one who is not signed in is no asker, whatever identity says', async (t) => {
+  const portal = await Portal.open(t, { options: { identity: () => ANA } })
+  for (const headers of [{}, { authorization: 'Bearer x' }]) {
+    const reply = await portal.app.inject({ method: 'POST', url: '/api/get-tooljet-url', payload: { appId: SALES.id }, headers })
+    t.match(reply, { statusCode: 401, headers: { 'x-ratelimit-limit': undefined } })
+  }
+  t.same(await portal.audit(), [])
+})
+
 test('each ask is counted, whatever is answered', async (t) => {
   const portal = await Portal.open(t, { options: { rateLimit: { max: 4 } } })
   await portal.ask(ANA, { appId: SALES.id, email: BEN })

@@ -1,4 +1,5 @@
 import { t as tap, test } from 'tap'
+import { startServer } from '../example/redis.js'
 import type { Fault } from '../example/tooljet/server.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 
@@ -34,4 +35,15 @@ test('after a full run no secret is in a log line, an audit field, an error or r
     for (const secret of secrets) t.notOk(text.includes(secret), `${where}: ${secret.slice(0, 12)}…`)
   }
   t.ok(portal.logText.includes(ANA) && fromRedis.includes(ANA), 'this test can see what is there')
+})
+
+test("what Redis refuses is logged without the command's arguments", async (t) => {
+  const password = 'password-of-redis-91c4'
+  const server = await startServer({ args: ['--requirepass', 'another'] })
+  t.teardown(() => server.stop())
+  const portal = await Portal.open(t, { options: { redis: server.url.replace('redis://', `redis://:${password}@`) } })
+  t.equal((await portal.ask(ANA)).status, 200)
+  const told = portal.logLines.find(({ msg }) => /Redis is not available/.test(String(msg)))
+  t.match(told, { err: { message: /WRONGPASS|NOAUTH/ } })
+  t.notOk(portal.logText.includes(password))
 })

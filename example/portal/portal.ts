@@ -1,9 +1,13 @@
 import fastifyCookie from '@fastify/cookie'
 import fastifyHelmet from '@fastify/helmet'
 import fastifyJwt from '@fastify/jwt'
+import fastifySwagger from '@fastify/swagger'
 import Fastify, { type FastifyInstance } from 'fastify'
 import tooljetEmbed, { type TooljetEmbedOptions } from 'fastify-tooljet-embed'
+import { Registry } from 'prom-client'
+import { apiDocument, apiPages } from './api.js'
 import { auditPage } from './audit.js'
+import { metricsPage } from './metrics.js'
 import { pages } from './pages.js'
 import { session, SESSION_COOKIE } from './session.js'
 import { DEMO_USERS, type DemoUser } from './users.js'
@@ -34,6 +38,7 @@ export interface PortalSettings {
 /** Builds the portal, which does not listen yet. */
 export function createPortal (settings: PortalSettings): FastifyInstance {
   const { tooljet, redis, jwtSecret, apps, users = DEMO_USERS, trustProxy = false, logLevel = 'warn', embed } = settings
+  const registry = new Registry()
   const app = Fastify({ logger: { level: logLevel }, trustProxy })
 
   app.register(fastifyHelmet, {
@@ -52,16 +57,20 @@ export function createPortal (settings: PortalSettings): FastifyInstance {
     // the demo is at http://localhost: a browser that remembers "https only" would never find it again
     strictTransportSecurity: false,
   })
+  app.register(fastifySwagger, apiDocument)
   app.register(fastifyCookie)
   app.register(fastifyJwt, { secret: jwtSecret, cookie: { cookieName: SESSION_COOKIE, signed: false } })
   app.register(tooljetEmbed, {
     tooljet,
     redis,
     apps: Object.fromEntries(apps.map(({ alias, appId }) => [alias, { appId }])),
+    metrics: { registry },
     ...embed,
   })
   app.register(session(users))
   app.register(pages(apps, users))
   app.register(auditPage({ redis, stream: embed?.audit?.stream ?? `${embed?.keyPrefix ?? 'tooljet-embed:'}audit`, users }))
+  app.register(metricsPage(registry))
+  app.register(apiPages)
   return app
 }

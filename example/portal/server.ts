@@ -1,23 +1,23 @@
+import type { Static } from '@sinclair/typebox'
 import closeWithGrace from 'close-with-grace'
+import { listOf, portalEnv, readEnv } from '../env.js'
+import { consoleTraces } from '../tracing.js'
 import { INVENTORY, SALES } from '../tooljet/seed.js'
 import { createPortal, type PortalApp, type PortalSettings } from './portal.js'
 import { usersOf } from './users.js'
 
-const { env } = process
+type Env = Static<typeof portalEnv>
 
-/** @throws with every variable that is missing */
-function settingsOf (): PortalSettings {
-  const missing = ['REDIS_URL', 'TOOLJET_URL', 'TOOLJET_API_TOKEN', 'JWT_SECRET'].filter((name) => !env[name])
-  if (missing.length > 0) throw new Error(`the environment lacks ${missing.join(', ')}`)
-  const embedOrigins = (env['TOOLJET_EMBED_ORIGINS'] ?? '').split(',').map((origin) => origin.trim()).filter((origin) => origin !== '')
+function settingsOf (env: Env): PortalSettings {
+  const embedOrigins = listOf(env.TOOLJET_EMBED_ORIGINS)
   return {
-    tooljet: { url: env['TOOLJET_URL']!, apiToken: env['TOOLJET_API_TOKEN']!, ...(embedOrigins.length > 0 && { embedOrigins }) },
-    redis: env['REDIS_URL']!,
-    jwtSecret: env['JWT_SECRET']!,
-    apps: appsOf(env['TOOLJET_APP_ID']),
-    users: usersOf(env['DEMO_USERS'], env['DEMO_ADMIN']),
-    ...(env['TRUST_PROXY'] && { trustProxy: env['TRUST_PROXY'] }),
-    logLevel: env['LOG_LEVEL'] || 'warn',
+    tooljet: { url: env.TOOLJET_URL, apiToken: env.TOOLJET_API_TOKEN, ...(embedOrigins.length > 0 && { embedOrigins }) },
+    redis: env.REDIS_URL,
+    jwtSecret: env.JWT_SECRET,
+    apps: appsOf(env.TOOLJET_APP_ID),
+    users: usersOf(env.DEMO_USERS, env.DEMO_ADMIN),
+    ...(env.TRUST_PROXY && { trustProxy: env.TRUST_PROXY }),
+    logLevel: env.LOG_LEVEL,
   }
 }
 
@@ -27,22 +27,23 @@ function appsOf (appId: string | undefined): PortalApp[] {
   return [{ alias: 'sales', appId: SALES.id, name: SALES.name }, { alias: 'inventory', appId: INVENTORY.id, name: INVENTORY.name }]
 }
 
-function portOf (value: string): number {
-  if (/^\d+$/.test(value) && Number(value) < 65_536) return Number(value)
-  throw new Error(`PORT is "${value}", it takes a port number`)
-}
-
+let port = 0
 try {
-  const port = portOf(env['PORT'] ?? '3001')
-  const portal = createPortal(settingsOf())
-  const { close } = closeWithGrace({ delay: 8000, logger: portal.log }, () => portal.close())
-  await portal.listen({ port, host: env['HOST'] ?? 'localhost' })
+  const env = readEnv(portalEnv, { file: true })
+  port = env.PORT
+  const traces = env.OTEL_TRACES_EXPORTER === 'console' ? consoleTraces() : undefined
+  const portal = createPortal(settingsOf(env))
+  const { close } = closeWithGrace({ delay: 8000, logger: portal.log }, async () => {
+    await portal.close()
+    await traces?.stop()
+  })
+  await portal.listen({ port, host: env.HOST })
 
   // started by example/start.ts: tell it, and do not outlive it
   process.send?.('listening')
   process.once('disconnect', close)
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException
-  console.error(`The portal cannot start: ${code === 'EADDRINUSE' ? `port ${env['PORT'] ?? '3001'} is already in use` : message}`)
+  console.error(`The portal cannot start: ${code === 'EADDRINUSE' ? `port ${port} is already in use` : message}`)
   process.exit(1)
 }

@@ -15,8 +15,9 @@ export function session (users: readonly DemoUser[]) {
 
     scope.get('/api/demo-users', async () => users)
 
-    const body = { type: 'object', required: ['email'], properties: { email: { type: 'string', maxLength: 254 } } }
-    scope.post<{ Body: { email: string } }>('/sign-in', { schema: { body } }, async (request, reply) => {
+    const body = { type: 'object', required: ['email'], properties: { email: { type: 'string', maxLength: 254 } }, examples: [{ email: users[0]?.email }] }
+    const schema = { tags: ['session'], summary: 'Signs in as a demo user', security: [], body }
+    scope.post<{ Body: { email: string } }>('/sign-in', { schema }, async (request, reply) => {
       const email = request.body.email.trim().toLowerCase()
       const user = users.find((user) => user.email.toLowerCase() === email)
       if (user === undefined) {

@@ -62,6 +62,6 @@ export function toFields (event: AuditEvent, stamp: { time: number, instance: st
 }
 
 /** Text that a client chose. Half a character would not come back from Redis as it was, and its mac would not hold. */
-function foreign (text: string | undefined): string | undefined {
+export function foreign (text: string | undefined): string | undefined {
   return text?.replace(SECRETS, '[redacted]').slice(0, MAX_LENGTH).toWellFormed()
 }

@@ -1,4 +1,4 @@
-import { embedError } from '../errors.js'
+import { embedError, plainError } from '../errors.js'
 import type { Log } from '../log.js'
 import type { RedisLike } from './redis-like.js'
 import { Script } from './script.js'
@@ -50,10 +50,11 @@ export class RedisGuard {
     try {
       return await withDeadline(command(this.#redis), this.#deadlineMs)
     } catch (error) {
-      if (isAboutKey(error)) this.#log.error({ err: error }, 'tooljet-embed: Redis refuses a command')
-      else this.#away(error)
+      const cause = plainError(error)
+      if (isAboutKey(cause)) this.#log.error({ err: cause }, 'tooljet-embed: Redis refuses a command')
+      else this.#away(cause)
       if (undo !== undefined) this.post(undo)
-      throw embedError('TOOLJET_EMBED_REDIS_DOWN', { cause: error })
+      throw embedError('TOOLJET_EMBED_REDIS_DOWN', { cause })
     }
   }
 
@@ -79,7 +80,7 @@ export class RedisGuard {
     })
   }
 
-  #away (error: unknown): void {
+  #away (error: Error): void {
     if (this.down) return
     this.#downSince = performance.now()
     this.#log.error({ err: error }, 'tooljet-embed: Redis is not available')
@@ -101,8 +102,8 @@ export class RedisGuard {
 }
 
 /** Redis is there, and something is wrong with one key: no reason to do without it for all others. */
-function isAboutKey (error: unknown): boolean {
-  return error instanceof Error && /\bWRONGTYPE\b/.test(error.message)
+function isAboutKey (error: Error): boolean {
+  return /\bWRONGTYPE\b/.test(error.message)
 }
 
 /** Rejects when the answer is not there in time; an answer that comes later is let go. */

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
-import { embedError, isEmbedError } from '../errors.js'
+import { embedError, isEmbedError, plainError } from '../errors.js'
 import type { Pools } from './pools.js'
 import type { Reply } from './replies.js'
 
@@ -49,7 +49,7 @@ export class ToolJetClient {
     try {
       return await this.#withRetries(body, deadline.signal)
     } catch (error) {
-      if (deadline.signal.aborted) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: plain(error) })
+      if (deadline.signal.aborted) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: plainError(error) })
       throw error
     } finally {
       clearTimeout(timer)
@@ -109,12 +109,5 @@ function codeOf (error: unknown): string {
 
 function unreachable (error: unknown): unknown {
   if (isEmbedError(error)) return error
-  return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it cannot be reached', cause: plain(error) })
-}
-
-/** What undici throws may hold bytes of the reply, and so a PAT. */
-function plain (error: unknown): Error {
-  const { message } = error as Error
-  const code = codeOf(error)
-  return Object.assign(new Error(message), code !== '' && { code })
+  return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it cannot be reached', cause: plainError(error) })
 }

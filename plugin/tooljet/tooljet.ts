@@ -1,6 +1,7 @@
 import type { App } from '../apps.js'
 import { isEmbedError } from '../errors.js'
 import type { Log } from '../log.js'
+import { mintChannel, traced } from '../tracing.js'
 import type { Gate } from './gate.js'
 import { pauseAsked, readReply } from './replies.js'
 import type { Keys } from '../urls/keys.js'
@@ -26,10 +27,12 @@ export class ToolJet {
   readonly #gate: Gate
   readonly #keys: Keys
   readonly #log: Log
+  readonly #instance: string
   #trouble: { code: string, mend?: string } | undefined
   #asked = false
 
-  constructor (parts: { client: ToolJetClient, gate: Gate, keys: Keys, log: Log }, { url, embedOrigins, lockMs }: { url: string, embedOrigins: readonly string[], lockMs: number }) {
+  /** @param options.instance name of this registration, for the subscribers of `tooljet-embed:mint` */
+  constructor (parts: { client: ToolJetClient, gate: Gate, keys: Keys, log: Log }, { url, embedOrigins, lockMs, instance }: { url: string, embedOrigins: readonly string[], lockMs: number, instance: string }) {
     this.url = url
     this.embedOrigins = embedOrigins
     this.lockMs = lockMs
@@ -37,6 +40,7 @@ export class ToolJet {
     this.#gate = parts.gate
     this.#keys = parts.keys
     this.#log = parts.log
+    this.#instance = instance
   }
 
   /** What stands for a user of this ToolJet in key names. */
@@ -57,16 +61,22 @@ export class ToolJet {
   async mint (email: string, app: App): Promise<{ redirectUrl: string, appKeys: string[] }> {
     await this.#gate.enter()
     try {
-      const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry })
-      const pause = pauseAsked(reply)
-      if (pause !== undefined) await this.#gate.pause(pause)
-      const redirectUrl = readReply(reply, this.embedOrigins)
+      const redirectUrl = await (mintChannel.hasSubscribers
+        ? traced(mintChannel, { instance: this.#instance, app: app.label }, () => this.#call(email, app))
+        : this.#call(email, app))
       await this.#note(undefined)
       return { redirectUrl, appKeys: appKeysOf(new URL(redirectUrl)) }
     } catch (error) {
       await this.#note(error)
       throw error
     }
+  }
+
+  async #call (email: string, app: App): Promise<string> {
+    const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry })
+    const pause = pauseAsked(reply)
+    if (pause !== undefined) await this.#gate.pause(pause)
+    return readReply(reply, this.embedOrigins)
   }
 
   async health (): Promise<ToolJetHealth> {

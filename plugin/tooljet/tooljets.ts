@@ -43,6 +43,7 @@ interface Parts {
   log: FastifyBaseLogger
   keyPrefix: string
   redisTimeoutMs: number
+  instance: string
 }
 
 export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): ToolJets {
@@ -51,14 +52,14 @@ export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): To
   return new SeveralToolJets(option, (target) => makeToolJet(target, { ...parts, log: log.child({ tooljet: target.url }) }))
 }
 
-function makeToolJet (target: Target, { pools, guard, log, keyPrefix, redisTimeoutMs }: Parts): ToolJet {
+function makeToolJet (target: Target, { pools, guard, log, keyPrefix, redisTimeoutMs, instance }: Parts): ToolJet {
   const { url, embedOrigins, timeoutMs } = target
   const keys = new Keys(keyPrefix, target)
   const client = new ToolJetClient(pools, target)
   const gate = new Gate(guard, keys.gate(), timeoutMs + redisTimeoutMs)
   // one mint; before it gate, limit and gate again are asked, after it gate and store are told
   const lockMs = timeoutMs + 5 * redisTimeoutMs
-  return new ToolJet({ client, gate, keys, log }, { url, embedOrigins, lockMs })
+  return new ToolJet({ client, gate, keys, log }, { url, embedOrigins, lockMs, instance })
 }
 
 /** One for all requests. */

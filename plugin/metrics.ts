@@ -1,0 +1,136 @@
+import type { Aggregator, Registry } from 'prom-client'
+import { embedError, errorCodes } from './errors.js'
+import { mintChannel, urlChannel, type TooljetEmbedMintTrace, type TooljetEmbedUrlTrace } from './tracing.js'
+
+/** What the plugin needs of a `Registry` of prom-client, be it of another copy than the plugin's own. */
+export interface MetricsRegistry {
+  registerMetric (metric: any): void
+  getSingleMetric (name: string): unknown
+  removeSingleMetric (name: string): void
+}
+
+/** One registration of the plugin: what its messages carry, and how it is. */
+interface Source {
+  instance: string
+  health (): Promise<{ redis: { state: 'up' | 'down' }, tooljet: { pausedFor?: number }, audit: { backlog: number } }>
+}
+
+interface Vitals {
+  redisUp: 0 | 1
+  backlog: number
+  /** Seconds. */
+  pausedFor: number
+}
+
+type PromClient = Pick<typeof import('prom-client'), 'Counter' | 'Gauge' | 'Histogram'>
+
+/** Also the order in which they are shown. */
+const NAMES = {
+  answers: 'tooljet_embed_answers_total',
+  mints: 'tooljet_embed_mint_duration_seconds',
+  reuse: 'tooljet_embed_reuse_ratio',
+  pause: 'tooljet_embed_tooljet_pause_seconds',
+  redis: 'tooljet_embed_redis_up',
+  backlog: 'tooljet_embed_audit_backlog',
+}
+const MINT_SECONDS = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+const OK = 'ok'
+const OTHER = 'other'
+/** All that the label `code` may be besides. */
+const CODES = Object.keys(errorCodes).filter((code) => code !== 'TOOLJET_EMBED_OPTIONS')
+
+const known = new WeakMap<MetricsRegistry, Metrics>()
+
+/**
+ * Counts and measures a registration until the function that it gives is called. Registrations with one registry share its
+ * metrics: counters add up, gauges tell the worst of them.
+ * @throws TOOLJET_EMBED_OPTIONS without prom-client, or when a name is already taken in the registry
+ */
+export async function openMetrics (registry: MetricsRegistry, source: Source): Promise<() => void> {
+  const prom = await import('prom-client').catch((cause: unknown) => { throw embedError('TOOLJET_EMBED_OPTIONS', { detail: 'option "metrics" needs the package prom-client: npm install prom-client', cause }) })
+  const metrics = known.get(registry) ?? new Metrics(prom, registry)
+  metrics.add(source)
+  return () => metrics.remove(source)
+}
+
+/** The metrics of one registry. They are made of the channels' messages and of `health()`, and of nothing else. */
+class Metrics {
+  readonly #registry: MetricsRegistry
+  readonly #sources = new Map<string, Source>()
+  readonly #countAnswer: (message: TooljetEmbedUrlTrace) => void
+  readonly #measureMint: (message: TooljetEmbedMintTrace) => void
+  #looking: Promise<Vitals> | undefined
+
+  constructor ({ Counter, Gauge, Histogram }: PromClient, registry: MetricsRegistry) {
+    const taken = Object.values(NAMES).find((name) => registry.getSingleMetric(name) !== undefined)
+    if (taken !== undefined) throw embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "metrics.registry" already has a metric ${taken}, which is not of this plugin` })
+    this.#registry = registry
+    const registers = [registry as Registry]
+
+    const answers = new Counter({ name: NAMES.answers, help: 'Answers to asks for an embed URL, by its source and by error code', labelNames: ['source', 'code'], registers })
+    const mints = new Histogram({ name: NAMES.mints, help: 'Seconds that mint calls to ToolJet took, retries included, by error code', labelNames: ['code'], buckets: MINT_SECONDS, registers })
+    // an increase is only seen of what was there before
+    for (const source of ['minted', 'reused']) answers.inc({ source, code: OK }, 0)
+    for (const code of [...CODES, OTHER]) answers.inc({ source: 'none', code }, 0)
+    mints.zero({ code: OK })
+
+    const given = { minted: 0, reused: 0 }
+    this.#countAnswer = ({ instance, source, code }) => {
+      if (!this.#sources.has(instance)) return
+      if (source !== undefined) given[source]++
+      answers.inc({ source: source ?? 'none', code: labelOf(code) })
+    }
+    this.#measureMint = ({ instance, code, durationMs }) => {
+      if (this.#sources.has(instance)) mints.observe({ code: labelOf(code) }, durationMs! / 1000)
+    }
+
+    // `aggregator`: over the processes of a cluster, as prom-client does it
+    const gauge = (name: string, help: string, aggregator: Aggregator, value: () => number | Promise<number>): void => {
+      const made = new Gauge({ name, help, aggregator, registers, async collect () { made.set(await value()) } })
+    }
+    gauge(NAMES.reuse, 'Reused URLs among all that were given since the start, NaN before the first', 'average', () => given.reused / (given.reused + given.minted))
+    gauge(NAMES.pause, 'Seconds left of the pause for which ToolJet asked, 0 without one', 'max', async () => (await this.#look()).pausedFor)
+    gauge(NAMES.redis, 'Whether Redis answers: 1, or 0', 'min', async () => (await this.#look()).redisUp)
+    gauge(NAMES.backlog, 'Audit events that wait for Redis', 'sum', async () => (await this.#look()).backlog)
+  }
+
+  add (source: Source): void {
+    if (this.#sources.size === 0) {
+      known.set(this.#registry, this)
+      urlChannel.asyncEnd.subscribe(this.#countAnswer as (message: unknown) => void)
+      mintChannel.asyncEnd.subscribe(this.#measureMint as (message: unknown) => void)
+    }
+    this.#sources.set(source.instance, source)
+  }
+
+  /** With its last source all of it goes. */
+  remove ({ instance }: Source): void {
+    this.#sources.delete(instance)
+    if (this.#sources.size > 0) return
+    known.delete(this.#registry)
+    urlChannel.asyncEnd.unsubscribe(this.#countAnswer as (message: unknown) => void)
+    mintChannel.asyncEnd.unsubscribe(this.#measureMint as (message: unknown) => void)
+    for (const name of Object.values(NAMES)) this.#registry.removeSingleMetric(name)
+  }
+
+  /** All gauges of one scrape share one look, which waits for Redis no longer than `health()` does. */
+  #look (): Promise<Vitals> {
+    this.#looking ??= this.#vitals().finally(() => { this.#looking = undefined })
+    return this.#looking
+  }
+
+  async #vitals (): Promise<Vitals> {
+    const all = await Promise.all([...this.#sources.values()].map((source) => source.health()))
+    return {
+      redisUp: all.every(({ redis }) => redis.state === 'up') ? 1 : 0,
+      backlog: all.reduce((sum, { audit }) => sum + audit.backlog, 0),
+      pausedFor: Math.max(0, ...all.map(({ tooljet }) => tooljet.pausedFor ?? 0)),
+    }
+  }
+}
+
+/** Codes of the host's own errors could be any number. */
+function labelOf (code: string | undefined): string {
+  if (code === undefined) return OK
+  return CODES.includes(code) ? code : OTHER
+}

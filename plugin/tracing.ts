@@ -1,0 +1,62 @@
+import { tracingChannel, type TracingChannel } from 'node:diagnostics_channel'
+import { codeOf, isEmbedError } from './errors.js'
+
+/** What both channels tell; subscribers may put things of their own beside it. */
+interface Trace {
+  /** Which registration of the plugin this is: its name in the audit log. */
+  readonly instance: string
+  /** Alias, id or slug of the app, once it is known which. */
+  app?: string | undefined
+  /** At the end, on failure: a code of `errorCodes`, or that of the host's own error. */
+  code?: string
+  /** At the end: milliseconds since the start. */
+  durationMs?: number
+  /** On failure: code, words and stack of the error, without its cause; of the host's own errors the code alone. */
+  error?: Error
+}
+
+/** Message of the channels `tracing:tooljet-embed:url:*`: one ask, on the route or the decorator. It holds no e-mail and no secret. */
+export interface TooljetEmbedUrlTrace extends Trace {
+  /** Fastify's `request.id`. */
+  readonly requestId: string | undefined
+  /** At the end, on success. */
+  source?: 'minted' | 'reused'
+  /** At the end, on success: the opaque id of the URL. */
+  urlId?: string
+}
+
+/** Message of the channels `tracing:tooljet-embed:mint:*`: one mint call to ToolJet, its retries included. It holds no e-mail and no secret. */
+export type TooljetEmbedMintTrace = Trace
+
+export const urlChannel: TracingChannel<unknown, TooljetEmbedUrlTrace> = tracingChannel('tooljet-embed:url')
+export const mintChannel: TracingChannel<unknown, TooljetEmbedMintTrace> = tracingChannel('tooljet-embed:mint')
+
+/**
+ * Tells a channel's subscribers how something went. To be called only where it has some: without, nothing is to be spent on it.
+ * What was given, and the cause of an error, stay out of the message: the one is a secret, the other may hold one.
+ * @throws what `run` throws
+ */
+export async function traced<C extends Trace, T> (channel: TracingChannel<unknown, C>, message: C, run: () => Promise<T>): Promise<T> {
+  const startedAt = performance.now()
+  let outcome: () => T
+  await channel.tracePromise(async () => {
+    try {
+      const value = await run()
+      outcome = () => value
+    } catch (error) {
+      outcome = () => { throw error }
+      message.code = codeOf(error)
+      throw asTold(error)
+    } finally {
+      message.durationMs = performance.now() - startedAt
+    }
+  }, message).catch(() => {})
+  return outcome!()
+}
+
+function asTold (error: unknown): Error {
+  const code = codeOf(error)
+  if (!isEmbedError(error)) return Object.assign(new Error('an error of the host\'s own'), { code })
+  const { name, message, stack, statusCode } = error
+  return Object.assign(new Error(message), { name, code, stack, statusCode })
+}
