@@ -2,6 +2,7 @@ import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
 import type { Fault } from '../example/tooljet/server.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { newClient } from './support/redis.js'
 
 releaseRedisAfter(tap)
 
@@ -39,8 +40,11 @@ test('after a full run no secret is in a log line, an audit field, an error or r
 
 test("what Redis refuses is logged without the command's arguments", async (t) => {
   const password = 'password-of-redis-91c4'
-  const server = await startServer({ args: ['--requirepass', 'another'] })
+  const server = await startServer()
   t.teardown(() => server.stop())
+  const admin = newClient(server.url)
+  t.teardown(() => admin.disconnect())
+  await admin.config('SET', 'requirepass', 'another')
   const portal = await Portal.open(t, { options: { redis: server.url.replace('redis://', `redis://:${password}@`) } })
   t.equal((await portal.ask(ANA)).status, 200)
   const told = portal.logLines.find(({ msg }) => /Redis is not available/.test(String(msg)))
