@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import type { App, AppAsk, Apps } from './apps.js'
+import type { App, AppAsk, Apps, UncheckedAsk } from './apps.js'
 import type { Audit } from './audit/audit.js'
 import { embedError, failureEvent, isEmbedError } from './errors.js'
 import { normalizeEmail, whoAsks, type Identity } from './identity.js'
@@ -10,9 +10,16 @@ import { secondsLeft, type HeldUrl } from './urls/store.js'
 import type { GivenUrl, Urls } from './urls/urls.js'
 
 /** What `request.tooljetEmbedUrl()` takes; nothing is needed where `apps` has one entry. */
-export interface TooljetEmbedAsk extends AppAsk {
+export type TooljetEmbedAsk = AppAsk & {
   /** The `urlId` of a URL that turned out dead: another one is given. */
-  replaces?: string
+  replaces?: string | undefined
+}
+
+/** An ask of the route, or of a host without types. */
+interface AnyAsk extends UncheckedAsk {
+  replaces?: string | undefined
+  /** Compared with the signed-in user's, and never used. */
+  email?: string | undefined
 }
 
 /** An embed URL for the signed-in user. */
@@ -21,6 +28,7 @@ export interface TooljetEmbedUrl {
   redirectUrl: string
   /** Opaque id of this URL, to report it dead with `replaces`. */
   urlId: string
+  /** Exactly one answer per mint says `minted`. */
   source: 'minted' | 'reused'
   /** ISO 8601. */
   expiresAt: string
@@ -32,7 +40,7 @@ export interface TooljetEmbedUrl {
 export interface Trail {
   startedAt: number
   email?: string
-  ask?: TooljetEmbedAsk
+  ask?: AnyAsk
   limit?: LimitState | undefined
   /** Its audit event is made. */
   settled?: boolean
@@ -64,7 +72,7 @@ export class Embed {
   }
 
   /** @throws a coded error; what was thrown is in the audit log */
-  async urlFor (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail = this.newTrail()): Promise<TooljetEmbedUrl> {
+  async urlFor (request: FastifyRequest, ask: AnyAsk, trail = this.newTrail()): Promise<TooljetEmbedUrl> {
     let url: GivenUrl
     trail.ask = ask
     try {
@@ -85,7 +93,7 @@ export class Embed {
     return answer(url)
   }
 
-  async #walk (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail: Trail): Promise<GivenUrl> {
+  async #walk (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<GivenUrl> {
     const { identity, apps, limits, keys, urls, tooljet, audit } = this.#parts
 
     const email = trail.email = await whoAsks(identity, request)
@@ -107,7 +115,7 @@ export class Embed {
     return url
   }
 
-  async forget (whose: AppAsk & { email: string }): Promise<number> {
+  async forget (whose: UncheckedAsk & { email: string }): Promise<number> {
     const { apps, keys, urls, audit } = this.#parts
     const { email: given, ...ask } = whose ?? {}
     const startedAt = performance.now()
