@@ -60,7 +60,7 @@ async function check (what: string, attempt: () => unknown): Promise<void> {
 }
 
 async function npm (cwd: string, ...args: string[]): Promise<string> {
-  const { stdout } = await run('npm', [...args, '--loglevel=error', '--no-audit', '--no-fund', '--fetch-retry-mintimeout=1000', '--fetch-retry-maxtimeout=5000'], { cwd })
+  const { stdout } = await run('npm', [...args, '--loglevel=error', '--no-audit', '--no-fund', '--fetch-retries=1', '--fetch-retry-mintimeout=1000'], { cwd })
   return stdout
 }
 
