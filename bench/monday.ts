@@ -10,7 +10,7 @@ const MINTS_PER_MINUTE = 10
 /** The URLs of one morning are good on the next. */
 const LIFE_SECONDS = 36 * 3600
 
-export interface Morning {
+interface Morning {
   /** Users whose first ask was answered with a URL. */
   atOnce: number
   /** Users with a URL at the end of each minute. */

@@ -1,13 +1,21 @@
 import { embedError } from './errors.js'
+import type { AppAlias } from './register.js'
 
-/** How ToolJet knows an app. */
-export type AppName = { appId: string } | { appSlug: string }
+/** How ToolJet knows an app: by id or by slug, never by both. */
+export type AppName =
+  | { /** The app's UUID. */ appId: string, appSlug?: undefined }
+  | { /** The app's slug. */ appSlug: string, appId?: undefined }
 
-/** Which app is asked for: by id, slug or alias; by nothing where `apps` has just one entry. */
-export interface AppAsk {
-  appId?: string
-  appSlug?: string
-  app?: string
+/** Which app is asked for: by just one of id, slug and alias; by nothing where `apps` has one entry. */
+export type AppAsk =
+  | AppName & { app?: undefined }
+  | { /** Alias of the app in `apps`. */ app?: AppAlias | undefined, appId?: undefined, appSlug?: undefined }
+
+/** The same as it comes over the wire, or from a host without types. */
+export interface UncheckedAsk {
+  appId?: string | undefined
+  appSlug?: string | undefined
+  app?: string | undefined
 }
 
 /** An app as resolved: what ToolJet is asked for, and for how long. */
@@ -32,7 +40,7 @@ export const APP_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 export const APP_SLUG = /^(?!pat_)[A-Za-z0-9_-]{1,128}$/
 
 export function makeApp (name: AppName, lifetimes: Lifetimes, alias?: string): App {
-  const [key, label, exact] = 'appId' in name
+  const [key, label, exact] = name.appId !== undefined
     ? [`id:${name.appId.toLowerCase()}`, name.appId.toLowerCase(), { appId: name.appId.toLowerCase() }]
     : [`slug:${name.appSlug}`, name.appSlug, { appSlug: name.appSlug }]
   const { patExpiry, sessionExpiry, minRemaining } = lifetimes
@@ -54,7 +62,7 @@ export class Apps {
    * @throws TOOLJET_EMBED_BAD_REQUEST when no app is named where one is needed, more than one, or a malformed one
    * @throws TOOLJET_EMBED_APP_NOT_ALLOWED when the app is not in the allow-list
    */
-  resolve (ask: AppAsk): App {
+  resolve (ask: UncheckedAsk): App {
     const given = (['appId', 'appSlug', 'app'] as const).filter((by) => ask[by] !== undefined)
     if (given.length > 1) throw badRequest(`name it once, by one of ${given.join(' and ')}`)
     if (ask.app !== undefined) return this.#byAlias(ask.app)
@@ -69,7 +77,7 @@ export class Apps {
   }
 
   /** @returns nothing for an ask that `resolve` refuses */
-  find (ask: AppAsk): App | undefined {
+  find (ask: UncheckedAsk): App | undefined {
     try {
       return this.resolve(ask)
     } catch {
@@ -78,7 +86,7 @@ export class Apps {
   }
 
   /** What to call the app of an ask, be it one that is refused. */
-  labelOf (ask: AppAsk): string | undefined {
+  labelOf (ask: UncheckedAsk): string | undefined {
     const asked: unknown = ask.app ?? ask.appId ?? ask.appSlug
     return this.find(ask)?.label ?? (typeof asked === 'string' ? asked : undefined)
   }
@@ -98,7 +106,7 @@ export class Apps {
   }
 }
 
-function checkedName ({ appId, appSlug }: AppAsk): AppName {
+function checkedName ({ appId, appSlug }: UncheckedAsk): AppName {
   if (appId !== undefined) {
     if (typeof appId === 'string' && APP_ID.test(appId)) return { appId }
     throw badRequest('"appId" takes a UUID')

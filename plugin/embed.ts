@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import type { App, AppAsk, Apps } from './apps.js'
+import type { App, AppAsk, Apps, UncheckedAsk } from './apps.js'
 import type { Audit } from './audit/audit.js'
 import { foreign } from './audit/event.js'
 import { codeOf, embedError, failureEvent, isEmbedError } from './errors.js'
@@ -13,9 +13,16 @@ import { secondsLeft, type HeldUrl } from './urls/store.js'
 import type { GivenUrl, Urls } from './urls/urls.js'
 
 /** What `request.tooljetEmbedUrl()` takes; nothing is needed where `apps` has one entry. */
-export interface TooljetEmbedAsk extends AppAsk {
+export type TooljetEmbedAsk = AppAsk & {
   /** The `urlId` of a URL that turned out dead: another one is given. */
-  replaces?: string
+  replaces?: string | undefined
+}
+
+/** An ask of the route, or of a host without types. */
+interface AnyAsk extends UncheckedAsk {
+  replaces?: string | undefined
+  /** Compared with the signed-in user's, and never used. */
+  email?: string | undefined
 }
 
 /** An embed URL for the signed-in user. */
@@ -24,6 +31,7 @@ export interface TooljetEmbedUrl {
   redirectUrl: string
   /** Opaque id of this URL, to report it dead with `replaces`. */
   urlId: string
+  /** Exactly one answer per mint says `minted`. */
   source: 'minted' | 'reused'
   /** ISO 8601. */
   expiresAt: string
@@ -36,7 +44,7 @@ export interface Trail {
   startedAt: number
   email?: string
   tooljet?: ToolJet
-  ask?: TooljetEmbedAsk
+  ask?: AnyAsk
   app?: App
   limit?: LimitState | undefined
   /** Its audit event is made. */
@@ -44,7 +52,8 @@ export interface Trail {
 }
 
 /** What `fastify.tooljetEmbed.forget()` takes. */
-export interface TooljetEmbedForget extends AppAsk {
+export type TooljetEmbedForget = AppAsk & {
+  /** Of the user. */
   email: string
   /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function gives it. */
   tooljet?: TooljetTarget
@@ -77,12 +86,12 @@ export class Embed {
   }
 
   /** @throws a coded error; what was thrown is in the audit log */
-  urlFor (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail = this.newTrail()): Promise<TooljetEmbedUrl> {
+  urlFor (request: FastifyRequest, ask: AnyAsk, trail = this.newTrail()): Promise<TooljetEmbedUrl> {
     if (!urlChannel.hasSubscribers) return this.#answerTo(request, ask, trail)
     return this.#traced(request, trail, () => this.#answerTo(request, ask, trail))
   }
 
-  async #answerTo (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail: Trail): Promise<TooljetEmbedUrl> {
+  async #answerTo (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<TooljetEmbedUrl> {
     let url: GivenUrl
     trail.ask = ask
     try {
@@ -103,7 +112,7 @@ export class Embed {
     return answer(url)
   }
 
-  async #walk (request: FastifyRequest, ask: TooljetEmbedAsk & { email?: string | undefined }, trail: Trail): Promise<GivenUrl> {
+  async #walk (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<GivenUrl> {
     const { identity, apps, limits, urls, audit } = this.#parts
 
     const email = trail.email = await whoAsks(identity, request)

@@ -35,7 +35,9 @@ export type EmbedErrorCode = keyof typeof table
 
 /** Any error that this plugin throws: a `@fastify/error` with a `code` of `errorCodes`. */
 export interface EmbedError extends FastifyError {
+  /** What went wrong. */
   code: EmbedErrorCode
+  /** HTTP status of the answer. */
   statusCode: number
   /** Seconds after which asking again makes sense; on every 429 and 503. */
   retryAfter?: number

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RegisterOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { Apps } from './apps.js'
 import { Audit, type AuditHealth } from './audit/audit.js'
@@ -26,7 +26,9 @@ import { Urls } from './urls/urls.js'
 
 /** How plugin and surroundings are: for a health endpoint of the host. */
 export interface TooljetEmbedHealth extends ToolJetsHealth {
+  /** Whether Redis answers just now, else for how many milliseconds it has not. */
   redis: { state: 'up' | 'down', downForMs?: number }
+  /** How far this instance's events have come. */
   audit: AuditHealth
 }
 
@@ -40,9 +42,11 @@ export interface TooljetEmbed {
    * @throws TOOLJET_EMBED_REDIS_DOWN, TOOLJET_EMBED_BAD_REQUEST, TOOLJET_EMBED_APP_NOT_ALLOWED
    */
   forget (whose: TooljetEmbedForget): Promise<number>
+  /** How Redis, ToolJet and the audit log are, for a health endpoint. Never throws. */
   health (): Promise<TooljetEmbedHealth>
   /** The browser module, once the app is ready; `undefined` with option `client: false`. */
   client?: ClientModule
+  /** The audit log, as far as a program asks it. */
   audit: {
     /** Walks the audit stream and reports what is missing, forged or doubled, per instance. @throws TOOLJET_EMBED_REDIS_DOWN */
     verify (): Promise<AuditReport>
@@ -65,7 +69,12 @@ declare module 'fastify' {
 /** `@fastify/jwt`'s, where the host has it. */
 type WithJwt = FastifyRequest & { jwtVerify (): Promise<unknown> }
 
-const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, options) {
+/**
+ * The plugin: `app.register(tooljetEmbed, { tooljet: { url, apiToken }, redis })`, after `@fastify/jwt`.
+ * It adds `request.tooljetEmbedUrl()`, `fastify.tooljetEmbed` and the route `POST /api/get-tooljet-url`.
+ * @throws TOOLJET_EMBED_OPTIONS when the app starts, for a wrong option or a second registration in one scope
+ */
+const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, options: TooljetEmbedOptions & RegisterOptions) {
   if (Object.hasOwn(fastify, 'tooljetEmbed')) {
     throw embedError('TOOLJET_EMBED_OPTIONS', { detail: 'it is already registered in this scope, register it once or in scopes apart' })
   }
@@ -159,9 +168,10 @@ export { plugin as default, plugin as tooljetEmbed }
 export { errorCodes, type EmbedError, type EmbedErrorCode } from './errors.js'
 export type { AllowedApp, TooljetEmbedOptions } from './options.js'
 export type { AppAsk, AppName } from './apps.js'
+export type * from './register.js'
 export type { ClientModule } from './client-module.js'
 export type { AuditHealth } from './audit/audit.js'
-export type { AuditProblem, AuditReport, InstanceReport } from './audit/verify.js'
+export type { AuditProblem, AuditReport, InstanceReport, StreamFacts } from './audit/verify.js'
 export type { MetricsRegistry } from './metrics.js'
 export type { RedisLike } from './redis/redis-like.js'
 export type { TooljetOfRequest, TooljetTarget } from './tooljet/target.js'

@@ -1,7 +1,7 @@
 import { parse as parseDuration } from '@lukeed/ms'
 import { Type, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import type { FastifyPluginOptions, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { APP_ID, APP_SLUG, makeApp, type App, type AppName, type Lifetimes } from './apps.js'
 import { STREAM_NAME } from './audit/indexes.js'
 import { emailOfJwt, type Identity } from './identity.js'
@@ -23,7 +23,7 @@ export type AllowedApp = AppName & {
 }
 
 /** Options of the plugin. A wrong one stops the start with `TOOLJET_EMBED_OPTIONS`. */
-export interface TooljetEmbedOptions extends FastifyPluginOptions {
+export interface TooljetEmbedOptions {
   /**
    * The ToolJet server; or, where each customer has its own, a function that gives the one of a request: it is asked
    * once for each ask, and `encryptionKey` is required then.
@@ -62,6 +62,7 @@ export interface TooljetEmbedOptions extends FastifyPluginOptions {
   route?: false | { path?: string }
   /** The browser module `<tooljet-embed>`, for anyone; `false`: not served. @default { path: '/tooljet-embed.js' } where there is a route */
   client?: false | { path?: string }
+  /** The audit log: a Redis stream, and lines in the app's log. */
   audit?: {
     /** Key of the stream. @default keyPrefix + 'audit' */
     stream?: string
@@ -173,7 +174,7 @@ function oneOf (...values: string[]): TSchema {
  */
 export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknown) {
   checkAliases(options.apps)
-  const schema = schemaFor(options)
+  const schema = schemaFor({ ...options })
   const error = Value.Errors(schema, options).First()
   if (error !== undefined) throw wrongOption(error)
 

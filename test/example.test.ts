@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { once } from 'node:events'
-import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
 import fastifyJwt from '@fastify/jwt'
+import axe from 'axe-core'
 import Fastify from 'fastify'
 import type { Page } from 'playwright-core'
 import { t as tap, test, type Test } from 'tap'
@@ -282,9 +282,8 @@ test('in a browser: two apps at once, and back and forth', IN_A_BROWSER, async (
 test('in a browser: no page has a violation that axe-core knows, wide or narrow, light or dark', IN_A_BROWSER, async (t) => {
   const { url } = await openPortal(t)
   const { page } = await visitAs(t, url, ANA)
-  const { source } = createRequire(import.meta.url)('axe-core') as { source: string }
   const check = async (what: string): Promise<void> => {
-    await page.evaluate(source)
+    await page.evaluate(axe.source)
     const { violations, passes } = await page.evaluate('axe.run({ iframes: false })') as Record<'violations' | 'passes', Array<{ id: string, nodes: Array<{ html: string }> }>>
     t.same(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`), [], what)
     t.ok(passes.length > 10)

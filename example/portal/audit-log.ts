@@ -21,7 +21,7 @@ export interface MinuteCounts {
 type Flat = [id: string, fields: string[]]
 type Row = [group: string, ...counts: (string | number)[]]
 
-export const MINUTES = 30
+const MINUTES = 30
 /** Events in one read of what is new. */
 export const PAGE = 250
 

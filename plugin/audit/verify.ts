@@ -12,18 +12,25 @@ export interface AuditProblem {
   id: string
   /** Seq of the event: of a gap the first one that is missing. */
   seq: number
+  /** In words, for people. */
   detail: string
 }
 
+/** What `verify()` found of one instance, from a start of the plugin to its end. */
 export interface InstanceReport {
+  /** Host, process and a random part. */
   instance: string
+  /** How many of its events are in the stream. */
   events: number
+  /** Number of the first of them; it counts from 1. */
   firstSeq: number
+  /** Number of the last of them. */
   lastSeq: number
   /** `false`: the instance runs, or ended in a way after which events may be missing. */
   closed: boolean
   /** `true`: its first events are no longer in the stream. */
   trimmed: boolean
+  /** What is wrong, in the stream's order. */
   problems: AuditProblem[]
 }
 
@@ -35,12 +42,15 @@ export interface StreamFacts {
   deleted?: string
 }
 
+/** What `verify()` found. */
 export interface AuditReport {
   /** Nothing is missing between two events, reordered, forged or doubled, and nothing was deleted. */
   ok: boolean
+  /** How many there are, of all instances. */
   events: number
   /** Not there when Redis is older than 7, or does not let this user ask. */
   stream?: StreamFacts | undefined
+  /** One by one, in the order of their first events. */
   instances: InstanceReport[]
 }
 

@@ -1,7 +1,7 @@
 import type { Command } from './commands.js'
 import { OPTIONS, type OptionName } from './options.js'
 
-export const PROGRAM = 'tooljet-embed-audit'
+const PROGRAM = 'tooljet-embed-audit'
 
 const INDENT = 22
 const WIDTH = 100

@@ -2,7 +2,9 @@ import type { Problem } from './ask.js'
 
 /** About a URL; the URL itself is told to nobody. */
 export interface Renewal {
+  /** Opaque id of the URL. */
   urlId: string
+  /** Whether ToolJet was asked for it just now. */
   source: 'minted' | 'reused'
   /** ISO 8601, by the server's clock. */
   expiresAt: string
@@ -10,15 +12,19 @@ export interface Renewal {
   expiresIn: number
 }
 
-/** A session is over; `status` is ToolJet's, where it said one. */
+/** A session is over. */
 export interface Expiry {
+  /** Opaque id of the session's URL. */
   urlId: string
+  /** How it ended. */
   reason: 'logout' | 'navigated' | 'timeup'
+  /** ToolJet's, where it said one. */
   status?: number | undefined
 }
 
 /** Events of `<tooljet-embed>`. None of them bubbles. */
 export interface TooljetEmbedEventMap {
+  /** A URL is asked for. */
   loading: CustomEvent<null>
   /** The app shows. */
   ready: CustomEvent<Renewal>

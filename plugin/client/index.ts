@@ -14,5 +14,5 @@ export { TooljetEmbedElement }
 export { mountTooljetApp, type MountedApp, type MountOptions } from './mount.js'
 export { strings, type TooljetEmbedStrings } from './strings.js'
 export type { Problem } from './ask.js'
-export type { Renewal, TooljetEmbedEventMap } from './events.js'
+export type { Expiry, Renewal, TooljetEmbedEventMap } from './events.js'
 export type { TooljetEmbedAttributes }

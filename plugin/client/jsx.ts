@@ -1,7 +1,7 @@
 import type { TooljetEmbedElement } from './element.js'
 import type { TooljetEmbedStrings } from './strings.js'
 
-/** `<tooljet-embed>` in TSX. */
+/** `<tooljet-embed>` in TSX: the attributes that `MountOptions` describes by their names in JavaScript. */
 export interface TooljetEmbedAttributes {
   app?: string
   'app-id'?: string

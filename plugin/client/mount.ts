@@ -4,29 +4,39 @@ import type { TooljetEmbedStrings } from './strings.js'
 
 /** The element's attributes by their names in JavaScript, its sentences, and listeners. */
 export interface MountOptions {
+  /** Alias of the app; or `appId`, or `appSlug`. */
   app?: string
+  /** Id of the app. */
   appId?: string
+  /** Slug of the app. */
   appSlug?: string
-  /** @default the plugin's route, where the plugin served this module; else '/api/get-tooljet-url' */
+  /** Path of the plugin's route. @default the plugin's route, where the plugin served this module; else '/api/get-tooljet-url' */
   endpoint?: string
-  /** @default strings.title */
+  /** Title of the frame, for screen readers. @default strings.title */
   frameTitle?: string
   /** A CSS length, or pixels. @default what the page's CSS says, at least 20rem */
   height?: string | number
-  /** @default 'allow-scripts allow-same-origin allow-forms allow-popups allow-downloads' */
+  /** The frame's sandbox. @default 'allow-scripts allow-same-origin allow-forms allow-popups allow-downloads' */
   sandbox?: string
+  /** The frame's permissions policy, like 'clipboard-write'. */
   allow?: string
+  /** `lazy`: opens when it scrolls into view. @default 'eager' */
   loading?: 'eager' | 'lazy'
   /** Seconds for an answer of the endpoint, and then for the app to load. @default 30 */
   timeout?: number
   /** `load` events of a frame until the app is there. @default 2: ToolJet's opening page, then the app */
   loads?: number
+  /** Sentences in place of the English ones. */
   strings?: Partial<TooljetEmbedStrings>
+  /** Listeners by the event's name. */
   on?: { [Type in keyof TooljetEmbedEventMap]?: (event: TooljetEmbedEventMap[Type]) => void }
 }
 
+/** An app on a page. */
 export interface MountedApp {
+  /** Its element, for attributes and listeners. */
   element: TooljetEmbedElement
+  /** Opens the app anew. */
   reload (): void
   /** Takes the app out of its container. */
   destroy (): void

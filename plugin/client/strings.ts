@@ -2,6 +2,7 @@
 export interface TooljetEmbedStrings {
   /** Title of the frame. */
   title: string
+  /** While the app opens. */
   loading: string
   /** For screen readers, when the app shows. */
   ready: string
@@ -9,6 +10,7 @@ export interface TooljetEmbedStrings {
   retry: string
   /** Follows an error's sentence while it is tried again without the user's doing. */
   retrying: string
+  /** For a problem without a sentence of its own. */
   error: string
   /** Sentences by code or status; `{seconds}` is the time until the next try. */
   [codeOrStatus: string]: string

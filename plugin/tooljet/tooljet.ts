@@ -9,6 +9,7 @@ import type { ToolJetClient } from './client.js'
 
 /** What `health()` tells of ToolJet: how the last mint of this instance went. */
 export interface ToolJetHealth {
+  /** `unknown`: nothing was minted yet; `paused`: ToolJet said so, to the whole fleet. */
   state: 'unknown' | 'ok' | 'paused' | 'failing'
   /** The error code, when failing. */
   code?: string

@@ -14,7 +14,7 @@ export interface PlannedFault {
   amount?: number
 }
 
-export type FaultKind =
+type FaultKind =
   | 'instance-kill' | 'instance-stop' | 'instance-stall'
   | 'redis-stall' | 'redis-restart-empty' | 'redis-restart-kept' | 'redis-cut' | 'redis-black-hole' | 'redis-refuse' | 'redis-slow' | 'redis-narrow'
   | 'tooljet-500' | 'tooljet-502' | 'tooljet-503' | 'tooljet-429' | 'tooljet-hang' | 'tooljet-cut' | 'tooljet-slow' | 'tooljet-garbage' | 'tooljet-link-cut' | 'tooljet-revoke'

@@ -31,7 +31,7 @@ export interface Answer {
 }
 
 /** One `forget` of a client. */
-export interface Forget {
+interface Forget {
   life: number
   email: string
   appId: string
@@ -65,7 +65,7 @@ export interface MintRecord {
   token?: string
 }
 
-export interface TokenRecord {
+interface TokenRecord {
   email: string
   appId: string
   mintedAt: number

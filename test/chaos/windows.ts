@@ -1,7 +1,7 @@
 import type { Disturbance, Limits, Records } from './records.js'
 
 /** Stretches of time, merged. */
-export class Windows {
+class Windows {
   readonly #merged: { from: number, to: number }[] = []
 
   constructor (windows: { from: number, to: number }[]) {

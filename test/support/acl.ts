@@ -5,7 +5,7 @@ import { newClient } from './redis.js'
 const DOCS = readFileSync(new URL('../../docs/audit.md', import.meta.url), 'utf8')
 
 /** An `ACL SETUSER` of docs/audit.md, as words, for keys of another prefix. */
-export function aclRule (user: 'tooljet-embed' | 'auditor', prefix: string): string[] {
+function aclRule (user: 'tooljet-embed' | 'auditor', prefix: string): string[] {
   const [, line] = new RegExp(`^redis-cli (ACL SETUSER ${user} (?:.*\\\\\\n)*.*)$`, 'm').exec(DOCS)!
   const words = [...line!.replaceAll('\\\n', '').matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => (quoted ?? plain)!)
   return words.map((word, i) => (i === 2 ? `${user}-test` : word.replaceAll('tooljet-embed:', prefix)))

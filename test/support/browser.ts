@@ -29,7 +29,7 @@ export function closeBrowserAfter (t: Pick<Test, 'teardown'>): void {
 }
 
 /** What a page asked of the plugin's route, and what it got. */
-export interface Ask {
+interface Ask {
   sent: Record<string, unknown>
   status: number
   reply: Reply['body']

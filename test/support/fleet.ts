@@ -17,7 +17,7 @@ const signer = Fastify()
 await signer.register(fastifyJwt, { secret: JWT_SECRET })
 
 /** One process with the plugin. */
-export class Instance {
+class Instance {
   constructor (readonly process: ChildProcess, readonly url: string, readonly date: number, private readonly agent: Agent) {}
 
   async ask (email: string, body: object = { appId: SALES.id }): Promise<Reply> {

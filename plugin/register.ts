@@ -1,0 +1,13 @@
+/**
+ * Tells TypeScript a host's apps, so that an alias with a typo does not compile:
+ *
+ * ```ts
+ * declare module 'fastify-tooljet-embed' {
+ *   interface FastifyTooljetEmbed { apps: typeof apps }
+ * }
+ * ```
+ */
+export interface FastifyTooljetEmbed {}
+
+/** An alias of `apps`: one that `FastifyTooljetEmbed` tells of; any string where it tells of none. */
+export type AppAlias = FastifyTooljetEmbed extends { apps: infer KnownApps } ? keyof KnownApps & string : string

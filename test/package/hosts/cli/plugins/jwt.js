@@ -1,0 +1,3 @@
+export { default } from '@fastify/jwt'
+
+export const autoConfig = ({ config }) => ({ secret: config.JWT_SECRET })

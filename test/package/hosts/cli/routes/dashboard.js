@@ -1,0 +1,3 @@
+export default async function dashboard (fastify) {
+  fastify.get('/dashboard', { onRequest: (request) => request.jwtVerify() }, (request) => request.tooljetEmbedUrl({ app: 'sales' }))
+}
