@@ -1,6 +1,5 @@
-import autocannon from 'autocannon'
-import { asksOf, checkAnswer, type Answer, type Ask } from './asks.js'
-import { PATH } from './servers/serve.js'
+import { Agent } from 'undici'
+import { ask, asksOf, checkAnswer } from './asks.js'
 import type { BenchRedis, World } from './world.js'
 
 export interface StampedeResult {
@@ -24,11 +23,15 @@ export function stampede (world: World, redis: BenchRedis): Promise<StampedeResu
     const toolJet = await inner.startServer('tooljet', { toolJet: { latencyMs, mintsPerMinute: 0, minuteMs: 60_000 } })
     const settings = { redisUrl: redis.url, toolJetUrl: toolJet.url, prefix: 'stampede:' }
     const servers = await Promise.all(Array.from({ length: processes }, () => inner.startServer('ours', settings)))
+    const dispatcher = new Agent({ connections: 256 })
+    inner.onStop(() => dispatcher.destroy())
+
     const [warmUp, asked] = asksOf([0, 1])
-    const all = async (each = asked!): Promise<string[]> => {
-      const perServer = await Promise.all(servers.map(({ url }) => askAtOnce(url, each, count / processes)))
-      return perServer.flat()
-    }
+    const all = async (each = asked!) => Promise.all(Array.from({ length: count }, async (_, i) => {
+      const answer = await ask(servers[i % processes]!.url, each, { dispatcher })
+      checkAnswer(each, answer)
+      return answer.body.source
+    }))
     await all(warmUp) // connections are open, and the code has run before
     const mintsBefore = await toolJet.figure('mints')
 
@@ -42,29 +45,4 @@ export function stampede (world: World, redis: BenchRedis): Promise<StampedeResu
     const allAnsweredAgainMs = performance.now() - startAgain
     return { asks: count, processes, latencyMs, mints, saidMinted: sources.filter((source) => source === 'minted').length, allAnsweredMs, allAnsweredAgainMs }
   })
-}
-
-const CONNECTIONS = 250
-
-/** @returns where each answer says its URL is from */
-async function askAtOnce (url: string, each: Ask, count: number): Promise<string[]> {
-  const sources: string[] = []
-  await autocannon({
-    url,
-    connections: CONNECTIONS,
-    amount: count,
-    requests: [{
-      method: 'POST',
-      path: PATH,
-      headers: each.headers,
-      body: each.body,
-      onResponse: (status, text) => {
-        const body = JSON.parse(text) as Answer['body']
-        checkAnswer(each, { status, body, retryAfter: 0 })
-        sources.push(body.source!)
-      },
-    }],
-  })
-  if (sources.length !== count) throw new Error(`${sources.length} of ${count} asks were answered`)
-  return sources
 }

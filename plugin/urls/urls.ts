@@ -33,7 +33,7 @@ interface Landed {
 }
 
 const FIRST_LOOK_AGAIN_MS = 15
-const LAST_LOOK_AGAIN_MS = 200
+const LAST_LOOK_AGAIN_MS = 60
 
 /** Reuses URLs until their end, and mints a new one once: calls of a process share a flight, processes a lock in Redis. */
 export class Urls {
