@@ -1,9 +1,9 @@
 import type { FastifyRequest } from 'fastify'
 import type { App, AppAsk, Apps, UncheckedAsk } from './apps.js'
 import type { Audit } from './audit/audit.js'
-import { foreign } from './audit/event.js'
 import { codeOf, embedError, failureEvent, isEmbedError } from './errors.js'
-import { normalizeEmail, whoAsks, type Identity } from './identity.js'
+import { foreign } from './foreign.js'
+import { checkedEmail, normalizeEmail, whoAsks, type Identity } from './identity.js'
 import type { Limits, LimitState } from './limits.js'
 import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
@@ -113,11 +113,12 @@ export class Embed {
   }
 
   async #walk (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<GivenUrl> {
-    const { identity, apps, limits, urls, audit } = this.#parts
+    const { identity, authorize, apps, limits, urls, audit } = this.#parts
 
     const email = trail.email = await whoAsks(identity, request)
     const found = apps.find(ask)
-    const { tooljet, user, ahead } = await this.#enter(request, email, trail, found)
+    const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
+    const { tooljet, user, ahead } = await this.#enter(request, email, trail, lookedFor)
     if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH')
 
     const app = trail.app = found ?? apps.resolve(ask) // which throws what is wrong with it
@@ -153,8 +154,8 @@ export class Embed {
     const { apps, tooljets, urls, audit } = this.#parts
     const { email: given, tooljet: target, ...ask } = whose ?? {}
     const startedAt = performance.now()
-    if (typeof given !== 'string' || given.trim() === '') throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the "email" of a user' })
-    const email = normalizeEmail(given)
+    const email = checkedEmail(given)
+    if (email === undefined) throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the "email" of a user' })
     const app = Object.values(ask).some((name) => name !== undefined) ? apps.resolve(ask) : undefined
     const tooljet = tooljets.named(target)
     const event = { event: 'url.forgotten', email, app: app?.label, tooljet: this.#labelOf(tooljet) } as const
@@ -213,10 +214,10 @@ export class Embed {
     if (event !== undefined) this.#parts.audit.record({ event, code: codeOf(error), ...this.#told(request, trail), ...given })
   }
 
-  #told (request: FastifyRequest, { startedAt, email, tooljet, ask }: Trail) {
+  #told (request: FastifyRequest, { startedAt, email, tooljet, ask, app }: Trail) {
     return {
       email,
-      app: ask && this.#parts.apps.labelOf(ask),
+      app: app?.label ?? (ask && this.#parts.apps.labelOf(ask)),
       tooljet: this.#labelOf(tooljet),
       requestId: String(request.id),
       ip: request.ip,

@@ -1,4 +1,5 @@
 import createError, { type FastifyError } from '@fastify/error'
+import { foreign } from './foreign.js'
 
 /** The audit event that an answer with this error leaves; `undefined`: none, a 401 is the host's to log. */
 type FailureEvent = 'url.denied' | 'url.limited' | 'url.failed' | undefined
@@ -102,5 +103,6 @@ export function failureEvent (error: unknown): FailureEvent {
 /** What an answer with this error is recorded under: the host's own errors have codes of their own. */
 export function codeOf (error: unknown): string {
   if (isEmbedError(error)) return error.code
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'ERROR'
+  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
+  return foreign(code) || 'ERROR'
 }

@@ -33,9 +33,14 @@ export async function whoAsks (identity: Identity, request: FastifyRequest): Pro
   if (typeof given !== 'string' || given.trim() === '') {
     throw embedError('TOOLJET_EMBED_UNAUTHENTICATED')
   }
-  const email = normalizeEmail(given)
-  if (email.length > MAX_EMAIL_LENGTH || !EMAIL.test(email) || LONE_SURROGATE.test(email)) {
-    throw embedError('TOOLJET_EMBED_UNAUTHENTICATED', { detail: 'what "identity" gave is not an e-mail address' })
-  }
+  const email = checkedEmail(given)
+  if (email === undefined) throw embedError('TOOLJET_EMBED_UNAUTHENTICATED', { detail: 'what "identity" gave is not an e-mail address' })
   return email
+}
+
+/** @returns the e-mail, normalized; nothing when it cannot be one */
+export function checkedEmail (given: unknown): string | undefined {
+  if (typeof given !== 'string') return undefined
+  const email = normalizeEmail(given)
+  return email.length <= MAX_EMAIL_LENGTH && EMAIL.test(email) && !LONE_SURROGATE.test(email) ? email : undefined
 }

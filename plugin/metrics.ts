@@ -9,10 +9,15 @@ export interface MetricsRegistry {
   removeSingleMetric (name: string): void
 }
 
+interface Paused {
+  /** Seconds. */
+  pausedFor?: number
+}
+
 /** One registration of the plugin: what its messages carry, and how it is. */
 interface Source {
   instance: string
-  health (): Promise<{ redis: { state: 'up' | 'down' }, tooljet: { pausedFor?: number }, audit: { backlog: number } }>
+  health (): Promise<{ redis: { state: 'up' | 'down' }, tooljet: Paused, tooljets?: Paused[], audit: { backlog: number } }>
 }
 
 interface Vitals {
@@ -124,7 +129,7 @@ class Metrics {
     return {
       redisUp: all.every(({ redis }) => redis.state === 'up') ? 1 : 0,
       backlog: all.reduce((sum, { audit }) => sum + audit.backlog, 0),
-      pausedFor: Math.max(0, ...all.map(({ tooljet }) => tooljet.pausedFor ?? 0)),
+      pausedFor: Math.max(0, ...all.flatMap(({ tooljet, tooljets = [tooljet] }) => tooljets.map(({ pausedFor = 0 }) => pausedFor))),
     }
   }
 }

@@ -177,6 +177,23 @@ test('verify holds for what a client sent, cut to length or half a character', a
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, events: 5 })
 })
 
+test("half a character in a host's error code is no end of the log", async (t) => {
+  const portal = await Portal.open(t, {
+    options: {
+      audit: { delivery: 'required' },
+      authorize: (_request, { email }) => {
+        if (email === CLEO) throw Object.assign(new Error('no'), { code: 'NO_\ud83d' })
+        return true
+      },
+    }
+  })
+  t.equal((await portal.ask(CLEO)).status, 500)
+  t.equal((await portal.ask(ANA)).status, 200)
+  t.match(await portal.audit(), [{ event: 'url.failed', code: 'NO_\ufffd' }, { event: 'url.minted' }])
+  await t.rejects(portal.app.tooljetEmbed.forget({ email: 'x\ud800@acme.test' }), { code: 'TOOLJET_EMBED_BAD_REQUEST' })
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, events: 3 })
+})
+
 test('verify of what is no stream is an error, and not an empty log', async (t) => {
   const { portal, stream } = await Log.open(t)
   await portal.redis.set(stream, 'text')
@@ -192,4 +209,13 @@ test('a mac covers the mac before it', async (t) => {
   t.ok(chain.holds('before', { ...fields, mac: new Chain(['old']).mac('before', fields) }), 'any of the keys')
   t.notOk(chain.holds('before', { ...fields, mac: new Chain(['other']).mac('before', fields) }))
   t.notOk(chain.holds('before', fields))
+})
+
+test('names that were made up to be taken for others change nothing for those', (t) => {
+  const chain = new Chain(['key'])
+  const signed = { left: '1', right: '2', mac: chain.mac('', { left: '1', right: '2' }) }
+  t.notOk(chain.holds('', { 'left,right': 'x', mac: signed.mac }))
+  t.ok(chain.holds('', signed))
+  t.notOk(chain.holds('', { ...signed, right: '3' }))
+  t.end()
 })

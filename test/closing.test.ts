@@ -12,6 +12,19 @@ import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
 
+test('what asks on after the close mints no more', async (t) => {
+  let letGo!: () => void
+  const held = new Promise<void>((resolve) => { letGo = resolve })
+  let isHeld = false
+  const portal = await Portal.open(t, { options: { authorize: async () => { isHeld = true; await held; return true } } })
+  const late = portal.ask(ANA)
+  await until('it is held', () => isHeld)
+  await portal.app.close()
+  letGo()
+  t.match(await late, { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } })
+  t.equal(portal.toolJet.calls.length, 0)
+})
+
 /** A portal that listens, and asks it over HTTP. */
 async function listening (t: Test, options: object = {}) {
   const portal = await Portal.open(t, { options, fastify: { forceCloseConnections: 'idle' } })

@@ -23,6 +23,23 @@ test('a hit asks Redis once, for limit and URL', async (t) => {
   t.equal(await reads() - before - 1, 2, 'one to ask, one to write the event')
 })
 
+test('what is forgotten while authorize takes its time is not given', async (t) => {
+  let held: Promise<void> | undefined
+  let letGo!: () => void
+  let isHeld = false
+  const [portal, other] = await Portal.openSeveral(t, 2, { options: { authorize: async () => { isHeld = held !== undefined; await held; return true } } }) as [Portal, Portal]
+  const first = await portal.ask(ANA)
+  held = new Promise((resolve) => { letGo = resolve })
+  const late = portal.ask(ANA)
+  await until('it is held', () => isHeld)
+  t.equal(await other.app.tooljetEmbed.forget({ email: ANA }), 1)
+  held = undefined
+  const second = await other.ask(ANA)
+  t.not(second.body.urlId, first.body.urlId)
+  letGo()
+  t.equal((await late).body.urlId, second.body.urlId)
+})
+
 const IO = '/proc/self/io'
 
 test('what is asked of Redis at the same time leaves in one write', existsSync(IO) ? {} : { skip: 'this system does not count the writes of a process' }, async (t) => {

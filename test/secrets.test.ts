@@ -38,6 +38,19 @@ test('after a full run no secret is in a log line, an audit field, an error or r
   t.ok(portal.logText.includes(ANA) && fromRedis.includes(ANA), 'this test can see what is there')
 })
 
+test('a token is not told, by whatever way it came; and no text keeps the process busy', async (t) => {
+  const { authorization } = (await Portal.open(t)).bearer(ANA)
+  const token = authorization.slice('Bearer '.length)
+  const portal = await Portal.open(t, { options: { authorize: () => { throw Object.assign(new Error('no'), { code: token }) } } })
+  await portal.ask(ANA, { appSlug: 'x' })
+  t.match(await portal.audit(), [{ code: '[redacted]' }])
+
+  const start = performance.now()
+  t.equal((await portal.ask(ANA, { app: 'eyJ'.repeat(40_000) })).status, 400)
+  t.equal((await portal.ask(ANA, {}, { 'user-agent': 'eyJ'.repeat(4000) })).status, 400)
+  t.ok(performance.now() - start < 1000, 'it took ten seconds when each look began anew at each letter')
+})
+
 test("what Redis refuses is logged without the command's arguments", async (t) => {
   const password = 'password-of-redis-91c4'
   const server = await startServer()

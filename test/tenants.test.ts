@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { FastifyRequest } from 'fastify'
+import { Registry } from 'prom-client'
 import { t as tap, test, type Test } from 'tap'
 import { freePort, startServer } from '../example/redis.js'
 import { SALES } from '../example/tooljet/seed.js'
@@ -55,6 +56,35 @@ async function openTenants (t: Test, { count = 1, options = {}, toolJet = {}, re
   }
   return { portals, portal, toolJets, targets, ask, askByDecorator }
 }
+
+test('of several pauses the longest is told, whoever was paused last and whatever else fails', async (t) => {
+  const registry = new Registry()
+  const pause = (seconds: number) => () => ({ reply: { status: 429, headers: { 'retry-after': String(seconds) } } })
+  const { portal, toolJets, targets, ask } = await openTenants(t, { options: { metrics: { registry } } })
+  targets['broken'] = { ...targets['acme']!, apiToken: 'another' }
+  const told = async () => Number(/^tooljet_embed_tooljet_pause_seconds (.*)$/m.exec(await registry.metrics())![1])
+  toolJets.globex.faults = pause(5)
+  await ask('broken')
+  toolJets.acme.faults = pause(600)
+  await ask('acme')
+  await ask('globex')
+  t.ok(await told() > 500)
+  t.match(await portal.app.tooljetEmbed.health(), { tooljet: { state: 'failing' } })
+})
+
+test('many ToolJets take little memory', async (t) => {
+  const { portal, targets, ask } = await openTenants(t, { options: { authorize: () => false } })
+  await ask('acme')
+  const before = process.memoryUsage()
+  for (let i = 0; i < 300; i++) {
+    targets[`t${i}`] = { url: `http://127.0.0.1:9/${i}`, apiToken: API_TOKEN }
+    await ask(`t${i}`)
+  }
+  const after = process.memoryUsage()
+  t.equal((await portal.app.tooljetEmbed.health()).tooljets?.length, 301)
+  const each = (after.rss - before.rss) / 300 / 1024
+  t.ok(each < 150, `${each} KB for each`)
+})
 
 const errorsOf = ({ logLines }: Portal) => logLines.filter(({ level }) => Number(level) >= 50)
 

@@ -19,31 +19,35 @@ export class Chain {
   }
 
   mac (previous: string, fields: AuditFields): string {
-    return macWith(this.#keys[0]!, previous, fields)
+    return macWith(this.#keys[0]!, previous, fields, ownNames(fields))
   }
 
   holds (previous: string, fields: AuditFields): boolean {
     const given = Buffer.from(fields['mac'] ?? '')
+    const names = sortedNames(fields)
     return this.#keys.some((key) => {
-      const expected = Buffer.from(macWith(key, previous, fields))
+      const expected = Buffer.from(macWith(key, previous, fields, names))
       return given.length === expected.length && timingSafeEqual(given, expected)
     })
   }
 }
 
-function macWith (key: KeyObject, previous: string, fields: AuditFields): string {
-  const sorted = sortedNames(fields).map((name) => [name, fields[name]])
+function macWith (key: KeyObject, previous: string, fields: AuditFields, names: readonly string[]): string {
+  const sorted = names.map((name) => [name, fields[name]])
   return createHmac('sha256', key).update(JSON.stringify([previous, sorted])).digest('base64url')
 }
 
-/** Events have but a few sets of fields. */
-const sortedBefore = new LRUCache<string, string[]>({ max: 100 })
-
 /** Names of an event's fields, without `mac`. */
 function sortedNames (fields: AuditFields): string[] {
-  const names = Object.keys(fields)
-  const known = names.join()
+  return Object.keys(fields).filter((name) => name !== 'mac').sort()
+}
+
+/** Our own events have but a few sets of fields; what is in the stream may have any, made to be taken for another. */
+const sortedBefore = new LRUCache<string, string[]>({ max: 100 })
+
+function ownNames (fields: AuditFields): string[] {
+  const known = Object.keys(fields).join()
   let sorted = sortedBefore.get(known)
-  if (sorted === undefined) sortedBefore.set(known, sorted = names.filter((name) => name !== 'mac').sort())
+  if (sorted === undefined) sortedBefore.set(known, sorted = sortedNames(fields))
   return sorted
 }

@@ -3,6 +3,9 @@ import type { Log } from '../log.js'
 import type { RedisLike } from './redis-like.js'
 import { Script } from './script.js'
 
+/** The real one, also where a host's tests hold time still: what is gathered has to leave. */
+const atTurnsEnd = setImmediate
+
 /** While Redis is away it is tried that often, and nobody waits for that. */
 const PROBE_EVERY_MS = 1000
 
@@ -74,7 +77,7 @@ export class RedisGuard {
     if (stream === undefined || stream === this.#gathering) return
     this.#gathering = stream
     stream.cork()
-    setImmediate(() => {
+    atTurnsEnd(() => {
       this.#gathering = undefined
       stream.uncork()
     })

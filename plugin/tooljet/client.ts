@@ -68,7 +68,7 @@ export class ToolJetClient {
         const reply = await this.#call(body, signal)
         if (!mayRetry || !isPassing(reply)) return reply
       } catch (error) {
-        if (signal.aborted || !mayRetry || !NOT_REACHED.has(codeOf(error))) throw unreachable(error)
+        if (signal.aborted || !mayRetry || !NOT_REACHED.has(systemCodeOf(error))) throw unreachable(error)
       }
       await sleep(RETRY_AFTER_MS * 2 ** (tries - 1) * (0.5 + Math.random()), undefined, { signal })
     }
@@ -103,7 +103,7 @@ function isPassing ({ status, headers }: Reply): boolean {
   return status === 502 || (status === 503 && headers['retry-after'] === undefined)
 }
 
-function codeOf (error: unknown): string {
+function systemCodeOf (error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
 }
 

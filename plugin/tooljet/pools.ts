@@ -1,12 +1,13 @@
 import { LRUCache } from 'lru-cache'
 import { Pool } from 'undici'
+import { embedError } from '../errors.js'
 
 /** Of one ToolJet. */
 const CONNECTIONS = 16
 const MAX_POOLS = 100
 
 /**
- * The connections of this instance: a pool for each ToolJet, so that none waits for the calls of another one. Of
+ * The connections of this instance: a pool for each ToolJet's URL, so that none waits for the calls of another one. Of
  * more ToolJets than the bound, those called last have one; a pool that has to leave brings its calls to their end.
  */
 export class Pools {
@@ -18,8 +19,9 @@ export class Pools {
     return this.#closed
   }
 
-  /** For one call: by the next one it may have left. */
+  /** For one call: by the next one it may have left. @throws TOOLJET_EMBED_UNAVAILABLE when they are closed */
   of (url: string, timeoutMs: number): Pool {
+    if (this.#closed) throw embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'this server is closing' })
     const key = `${timeoutMs} ${url}`
     const open = this.#open.get(key)
     if (open !== undefined) return open

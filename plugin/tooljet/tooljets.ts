@@ -10,6 +10,10 @@ import { checkedTarget, type Target, type TooljetOfRequest } from './target.js'
 import { ToolJet, type ToolJetHealth } from './tooljet.js'
 
 const MAX_TOOLJETS = 1000
+/** One that nobody has asked for so long may be one that is no more, its token renewed or its address moved. */
+const FORGOTTEN_MS = 3_600_000
+/** Of each of several, hashes kept at hand. */
+const MAX_USERS_EACH = 500
 /** So long the log does not repeat that a target is wrong. */
 const COMPLAINT_MS = 60_000
 
@@ -44,17 +48,18 @@ interface Parts {
   keyPrefix: string
   redisTimeoutMs: number
   instance: string
+  maxUsers?: number
 }
 
 export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): ToolJets {
   if (typeof option !== 'function') return new OneToolJet(makeToolJet(option, parts))
   const { log } = parts
-  return new SeveralToolJets(option, (target) => makeToolJet(target, { ...parts, log: log.child({ tooljet: target.url }) }))
+  return new SeveralToolJets(option, (target) => makeToolJet(target, { ...parts, log: log.child({ tooljet: target.url }), maxUsers: MAX_USERS_EACH }))
 }
 
-function makeToolJet (target: Target, { pools, guard, log, keyPrefix, redisTimeoutMs, instance }: Parts): ToolJet {
+function makeToolJet (target: Target, { pools, guard, log, keyPrefix, redisTimeoutMs, instance, maxUsers }: Parts): ToolJet {
   const { url, embedOrigins, timeoutMs } = target
-  const keys = new Keys(keyPrefix, target)
+  const keys = new Keys(keyPrefix, target, maxUsers)
   const client = new ToolJetClient(pools, target)
   const gate = new Gate(guard, keys.gate(), timeoutMs + redisTimeoutMs)
   // one mint; before it gate, limit and gate again are asked, after it gate and store are told
@@ -95,7 +100,7 @@ class SeveralToolJets implements ToolJets {
   readonly areSeveral = true
   readonly #targetOf: TooljetOfRequest
   readonly #make: (target: Target) => ToolJet
-  readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS })
+  readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS, ttl: FORGOTTEN_MS, updateAgeOnGet: true })
   readonly #complaints = new LRUCache<string, true>({ max: MAX_TOOLJETS, ttl: COMPLAINT_MS })
 
   constructor (targetOf: TooljetOfRequest, make: (target: Target) => ToolJet) {
@@ -124,7 +129,7 @@ class SeveralToolJets implements ToolJets {
 
   async health (): Promise<ToolJetsHealth> {
     const tooljets = await Promise.all([...this.#known.values()].map(async (tooljet) => ({ url: tooljet.url, ...await tooljet.health() })))
-    const { url: _, ...worst } = tooljets.reduce((worst, one) => (BADNESS[one.state] > BADNESS[worst.state] ? one : worst), { url: '', state: 'unknown' })
+    const { url: _, ...worst } = tooljets.reduce((worst, one) => (isWorse(one, worst) ? one : worst), { url: '', state: 'unknown' })
     return { tooljet: worst, tooljets }
   }
 
@@ -147,6 +152,11 @@ class SeveralToolJets implements ToolJets {
     this.#complaints.set(key, true)
     request.log.error({ err: error, host }, 'tooljet-embed: what option "tooljet" gave for this request is wrong')
   }
+}
+
+function isWorse (one: ToolJetHealth, other: ToolJetHealth): boolean {
+  const more = BADNESS[one.state] - BADNESS[other.state]
+  return more > 0 || (more === 0 && (one.pausedFor ?? 0) > (other.pausedFor ?? 0))
 }
 
 const BADNESS: Record<ToolJetHealth['state'], number> = { unknown: 0, ok: 1, paused: 2, failing: 3 }

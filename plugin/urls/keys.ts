@@ -19,7 +19,6 @@ export interface PairKeys {
   appKey: string
 }
 
-/** Users whose hash is kept at hand. */
 const MAX_USERS = 10_000
 
 /** Names keys. A key carries a keyed hash in place of the e-mail. */
@@ -27,10 +26,14 @@ export class Keys {
   readonly #prefix: string
   readonly #secret: Buffer
   readonly #tooljetUrl: string
-  readonly #userHashes = new LRUCache<string, string>({ max: MAX_USERS })
+  readonly #userHashes: LRUCache<string, string>
 
-  /** The hash depends on the API token and not on `encryptionKey`, so that rotating the latter moves no key. */
-  constructor (prefix: string, tooljet: { url: string, apiToken: string }) {
+  /**
+   * The hash depends on the API token and not on `encryptionKey`, so that rotating the latter moves no key.
+   * @param maxUsers whose hash is kept at hand; memory for them is taken at once
+   */
+  constructor (prefix: string, tooljet: { url: string, apiToken: string }, maxUsers = MAX_USERS) {
+    this.#userHashes = new LRUCache({ max: maxUsers })
     this.#prefix = prefix
     this.#secret = deriveKey(tooljet.apiToken, 'key names')
     this.#tooljetUrl = tooljet.url
