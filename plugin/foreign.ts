@@ -4,7 +4,7 @@ const LOOKED_AT = 4 * MAX_LENGTH
 // A header can hold anything, a token pasted by mistake too.
 const SECRETS = /pat_[0-9a-z]{8,}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*/gi
 
-/** Text that a client or the host chose, fit to be told: of bounded length, without what looks like a token, and well-formed. */
+/** Text that a client or the host chose, fit to be told: of bounded length, and without what looks like a token. */
 export function foreign (text: string | undefined): string | undefined {
-  return text?.slice(0, LOOKED_AT).replace(SECRETS, '[redacted]').slice(0, MAX_LENGTH).toWellFormed()
+  return text?.slice(0, LOOKED_AT).replace(SECRETS, '[redacted]').slice(0, MAX_LENGTH)
 }
