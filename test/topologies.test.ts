@@ -11,18 +11,20 @@ const toolJet: Partial<ToolJetOptions> = { seed: { apps: [SALES], users: USERS.m
 
 test('Redis Cluster: users all over its slots are served as by one Redis', { timeout: 60_000 }, async (t) => {
   const cluster = await startCluster(t)
-  const [one, other] = await Portal.openSeveral(t, 2, { redis: cluster.connect(), toolJet }) as [Portal, Portal]
-  const replies = await Promise.all(USERS.flatMap((user) => [one.ask(user), other.ask(user)]))
-  t.ok(replies.every(({ status }) => status === 200))
-  t.equal(one.toolJet.calls.length, USERS.length)
-  const [first] = USERS as [string]
-  const { body: dead } = await one.ask(first)
-  const { body: healed } = await other.ask(first, { appId: SALES.id, replaces: dead.urlId })
-  t.equal(healed.source, 'minted')
-  t.equal((await one.ask(first, { appSlug: SALES.slug })).body.urlId, healed.urlId)
-  t.equal(await one.app.tooljetEmbed.forget({ email: first }), 1)
-  t.equal((await one.audit()).length > 0 && (await other.audit()).length, 2 * USERS.length + 4)
-  t.match(await one.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{}, {}] })
+  for (const enableAutoPipelining of [false, true]) {
+    const [one, other] = await Portal.openSeveral(t, 2, { redis: cluster.connect({ enableAutoPipelining }), toolJet }) as [Portal, Portal]
+    const replies = await Promise.all(USERS.flatMap((user) => [one.ask(user), other.ask(user)]))
+    t.ok(replies.every(({ status }) => status === 200))
+    t.equal(one.toolJet.calls.length, USERS.length)
+    const [first] = USERS as [string]
+    const { body: dead } = await one.ask(first)
+    const { body: healed } = await other.ask(first, { appId: SALES.id, replaces: dead.urlId })
+    t.equal(healed.source, 'minted')
+    t.equal((await one.ask(first, { appSlug: SALES.slug })).body.urlId, healed.urlId)
+    t.equal(await one.app.tooljetEmbed.forget({ email: first }), 1)
+    t.equal((await one.audit()).length > 0 && (await other.audit()).length, 2 * USERS.length + 4)
+    t.match(await one.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{}, {}] })
+  }
 })
 
 test('Redis Cluster: slots that move are followed', { timeout: 60_000 }, async (t) => {
