@@ -1,5 +1,8 @@
+import { Redis } from 'ioredis'
 import { t as tap, test } from 'tap'
+import { freePort, startServer } from '../example/redis.js'
 import type { ToolJetOptions } from '../example/tooljet/server.js'
+import { CERT, KEY } from './support/certificate.js'
 import { startCluster, startSentinels } from './support/cluster.js'
 import { ANA, BEN, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { until } from './support/until.js'
@@ -66,4 +69,22 @@ test('Sentinel: after a failover the replica goes on where the master ended', { 
   t.equal(events.length, 4)
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ firstSeq: 1, lastSeq: 5 }] })
   t.ok(replica)
+})
+
+test('TLS: a client that trusts the certificate reaches Redis, a URL that does not goes on without it', { timeout: 60_000 }, async (t) => {
+  const folder = t.testdir({ key: KEY, cert: CERT })
+  const port = await freePort()
+  const server = await startServer({
+    args: ['--tls-port', String(port), '--tls-cert-file', `${folder}/cert`, '--tls-key-file', `${folder}/key`, '--tls-ca-cert-file', `${folder}/cert`, '--tls-auth-clients', 'no'],
+  }).catch(() => undefined)
+  if (server === undefined) return t.skip('this Redis was built without TLS')
+  t.teardown(() => server.stop())
+  const trusting = await Portal.open(t, { redis: new Redis({ port, tls: { ca: CERT, servername: 'tooljet.test' } }) })
+  t.equal((await trusting.ask(ANA)).body.source, 'minted')
+  t.equal((await trusting.app.tooljetEmbed.health()).redis.state, 'up')
+  t.ok(await trusting.redis.exists(`${trusting.prefix}audit`))
+
+  const wary = await Portal.open(t, { options: { redis: `rediss://localhost:${port}`, redisTimeoutMs: 300 } })
+  t.equal((await wary.ask(ANA)).status, 200)
+  t.equal((await wary.app.tooljetEmbed.health()).redis.state, 'down')
 })
