@@ -77,7 +77,7 @@ test('TLS: a client that trusts the certificate reaches Redis, a URL that does n
   const server = await startServer({
     args: ['--tls-port', String(port), '--tls-cert-file', `${folder}/cert`, '--tls-key-file', `${folder}/key`, '--tls-ca-cert-file', `${folder}/cert`, '--tls-auth-clients', 'no'],
   }).catch(() => undefined)
-  if (server === undefined) return t.skip('this Redis was built without TLS')
+  if (server === undefined) return t.pass('TLS', { skip: 'this Redis was built without it' })
   t.teardown(() => server.stop())
   const trusting = await Portal.open(t, { redis: new Redis({ port, tls: { ca: CERT, servername: 'tooljet.test' } }) })
   t.equal((await trusting.ask(ANA)).body.source, 'minted')

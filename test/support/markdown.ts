@@ -53,7 +53,7 @@ export function anchorsOf (doc: string): string[] {
 
 /** The part of a page below one heading, as far as the next of its kind. */
 export function sectionOf (doc: string, heading: string): string {
-  const [, section] = file(doc).split(`\n${heading}\n`)
+  const [, section] = `\n${file(doc)}`.split(`\n${heading}\n`)
   if (section === undefined) throw new Error(`${doc} has no "${heading}"`)
   const [marks] = heading.split(' ') as [string]
   return section.split(`\n${marks} `)[0]!
