@@ -5,7 +5,7 @@ import { envSchema } from 'env-schema'
 
 /*
  * What the example reads from its environment. A description says what a variable takes, `writeOnly` that it is a secret, or may
- * hold one. What they are for is told in .env.example, and in the README for the stand-in.
+ * hold one. What they are for is told in .env.example, and in docs/tooljet.md for the stand-in.
  */
 
 const port = (value: number) => Type.Integer({ minimum: 1, maximum: 65_535, default: value, description: 'a port number from 1 to 65535' })

@@ -172,7 +172,7 @@ test('in a browser: /docs, with its own examples, works under the policy of the 
 
 const NAMES = /^#? ?([A-Z][A-Z_]+)=(.*)$/gm
 
-test('.env.example, the schema, docker-compose.yml and the README name the same variables', async (t) => {
+test('.env.example, the schema, docker-compose.yml and docs/tooljet.md name the same variables', async (t) => {
   const example = [...file('.env.example').matchAll(NAMES)].map(([, name, value]) => [name!, value!] as const)
   const names = example.map(([name]) => name)
   t.same([...names].sort(), [...Object.keys(portalEnv.properties), 'REDIS_PASSWORD'].sort())
@@ -183,7 +183,7 @@ test('.env.example, the schema, docker-compose.yml and the README name the same 
   const { properties } = portalEnv as { properties: Record<string, { default?: unknown }> }
   for (const [name, value] of example) if (properties[name]?.default !== undefined) t.equal(value, String(properties[name].default), `default of ${name}`)
 
-  const [, table] = /\*\*The stand-in\*\* alone[^]*?\n\| variable [^\n]+\n([^]*?)\n\n/.exec(file('README.md'))!
+  const [, table] = /^## The stand-in\n[^]*?\n\| variable [^\n]+\n([^]*?)\n\n/m.exec(file('docs/tooljet.md'))!
   t.same([...table!.matchAll(/`([A-Z][A-Z_]+)`/g)].map(([, name]) => name).filter((name) => name !== 'TOOLJET_PUBLIC').sort(), Object.keys(toolJetEnv.properties).sort())
 })
 

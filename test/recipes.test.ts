@@ -107,7 +107,7 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
   const onTuesday = TUESDAY > Date.now() - 7 * 86_400_000 ? 2 : 0
   t.match((await sh('tooljet_audit_stats')).join(' '), new RegExp(`^0-0 payroll events ${15 + onTuesday} minted .* total events ${30 + onTuesday} `))
   t.equal((await sh('--eval')).filter((line) => line === 'ana@acme.test').length, 10)
-  t.same((await sh('--eval', (line) => line.replace(', email ana@acme.test', ', stats by app'))).slice(0, 4), ['0-0', 'payroll', 'events', '17'], 'as README says, with "stats by app"')
+  t.same((await sh('--eval', (line) => line.replace(', email ana@acme.test', ', stats by app'))).slice(0, 4), ['0-0', 'payroll', 'events', '17'], 'as is said there, with "stats by app"')
 
   const reading = sh('XREAD BLOCK')
   const [blocked] = await Promise.all([reading, (async () => {

@@ -1,5 +1,8 @@
+import { Redis } from 'ioredis'
 import { t as tap, test } from 'tap'
+import { freePort, startServer } from '../example/redis.js'
 import type { ToolJetOptions } from '../example/tooljet/server.js'
+import { CERT, KEY } from './support/certificate.js'
 import { startCluster, startSentinels } from './support/cluster.js'
 import { ANA, BEN, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { until } from './support/until.js'
@@ -11,18 +14,20 @@ const toolJet: Partial<ToolJetOptions> = { seed: { apps: [SALES], users: USERS.m
 
 test('Redis Cluster: users all over its slots are served as by one Redis', { timeout: 60_000 }, async (t) => {
   const cluster = await startCluster(t)
-  const [one, other] = await Portal.openSeveral(t, 2, { redis: cluster.connect(), toolJet }) as [Portal, Portal]
-  const replies = await Promise.all(USERS.flatMap((user) => [one.ask(user), other.ask(user)]))
-  t.ok(replies.every(({ status }) => status === 200))
-  t.equal(one.toolJet.calls.length, USERS.length)
-  const [first] = USERS as [string]
-  const { body: dead } = await one.ask(first)
-  const { body: healed } = await other.ask(first, { appId: SALES.id, replaces: dead.urlId })
-  t.equal(healed.source, 'minted')
-  t.equal((await one.ask(first, { appSlug: SALES.slug })).body.urlId, healed.urlId)
-  t.equal(await one.app.tooljetEmbed.forget({ email: first }), 1)
-  t.equal((await one.audit()).length > 0 && (await other.audit()).length, 2 * USERS.length + 4)
-  t.match(await one.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{}, {}] })
+  for (const enableAutoPipelining of [false, true]) {
+    const [one, other] = await Portal.openSeveral(t, 2, { redis: cluster.connect({ enableAutoPipelining }), toolJet }) as [Portal, Portal]
+    const replies = await Promise.all(USERS.flatMap((user) => [one.ask(user), other.ask(user)]))
+    t.ok(replies.every(({ status }) => status === 200))
+    t.equal(one.toolJet.calls.length, USERS.length)
+    const [first] = USERS as [string]
+    const { body: dead } = await one.ask(first)
+    const { body: healed } = await other.ask(first, { appId: SALES.id, replaces: dead.urlId })
+    t.equal(healed.source, 'minted')
+    t.equal((await one.ask(first, { appSlug: SALES.slug })).body.urlId, healed.urlId)
+    t.equal(await one.app.tooljetEmbed.forget({ email: first }), 1)
+    t.equal((await one.audit()).length > 0 && (await other.audit()).length, 2 * USERS.length + 4)
+    t.match(await one.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{}, {}] })
+  }
 })
 
 test('Redis Cluster: slots that move are followed', { timeout: 60_000 }, async (t) => {
@@ -64,4 +69,22 @@ test('Sentinel: after a failover the replica goes on where the master ended', { 
   t.equal(events.length, 4)
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ firstSeq: 1, lastSeq: 5 }] })
   t.ok(replica)
+})
+
+test('TLS: a client that trusts the certificate reaches Redis, a URL that does not goes on without it', { timeout: 60_000 }, async (t) => {
+  const folder = t.testdir({ key: KEY, cert: CERT })
+  const port = await freePort()
+  const server = await startServer({
+    args: ['--tls-port', String(port), '--tls-cert-file', `${folder}/cert`, '--tls-key-file', `${folder}/key`, '--tls-ca-cert-file', `${folder}/cert`, '--tls-auth-clients', 'no'],
+  }).catch(() => undefined)
+  if (server === undefined) return t.pass('TLS', { skip: 'this Redis was built without it' })
+  t.teardown(() => server.stop())
+  const trusting = await Portal.open(t, { redis: new Redis({ port, tls: { ca: CERT, servername: 'tooljet.test' } }) })
+  t.equal((await trusting.ask(ANA)).body.source, 'minted')
+  t.equal((await trusting.app.tooljetEmbed.health()).redis.state, 'up')
+  t.ok(await trusting.redis.exists(`${trusting.prefix}audit`))
+
+  const wary = await Portal.open(t, { options: { redis: `rediss://localhost:${port}`, redisTimeoutMs: 300 } })
+  t.equal((await wary.ask(ANA)).status, 200)
+  t.equal((await wary.app.tooljetEmbed.health()).redis.state, 'down')
 })

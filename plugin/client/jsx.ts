@@ -1,4 +1,5 @@
 import type { TooljetEmbedElement } from './element.js'
+import type { TooljetEmbedEventMap } from './events.js'
 import type { TooljetEmbedStrings } from './strings.js'
 
 /** `<tooljet-embed>` in TSX: the attributes that `MountOptions` describes by their names in JavaScript. */
@@ -17,6 +18,9 @@ export interface TooljetEmbedAttributes {
   strings?: Partial<TooljetEmbedStrings>
 }
 
+/** As React 19 takes them: `onfatal`. */
+type Listeners = { [Type in keyof TooljetEmbedEventMap as `on${Type}`]?: (event: TooljetEmbedEventMap[Type]) => void }
+
 declare global {
   namespace JSX {
     interface IntrinsicElements {
@@ -30,7 +34,7 @@ declare module 'react' {
   namespace JSX {
     interface IntrinsicElements {
       /** @ts-ignore */
-      'tooljet-embed': TooljetEmbedAttributes & DetailedHTMLProps<HTMLAttributes<TooljetEmbedElement>, TooljetEmbedElement>
+      'tooljet-embed': TooljetEmbedAttributes & Listeners & DetailedHTMLProps<HTMLAttributes<TooljetEmbedElement>, TooljetEmbedElement>
     }
   }
 }

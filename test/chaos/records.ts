@@ -89,7 +89,7 @@ export interface Limits {
   minRemaining: number
   timeoutMs: number
   redisTimeoutMs: number
-  /** README: `timeoutMs` + 5 × `redisTimeoutMs`. */
+  /** docs/reuse.md: `timeoutMs` + 5 × `redisTimeoutMs`. */
   lockMs: number
   clientTimeoutMs: number
   /** For the end of an instance after SIGTERM. */

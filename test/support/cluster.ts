@@ -1,4 +1,4 @@
-import { Cluster, Redis } from 'ioredis'
+import { Cluster, Redis, type ClusterOptions } from 'ioredis'
 import type { Test } from 'tap'
 import { freePort, startServer, type RedisServer } from '../../example/redis.js'
 import { newClient } from './redis.js'
@@ -7,7 +7,7 @@ import { until } from './until.js'
 const SLOTS = 16384
 
 /** A Redis Cluster of three masters. */
-export async function startCluster (t: Test): Promise<{ servers: RedisServer[], connect: () => Cluster, moveSlots: (from: number, to: number) => Promise<void> }> {
+export async function startCluster (t: Test): Promise<{ servers: RedisServer[], connect: (options?: ClusterOptions) => Cluster, moveSlots: (from: number, to: number) => Promise<void> }> {
   const servers: RedisServer[] = []
   t.teardown(() => Promise.all(servers.map((server) => server.stop())))
   for (let i = 0; i < 3; i++) {
@@ -30,8 +30,8 @@ export async function startCluster (t: Test): Promise<{ servers: RedisServer[], 
   const nodes = servers.map(({ port }) => ({ host: '127.0.0.1', port }))
   return {
     servers,
-    connect: () => {
-      const cluster = new Cluster(nodes)
+    connect: (options) => {
+      const cluster = new Cluster(nodes, options)
       cluster.on('error', () => {})
       t.teardown(() => cluster.disconnect())
       return cluster

@@ -3,6 +3,9 @@ import { mountTooljetApp, strings, type TooljetEmbedElement } from 'fastify-tool
 /* Compiled and never run: what the types let through, and what they do not. */
 
 export const app = <tooljet-embed app='sales' frame-title='Sales' height={600} loading='lazy' className='app' strings={{ loading: 'Wird geöffnet…' }} ref={(element) => element?.reload()} />
+export const listening = <tooljet-embed app='sales' onfatal={({ detail }) => detail.code.trim()} onready={(event) => event.detail.expiresIn.toFixed()} />
+// @ts-expect-error: an event without a URL
+export const deaf = <tooljet-embed onready={({ detail }) => detail.redirectUrl} />
 // @ts-expect-error: such a value there is not
 export const wrong = <tooljet-embed loading='soon' />
 
