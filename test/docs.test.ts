@@ -77,8 +77,6 @@ test('TypeScript and JavaScript compile', { timeout: 120_000 }, async (t) => {
 test('hosts are those that run: in example/, and from the tarball', async (t) => {
   t.equal(blockWith('README.md', 'const app = Fastify({ logger: true })').code, file('example/minimal.ts'))
   t.equal(blockWith('docs/hosts.md', 'export const autoConfig').code, file('test/package/hosts/cli/plugins/tooljet-embed.js'))
-  const commonjs = blockWith('README.md', 'require(').code
-  t.ok(file('test/package/hosts/commonjs.cjs').includes(commonjs.slice(0, commonjs.indexOf('app.listen'))))
 })
 
 test('JSON is what the route answers with', async (t) => {

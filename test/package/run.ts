@@ -8,6 +8,7 @@ import { provideRedis } from '../../example/redis.js'
 import { SALES } from '../../example/tooljet/seed.js'
 import { ToolJetStandIn } from '../../example/tooljet/server.js'
 import { tryHost } from './host.js'
+import { blocksOf } from '../support/markdown.js'
 import { installed, licencesAreTold } from './installed.js'
 
 /*
@@ -31,12 +32,15 @@ const PROJECTS = {
 }
 const FOR_ALL = ['fastify@5', '@fastify/jwt@10', '@fastify/autoload@6', '@fastify/env@7', 'fastify-cli@8', 'expect-type@1']
 
+/** README's own, which has a route of the plugin's and none with the decorator. */
+const COMMONJS = 'CommonJS require'
+
 /** How each host is started, in its project. */
 const HOSTS = {
   'ESM TypeScript, nodenext': ['nodenext/minimal.js'],
   'ESM TypeScript, bundler': ['bundler/minimal.js'],
   'plain JS with @ts-check': ['checked.js'],
-  'CommonJS require': ['commonjs.cjs'],
+  [COMMONJS]: ['commonjs.cjs'],
   '@fastify/redis': ['fastify-redis.js'],
   'fastify-cli, autoload, @fastify/env': ['node_modules/fastify-cli/cli.js', 'start', 'cli/app.js'],
 }
@@ -73,6 +77,11 @@ function text (file: string): string {
   return readFileSync(join(ROOT, file), 'utf8')
 }
 
+/** The first block of a language, as it stands there. */
+function ofReadme (language: string): string {
+  return blocksOf('README.md').find((block) => block.language === language)!.code
+}
+
 /** A fresh project. */
 async function install (name: string, ...packages: string[]): Promise<string> {
   const project = join(folder, name.replace(' ', '-'))
@@ -98,7 +107,8 @@ async function pack (): Promise<string> {
 /** Compiles the hosts that have types, those of this repository's type tests too. */
 async function typeCheck (project: string): Promise<void> {
   cpSync(join(ROOT, 'test/package/hosts'), project, { recursive: true })
-  cpSync(join(ROOT, 'example/minimal.ts'), join(project, 'minimal.ts'))
+  writeFileSync(join(project, 'minimal.ts'), ofReadme('ts'))
+  writeFileSync(join(project, 'commonjs.cjs'), ofReadme('js'))
   cpSync(join(ROOT, 'test/types'), join(project, 'types'), { recursive: true })
   const common = { target: 'es2022', strict: true, types: ['node'], rootDir: '.' }
   const nodenext = { ...common, module: 'nodenext' }
@@ -140,7 +150,7 @@ async function main (): Promise<void> {
   }
 
   const runs = projects.flatMap(({ name, project }) => Object.entries(binaries).flatMap(([line, node]) => {
-    return Object.entries(HOSTS).map(([host, args]) => ({ what: `${name}, Node.js ${line}: ${host}`, project, node, args }))
+    return Object.entries(HOSTS).map(([host, args]) => ({ what: `${name}, Node.js ${line}: ${host}`, host, project, node, args }))
   })).map((one, i) => ({ ...one, email: `user-${i}@acme.test` })) // none finds another's URL
   const toolJet = await new ToolJetStandIn({
     apiToken: API_TOKEN,
@@ -151,8 +161,8 @@ async function main (): Promise<void> {
     const env = { TOOLJET_URL: toolJet.url, TOOLJET_API_TOKEN: API_TOKEN, REDIS_URL: redis.url, JWT_SECRET }
     await Promise.all(Array.from({ length: availableParallelism() }, async () => {
       for (let next = runs.shift(); next !== undefined; next = runs.shift()) {
-        const { what, project, node, args, email } = next
-        await check(what, () => tryHost({ cwd: project, node, args, env, email }))
+        const { what, host, project, node, args, email } = next
+        await check(what, () => tryHost({ cwd: project, node, args, env, email, hasDashboard: host !== COMMONJS }))
       }
     }))
   } finally {
