@@ -85,6 +85,54 @@ test("'fail': 503 at once, and no mint", { timeout: 60_000 }, async (t) => {
   }
 })
 
+test("'fail': an outage is not blamed on the user", { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t, { onRedisDown: 'fail', rateLimit: { max: 1 } })
+  stall()
+  for (let i = 0; i < 3; i++) t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_REDIS_DOWN')
+})
+
+test("'serve': what was forgotten is not served from memory", { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t)
+  await portal.ask(ANA)
+  t.equal(await portal.app.tooljetEmbed.forget({ email: ANA, appSlug: SALES.slug }), 1)
+  stall()
+  t.equal((await portal.ask(ANA)).body.source, 'minted')
+})
+
+test("'serve': a URL reported dead is served to nobody again", { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t)
+  const { body: dead } = await portal.ask(ANA)
+  stall()
+  portal.toolJet.faults = () => ({ reply: { status: 500 } })
+  t.match(await portal.ask(ANA, { appId: SALES.id, replaces: dead.urlId }), { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } })
+  t.equal((await portal.ask(ANA)).status, 503)
+})
+
+test('a host starts while Redis is stuck, however long its deadline is', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  server.process.kill('SIGSTOP')
+  const began = performance.now()
+  await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 8000 } })
+  t.ok(performance.now() - began < 7000, 'Fastify gives a plugin 10 s')
+  server.process.kill('SIGCONT')
+})
+
+test('who gives up a claim does not let go of the lock of another', { timeout: 60_000 }, async (t) => {
+  const [holder, third] = await Portal.openSeveral(t, 2) as [Portal, Portal]
+  const { toolJet } = holder
+  const redis = holdUp(holder.redis, (args) => args[1] === 4, 2 * DEADLINE_MS)
+  const slow = await Portal.open(t, {
+    options: { redis, keyPrefix: holder.prefix, tooljet: { url: toolJet.url, apiToken: API_TOKEN }, onRedisDown: 'fail', redisTimeoutMs: DEADLINE_MS },
+  })
+  toolJet.faults = () => ({ delayMs: 5 * DEADLINE_MS })
+  const asked = holder.ask(ANA)
+  await until('the mint is under way', () => toolJet.calls.length === 1)
+  t.equal((await slow.ask(ANA)).status, 503)
+  t.equal((await third.ask(ANA)).body.urlId, (await asked).body.urlId)
+  t.equal(toolJet.calls.length, 1)
+})
+
 test('a host starts and serves without a Redis, and does not wait for it past the bound', { timeout: 60_000 }, async (t) => {
   const url = `redis://127.0.0.1:${await freePort()}`
   const began = performance.now()

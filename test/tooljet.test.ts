@@ -51,6 +51,9 @@ test('embedOrigins names the front end, where that is not the API', async (t) =>
   const { toolJet } = portal
   const other = await Portal.open(t, { options: { tooljet: { url: toolJet.url, apiToken: API_TOKEN, embedOrigins: ['https://apps.acme.test', 'https://other.acme.test'] } } })
   t.equal((await other.ask(ANA)).body.redirectUrl, `https://apps.acme.test/embed-apps/${SALES.id}?personal-access-token=pat_1`)
+  toolJet.faults = () => ({ reply: { status: 201, body: { redirectUrl: `https://user:hunter2@apps.acme.test/embed-apps/${SALES.id}` } } })
+  t.equal((await other.ask(BEN)).body.code, 'TOOLJET_EMBED_BAD_REPLY', 'a URL with credentials is of no origin')
+  t.notMatch(other.logText, /hunter2/)
   t.same(other.app.tooljetEmbed.origins, ['https://apps.acme.test', 'https://other.acme.test'])
 })
 
@@ -120,6 +123,7 @@ test('after repeated failures the whole fleet sends one probe at a time, and goe
   const ask = (i: number) => (i % 2 === 0 ? one : other).ask(ANA, { appSlug: `app-${i}` })
   for (let i = 0; i < 5; i++) t.equal((await ask(i)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
   t.equal(toolJet.calls.length, 5)
+  t.ok(await one.redis.pttl((await one.keys()).find((key) => key.endsWith(':failures'))!) > 0, 'failures far apart are not in a row')
   const storm = await Promise.all(Array.from({ length: 60 }, (_, i) => ask(100 + i)))
   t.ok(storm.every(({ status, body, headers }) => status === 503 && body.code === 'TOOLJET_EMBED_UNAVAILABLE' && Number(headers['retry-after']) >= 1))
   t.ok(toolJet.calls.length <= 6, `${toolJet.calls.length} calls`)
