@@ -204,6 +204,23 @@ test("'serve': a URL minted while Redis was away becomes the fleet's when it is 
   t.equal(portal.toolJet.calls.length, 3)
 })
 
+test("'serve': a URL minted while Redis was away does not get in the way of its successor", { timeout: 60_000 }, async (t) => {
+  const { portal, stall, goOn } = await portalWithOwnRedis(t)
+  const other = await Portal.open(t, {
+    redisUrl: `redis://127.0.0.1:${portal.redis.options.port}`,
+    options: { keyPrefix: portal.prefix, tooljet: { url: portal.toolJet.url, apiToken: API_TOKEN }, redisTimeoutMs: DEADLINE_MS },
+  })
+  stall()
+  const { body: dead } = await portal.ask(ANA)
+  goOn()
+  for (const { app } of [portal, other]) await until('Redis is seen to be back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')
+  portal.toolJet.faults = () => ({ delayMs: 300 })
+  const healed = other.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
+  await until('the mint is under way', () => portal.toolJet.calls.length === 2)
+  t.equal((await portal.ask(ANA)).body.urlId, (await healed).body.urlId)
+  t.equal(portal.toolJet.calls.length, 2)
+})
+
 test('a key of another type is one key\'s trouble, not an outage', { timeout: 60_000 }, async (t) => {
   const portal = await Portal.open(t, { options: { onRedisDown: 'fail' } })
   await portal.ask(ANA)
@@ -231,6 +248,7 @@ for (const [name, begin, end] of REFUSALS) {
     await portal.audit()
     await begin(admin)
     t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+    await sleep(1300) // for longer than a probe takes to come
     t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'down')
     await end(admin)
     await until('it writes again', async () => (await portal.ask(ANA)).status === 200, 20_000)
@@ -250,6 +268,7 @@ test("'serve': no memory entry outlives its PAT, and a failure with Redis away a
   const other = await portalWithOwnRedis(t)
   other.portal.toolJet.faults = () => { other.stall(); return { reply: { status: 500 } } }
   t.equal((await other.portal.ask(ANA)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
+  t.equal(other.portal.toolJet.calls.length, 1, 'it is asked once')
 })
 
 /** A steady load for a while. @returns how long each answer took, by when it was asked for, in ms, and its status */

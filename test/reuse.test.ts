@@ -265,6 +265,7 @@ for (const [name, status, headers, seconds] of PAUSES) {
     t.match(await portal.ask(ANA), { status: 429, headers: { 'retry-after': String(seconds) }, body: { code: 'TOOLJET_EMBED_BUSY' } })
     t.equal(portal.toolJet.calls.length, 1)
     t.match(await portal.app.tooljetEmbed.health(), { tooljet: { state: 'paused', pausedFor: seconds } })
+    if (seconds > 1) t.match(await portal.ask(BEN), { status: 429, headers: { 'retry-after': String(seconds) } }, 'rounded up')
   })
 }
 

@@ -136,6 +136,16 @@ test('after repeated failures the whole fleet sends one probe at a time, and goe
   t.ok(toolJet.calls.length >= 12, 'failures are counted anew')
 })
 
+test('failures with a success between them are not in a row', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false } })
+  const { toolJet } = portal
+  const failing = { reply: { status: 500 } }
+  const plan = [failing, failing, failing, failing, undefined, failing, failing, failing, failing]
+  toolJet.faults = () => plan[toolJet.calls.length - 1]
+  for (let i = 0; i < plan.length; i++) t.equal((await portal.ask(ANA, i === 4 ? { appId: SALES.id } : { appSlug: `app-${i}` })).status, i === 4 ? 200 : 503)
+  t.equal(toolJet.calls.length, plan.length)
+})
+
 test('a bad certificate and a name that does not resolve are ToolJet being unavailable', async (t) => {
   const tls = createTlsServer({ key: KEY, cert: CERT }).listen(0, '127.0.0.1')
   await new Promise((resolve) => tls.once('listening', resolve))

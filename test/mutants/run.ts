@@ -48,10 +48,10 @@ async function node (cwd: string, args: string[], env: NodeJS.ProcessEnv = {}): 
   const timer = setTimeout(() => { isLate = true; end(child) }, BOUND_MS)
   const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject)
+    child.once('exit', () => end(child)) // what it may have left behind, and what holds its output open
     child.once('close', (code) => resolve(code ?? 1))
   })
   clearTimeout(timer)
-  end(child) // what it may have left behind
   running.delete(child)
   return { code: isLate ? undefined : code, output }
 }
@@ -92,8 +92,11 @@ class Copy {
     }
   }
 
-  /** @param test a file of test/, and after a colon how a test in it begins @returns why it fails; nothing: it passes */
-  async failure (test: string): Promise<string | undefined> {
+  /**
+   * @param test a file of test/, and after a colon how a test in it begins
+   * @returns why it fails, whether this machine lacks what it needs; nothing: it passes
+   */
+  async outcome (test: string): Promise<{ failure?: string, isSkipped?: boolean }> {
     const [file, begin] = test.split(/: (.*)/) as [string, string?]
     const redis = await startServer()
     try {
@@ -103,10 +106,11 @@ class Copy {
         TAP_TIMEOUT: String(BOUND_MS / 1000),
         ...(begin !== undefined && { TAP_GREP: `^${begin.replace(/[.*+?^$()|[\]{}\\]/g, '\\$&')}` }),
       })
-      if (code === undefined) return 'it does not end'
-      if (code !== 0) return /^ *not ok \d+ - (.*?)(?: # time=.*)?$/m.exec(output)?.[1]?.slice(0, 80) ?? 'it crashes'
-      if (!/^ok \d+ - (?!.*# SKIP)/m.test(output)) throw new Error(`no test of test/${file}.test.ts ran for "${test}"`)
-      return undefined
+      if (code === undefined) return { failure: 'it does not end' }
+      if (code !== 0) return { failure: /^ *not ok \d+ - (.*?)(?: # time=.*)?$/m.exec(output)?.[1]?.slice(0, 80) ?? 'it crashes' }
+      if (/^ok \d+ - (?!.*# SKIP)/m.test(output)) return {}
+      if (/# SKIP (?!filter)/.test(output)) return { isSkipped: true }
+      throw new Error(`there is no test "${test}"`)
     } finally {
       await redis.stop()
     }
@@ -128,25 +132,32 @@ await Promise.all(copies.map((copy) => copy.build()))
 
 // a test that fails anyway notices nothing
 const failing: string[] = []
+const skipped = new Set<string>()
 await each(copies, [...new Set(chosen.flatMap(({ tests }) => tests))], async (copy, test) => {
-  const failure = await copy.failure(test)
+  const { failure, isSkipped } = await copy.outcome(test)
   if (failure !== undefined) failing.push(`${test} (${failure})`)
+  if (isSkipped) skipped.add(test)
 })
 if (failing.length > 0) throw new Error(`without any mutant fails:\n${failing.join('\n')}`)
 
 const survivors: Mutant[] = []
 let killed = 0
 await each(copies, chosen, async (copy, mutant) => {
+  const { name, why, equivalent } = mutant
+  const tests = mutant.tests.filter((test) => !skipped.has(test))
+  if (tests.length === 0) {
+    console.log(`not run   ${name}: this machine lacks what ${mutant.tests.join(', ')} needs`)
+    return
+  }
   const seen = await copy.with(mutant, async () => {
-    for (const test of mutant.tests) {
-      const failure = await copy.failure(test)
+    for (const test of tests) {
+      const { failure } = await copy.outcome(test)
       if (failure !== undefined) return `${test} (${failure})`
     }
     return undefined
   })
   if (seen === undefined) survivors.push(mutant)
   else killed++
-  const { name, why, equivalent } = mutant
   console.log(seen !== undefined ? `killed    ${name}: ${seen}` : `survived  ${name}: ${equivalent === undefined ? why : `equivalent, ${equivalent}`}`)
 })
 console.log(`\n${killed} killed, ${survivors.length} survived`)
