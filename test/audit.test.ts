@@ -142,6 +142,18 @@ test("delivery 'required': no URL leaves before its event is in Redis", { timeou
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true })
 })
 
+test("delivery 'required': a URL that could not leave has no event that says it did", { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { audit: { delivery: 'required' }, redisTimeoutMs: 200 } })
+  await portal.audit({ all: true })
+  portal.toolJet.faults = () => { server.process.kill('SIGSTOP'); return { delayMs: 50 } }
+  t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+  t.equal(portal.toolJet.mints.length, 1)
+  server.process.kill('SIGCONT')
+  t.match(await portal.audit(), [{ event: 'url.failed', code: 'TOOLJET_EMBED_REDIS_DOWN', url_id: undefined }])
+})
+
 test("delivery 'required': an event whose writing is in doubt is followed by what became of the answer", async (t) => {
   const lateOnce = { held: false }
   const behind = await Portal.open(t)

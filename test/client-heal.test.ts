@@ -12,7 +12,7 @@ releaseRedisAfter(tap)
 closeBrowserAfter(tap)
 buildClient()
 
-test('each refusal has its sentence, and tells whether waiting helps', IN_A_BROWSER, async (t) => {
+test('each refusal has its sentence, and tells whether waiting helps', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
   const troubled = await EmbedHost.open(t)
   troubled.toolJet.faults = () => ({ reply: { status: 500 } })
@@ -35,7 +35,7 @@ test('each refusal has its sentence, and tells whether waiting helps', IN_A_BROW
   }
 })
 
-test('a 429 is waited for as long as it says, and no event hurries it', IN_A_BROWSER, async (t) => {
+test('a 429 is waited for as long as it says, and no event hurries it', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t, { options: { rateLimit: { max: 1, timeWindow: 3000 } } })
   const visit = await host.visit(t)
   await visit.isIn('ready')
@@ -53,7 +53,7 @@ test('a 429 is waited for as long as it says, and no event hurries it', IN_A_BRO
   t.equal(visit.asks.length, asks + 1)
 })
 
-test('other answers, and none', IN_A_BROWSER, async (t) => {
+test('other answers, and none', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
   const visit = await host.visit(t, '')
   let body: { status?: number, body?: string, headers?: Record<string, string> } | undefined
@@ -78,7 +78,7 @@ test('other answers, and none', IN_A_BROWSER, async (t) => {
   t.same(visit.violations, [])
 })
 
-test('an endpoint that does not answer in time; a removal takes the request along', IN_A_BROWSER, async (t) => {
+test('an endpoint that does not answer in time; a removal takes the request along', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
   host.toolJet.faults = () => ({ hang: true })
   const visit = await host.visit(t, '<tooljet-embed app="sales" timeout="0.5"></tooljet-embed>')
@@ -96,7 +96,7 @@ test('an endpoint that does not answer in time; a removal takes the request alon
   t.equal(await visit.types(), events, 'and nobody is told')
 })
 
-test('tries again by itself, later and later, and at once by the button', IN_A_BROWSER, async (t) => {
+test('tries again by itself, later and later, and at once by the button', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
   const visit = await host.visit(t, '')
   let isUp = false
@@ -116,7 +116,7 @@ test('tries again by itself, later and later, and at once by the button', IN_A_B
   t.equal(await visit.run('el.shadowRoot.activeElement.localName'), 'iframe')
 })
 
-test('offline for a minute', IN_A_BROWSER, async (t) => {
+test('offline for a minute', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t, { options: { patExpiry: 50 } })
   const visit = await host.visit(t, SALES_APP, { prepare: (page) => page.clock.install() })
   await visit.sees('ready')
@@ -140,7 +140,7 @@ test('offline for a minute', IN_A_BROWSER, async (t) => {
   t.same(visit.violations, [])
 })
 
-test("the browser's clock is an hour wrong, or is set", IN_A_BROWSER, async (t) => {
+test("the browser's clock is an hour wrong, or is set", { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t, { options: { patExpiry: 8, minRemaining: 4 } })
   await Promise.all([1, -1].map(async (hours) => {
     const visit = await host.visit(t, SALES_APP, {
@@ -162,7 +162,7 @@ test("the browser's clock is an hour wrong, or is set", IN_A_BROWSER, async (t) 
 /** As a browser has it for a tab in the background. */
 const setHidden = (hidden: boolean): string => `(Object.defineProperty(document, 'hidden', { value: ${hidden}, configurable: true }), document.dispatchEvent(new Event('visibilitychange', { bubbles: true })))`
 
-test('the PAT ends while the tab is hidden, or the machine asleep', IN_A_BROWSER, async (t) => {
+test('the PAT ends while the tab is hidden, or the machine asleep', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t, { options: { patExpiry: 4 } })
   const visit = await host.visit(t)
   await visit.sees('ready')

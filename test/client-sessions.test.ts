@@ -16,7 +16,7 @@ releaseRedisAfter(tap)
 closeBrowserAfter(tap)
 buildClient()
 
-test('ToolJet answers 500 to the session call, and its page says nothing', IN_A_BROWSER, async (t) => {
+test('ToolJet answers 500 to the session call, and its page says nothing', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
   let isUp = false
   host.toolJet.faults = ({ path }) => path === 'session' && !isUp ? { reply: { status: 500 } } : undefined
@@ -44,7 +44,7 @@ test('ToolJet answers 500 to the session call, and its page says nothing', IN_A_
   t.same(visit.violations, [])
 })
 
-test('a log-out takes the frame away at once, and is healed', IN_A_BROWSER, async (t) => {
+test('a log-out takes the frame away at once, and is healed', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
   const visit = await host.visit(t)
   await visit.sees('ready')
@@ -59,7 +59,7 @@ test('a log-out takes the frame away at once, and is healed', IN_A_BROWSER, asyn
   t.equal(await visit.user(), ANA)
 })
 
-test('tabs of one user: one reports a dead URL, one URL is minted for all', IN_A_BROWSER, async (t) => {
+test('tabs of one user: one reports a dead URL, one URL is minted for all', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
   const [one, two] = [await host.visit(t), await host.visit(t)]
   await Promise.all([one.sees('ready'), two.sees('ready')])
@@ -80,7 +80,7 @@ test('tabs of one user: one reports a dead URL, one URL is minted for all', IN_A
   t.equal(host.toolJet.mints.length, 2, 'one mint')
 })
 
-test('ToolJet goes to its login page, once and for ever', IN_A_BROWSER, async (t) => {
+test('ToolJet goes to its login page, once and for ever', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
   const visit = await host.visit(t)
   await visit.sees('ready')
@@ -97,7 +97,7 @@ test('ToolJet goes to its login page, once and for ever', IN_A_BROWSER, async (t
   t.equal(host.toolJet.mints.length, 1)
 })
 
-test('sessions that end at once are no endless loop', IN_A_BROWSER, async (t) => {
+test('sessions that end at once are no endless loop', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
   host.toolJet.faults = ({ path }) => path === 'session' ? { reply: { status: 403, body: { message: 'Invalid PAT token' } } } : undefined
   const visit = await host.visit(t)
@@ -113,7 +113,7 @@ test('sessions that end at once are no endless loop', IN_A_BROWSER, async (t) =>
   t.same(visit.violations, [])
 })
 
-test('a ToolJet that takes no new token while an older one lives', IN_A_BROWSER, async (t) => {
+test('a ToolJet that takes no new token while an older one lives', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t, { options: { patExpiry: 6, minRemaining: 5 }, toolJet: { tokens: 'keep' } })
   const visit = await host.visit(t)
   await visit.sees('ready')
@@ -124,7 +124,7 @@ test('a ToolJet that takes no new token while an older one lives', IN_A_BROWSER,
   t.equal(host.toolJet.mints.length, 3)
 })
 
-test('a renewal that fails is seen by nobody until the end', IN_A_BROWSER, async (t) => {
+test('a renewal that fails is seen by nobody until the end', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t, { options: { patExpiry: 8, minRemaining: 7 } })
   const visit = await host.visit(t)
   await visit.sees('ready')
@@ -151,7 +151,7 @@ async function hostileSite (t: Test): Promise<string> {
   return `http://localhost:${(server.address() as AddressInfo).port}`
 }
 
-test('the log-out message is believed from its own frame and origin only', IN_A_BROWSER, async (t) => {
+test('the log-out message is believed from its own frame and origin only', { ...IN_A_BROWSER }, async (t) => {
   const hostile = await hostileSite(t)
   const host = await EmbedHost.open(t, { frameOrigins: [hostile] })
   const visit = await host.visit(t)
@@ -184,7 +184,7 @@ test('the log-out message is believed from its own frame and origin only', IN_A_
   t.same(visit.violations, [])
 })
 
-test('third-party cookies are blocked', IN_A_BROWSER, async (t) => {
+test('third-party cookies are blocked', { ...IN_A_BROWSER }, async (t) => {
   const strict = await chromium.launch({ executablePath: chromiumPath()!, args: ['--no-sandbox', '--disable-gpu', '--test-third-party-cookie-phaseout'] })
   t.teardown(() => strict.close())
   const host = await EmbedHost.open(t, { options: { patExpiry: 10, minRemaining: 9 } })

@@ -9,7 +9,7 @@ import { t as tap, test } from 'tap'
 import tooljetEmbed, { tooljetEmbed as byName } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, JWT_SECRET, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { plainEnv } from './support/plain-env.js'
-import { pluginRedisUrl, sharedRedisUrl } from './support/redis.js'
+import { newClient, pluginRedisUrl, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -164,10 +164,12 @@ test('a host with compilers for schemas of another kind', async (t) => {
 })
 
 test("a Redis client of the host's is never closed, one of a URL is ours", async (t) => {
-  const portal = await Portal.open(t)
+  const redis = newClient(await sharedRedisUrl())
+  t.teardown(() => redis.disconnect())
+  const portal = await Portal.open(t, { options: { redis } })
   await portal.ask(ANA)
   await portal.app.close()
-  t.equal(await portal.redis.ping(), 'PONG')
+  t.equal(await redis.ping(), 'PONG')
 
   const app = Fastify()
   const options = await loneOptions()

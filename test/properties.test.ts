@@ -70,6 +70,7 @@ test('what was sealed opens under its own key name and keys only', async (t) => 
     const bytes = Buffer.from(sealed, 'base64url')
     bytes[at % bytes.length]! ^= 1
     return sealer.open(key, sealed) === plain &&
+      sealer.seal(key, plain) !== sealed &&
       (key === other || sealer.open(other, sealed) === undefined) &&
       sealer.open(key, bytes.toString('base64url')) === undefined &&
       new Sealer(['another']).open(key, sealed) === undefined &&

@@ -85,6 +85,54 @@ test("'fail': 503 at once, and no mint", { timeout: 60_000 }, async (t) => {
   }
 })
 
+test("'fail': an outage is not blamed on the user", { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t, { onRedisDown: 'fail', rateLimit: { max: 1 } })
+  stall()
+  for (let i = 0; i < 3; i++) t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_REDIS_DOWN')
+})
+
+test("'serve': what was forgotten is not served from memory", { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t)
+  await portal.ask(ANA)
+  t.equal(await portal.app.tooljetEmbed.forget({ email: ANA, appSlug: SALES.slug }), 1)
+  stall()
+  t.equal((await portal.ask(ANA)).body.source, 'minted')
+})
+
+test("'serve': a URL reported dead is served to nobody again", { timeout: 60_000 }, async (t) => {
+  const { portal, stall } = await portalWithOwnRedis(t)
+  const { body: dead } = await portal.ask(ANA)
+  stall()
+  portal.toolJet.faults = () => ({ reply: { status: 500 } })
+  t.match(await portal.ask(ANA, { appId: SALES.id, replaces: dead.urlId }), { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } })
+  t.equal((await portal.ask(ANA)).status, 503)
+})
+
+test('a host starts while Redis is stuck, however long its deadline is', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  server.process.kill('SIGSTOP')
+  const began = performance.now()
+  await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 8000 } })
+  t.ok(performance.now() - began < 7000, 'Fastify gives a plugin 10 s')
+  server.process.kill('SIGCONT')
+})
+
+test('who gives up a claim does not let go of the lock of another', { timeout: 60_000 }, async (t) => {
+  const [holder, third] = await Portal.openSeveral(t, 2) as [Portal, Portal]
+  const { toolJet } = holder
+  const redis = holdUp(holder.redis, (args) => args[1] === 4, 2 * DEADLINE_MS)
+  const slow = await Portal.open(t, {
+    options: { redis, keyPrefix: holder.prefix, tooljet: { url: toolJet.url, apiToken: API_TOKEN }, onRedisDown: 'fail', redisTimeoutMs: DEADLINE_MS },
+  })
+  toolJet.faults = () => ({ delayMs: 5 * DEADLINE_MS })
+  const asked = holder.ask(ANA)
+  await until('the mint is under way', () => toolJet.calls.length === 1)
+  t.equal((await slow.ask(ANA)).status, 503)
+  t.equal((await third.ask(ANA)).body.urlId, (await asked).body.urlId)
+  t.equal(toolJet.calls.length, 1)
+})
+
 test('a host starts and serves without a Redis, and does not wait for it past the bound', { timeout: 60_000 }, async (t) => {
   const url = `redis://127.0.0.1:${await freePort()}`
   const began = performance.now()
@@ -156,6 +204,23 @@ test("'serve': a URL minted while Redis was away becomes the fleet's when it is 
   t.equal(portal.toolJet.calls.length, 3)
 })
 
+test("'serve': a URL minted while Redis was away does not get in the way of its successor", { timeout: 60_000 }, async (t) => {
+  const { portal, stall, goOn } = await portalWithOwnRedis(t)
+  const other = await Portal.open(t, {
+    redisUrl: `redis://127.0.0.1:${portal.redis.options.port}`,
+    options: { keyPrefix: portal.prefix, tooljet: { url: portal.toolJet.url, apiToken: API_TOKEN }, redisTimeoutMs: DEADLINE_MS },
+  })
+  stall()
+  const { body: dead } = await portal.ask(ANA)
+  goOn()
+  for (const { app } of [portal, other]) await until('Redis is seen to be back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')
+  portal.toolJet.faults = () => ({ delayMs: 300 })
+  const healed = other.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
+  await until('the mint is under way', () => portal.toolJet.calls.length === 2)
+  t.equal((await portal.ask(ANA)).body.urlId, (await healed).body.urlId)
+  t.equal(portal.toolJet.calls.length, 2)
+})
+
 test('a key of another type is one key\'s trouble, not an outage', { timeout: 60_000 }, async (t) => {
   const portal = await Portal.open(t, { options: { onRedisDown: 'fail' } })
   await portal.ask(ANA)
@@ -183,6 +248,7 @@ for (const [name, begin, end] of REFUSALS) {
     await portal.audit()
     await begin(admin)
     t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+    await sleep(1300) // for longer than a probe takes to come
     t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'down')
     await end(admin)
     await until('it writes again', async () => (await portal.ask(ANA)).status === 200, 20_000)
@@ -202,6 +268,7 @@ test("'serve': no memory entry outlives its PAT, and a failure with Redis away a
   const other = await portalWithOwnRedis(t)
   other.portal.toolJet.faults = () => { other.stall(); return { reply: { status: 500 } } }
   t.equal((await other.portal.ask(ANA)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
+  t.equal(other.portal.toolJet.calls.length, 1, 'it is asked once')
 })
 
 /** A steady load for a while. @returns how long each answer took, by when it was asked for, in ms, and its status */

@@ -131,6 +131,30 @@ test('a URL reported dead is served to nobody again, even when ToolJet cannot mi
   portal.toolJet.faults = () => ({ reply: { status: 500 } })
   t.equal((await portal.ask(ANA, { appId: SALES.id, replaces: dead.urlId })).status, 503)
   t.equal((await portal.ask(ANA)).status, 503)
+  t.equal((await portal.ask(ANA, { appSlug: SALES.slug })).status, 503, 'by its other name neither')
+})
+
+test('who reports a URL dead does not get it from a flight that is under way', async (t) => {
+  const portal = await Portal.open(t)
+  const { body: dead } = await portal.ask(ANA)
+  await portal.redis.pexpire((await portal.keys()).find((key) => key.includes(':url:id:'))!, 20 * SECOND)
+  portal.toolJet.faults = () => ({ delayMs: 300, reply: { status: 500 } })
+  const unaware = portal.ask(ANA)
+  await until('a mint is under way, for little life is left', () => portal.toolJet.calls.length === 2)
+  t.match(await portal.ask(ANA, { appId: SALES.id, replaces: dead.urlId }), { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } })
+  t.match(await unaware, { status: 200, body: { urlId: dead.urlId } })
+})
+
+test('whoever waits for a holder that never lets go gets an error in the end', async (t) => {
+  const { toolJet } = await Portal.open(t)
+  const portal = await Portal.open(t, { options: { tooljet: { url: toolJet.url, apiToken: API_TOKEN, timeoutMs: 200 }, redisTimeoutMs: 200 } })
+  await portal.ask(ANA)
+  const url = (await portal.keys()).find((key) => key.includes(':url:id:'))!
+  await portal.redis.del(url)
+  await portal.redis.set(url.replace(':url:', ':lock:'), 'nobody')
+  const began = performance.now()
+  t.match(await portal.ask(ANA), { status: 504, body: { code: 'TOOLJET_EMBED_TIMEOUT' } })
+  t.ok(performance.now() - began < 4 * SECOND)
 })
 
 test('a report of one user touches nobody else', async (t) => {
@@ -196,6 +220,9 @@ test("ToolJet's denials are remembered for half a minute, for this user and app 
   t.equal(await portals[0]!.app.tooljetEmbed.forget({ email: CLEO, appId: SALES.id }), 0)
   await portals[0]!.ask(CLEO)
   t.equal(calls.length, 4, 'forget ends it, too')
+  const outcome = (await portals[0]!.redis.get(key))!
+  await portals[0]!.redis.set(key, outcome.replace('ACCESS_DENIED', 'OF_TOMORROW'), 'PX', 5 * SECOND)
+  t.match(await portals[0]!.ask(CLEO), { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } }, 'one of another version is one that this version knows')
 })
 
 test('a user who lost access loses the cached URL with the next mint', async (t) => {
@@ -255,8 +282,23 @@ for (const [name, status, headers, seconds] of PAUSES) {
     t.match(await portal.ask(ANA), { status: 429, headers: { 'retry-after': String(seconds) }, body: { code: 'TOOLJET_EMBED_BUSY' } })
     t.equal(portal.toolJet.calls.length, 1)
     t.match(await portal.app.tooljetEmbed.health(), { tooljet: { state: 'paused', pausedFor: seconds } })
+    if (seconds > 1) t.match(await portal.ask(BEN), { status: 429, headers: { 'retry-after': String(seconds) } }, 'rounded up')
   })
 }
+
+test('a shorter pause does not end a longer one', async (t) => {
+  const [one, other, third] = await Portal.openSeveral(t, 3) as [Portal, Portal, Portal]
+  const { toolJet } = one
+  toolJet.faults = () => {
+    const [delayMs, seconds] = toolJet.calls.length === 1 ? [100, '30'] : [250, '1']
+    return { delayMs, reply: { status: 429, headers: { 'retry-after': seconds } } }
+  }
+  const asked = one.ask(ANA)
+  await until('the first call is under way', () => toolJet.calls.length === 1)
+  await Promise.all([asked, other.ask(BEN)])
+  t.equal(toolJet.calls.length, 2)
+  t.match(await third.app.tooljetEmbed.health(), { tooljet: { state: 'paused', pausedFor: 30 } })
+})
 
 for (const mode of ['insert', 'replace', 'keep', 'per-app'] satisfies TokenMode[]) {
   test(`TOOLJET_TOKENS=${mode}: what is cached is the last one minted, and a dead one heals`, async (t) => {
@@ -337,6 +379,9 @@ test('keys: the prefix first, a TTL on all but the audit log, no e-mail, no TTL 
     if (key === `${portal.prefix}audit` || /:audit\}:(?:email|app):/.test(key)) t.equal(ttl, -1)
     else t.ok(ttl > 0 && ttl <= 120_000, `${key} ${ttl}`)
   }
+  const url = keys.find((key) => key.includes(':url:id:'))!
+  const index = url.replace(/:url:.*/, ':urls')
+  t.ok(await portal.redis.pttl(index) >= await portal.redis.pttl(url), 'the index lives as long as what it names')
 })
 
 test('forget twice during a mint that is then denied leaves no lock behind', async (t) => {

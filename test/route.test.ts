@@ -13,6 +13,7 @@ test('a signed-in user gets a URL of the app, by route and by decorator', async 
   t.same(Object.keys(first.body), ['redirectUrl', 'urlId', 'source', 'expiresAt', 'expiresIn'])
   t.match(first.body, { source: 'minted', expiresIn: 3599, urlId: /^[\w-]{16}$/, expiresAt: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/ })
   t.match(portal.toolJet.tokenOf(first.body.redirectUrl), { email: ANA, appId: SALES.id })
+  t.notOk(first.body.redirectUrl.includes(first.body.urlId), 'the id is no part of the URL')
   t.ok(Math.abs(Date.parse(first.body.expiresAt) - Date.now() - 3_600_000) < 5000)
   t.match(first.headers, {
     'cache-control': 'no-store', 'referrer-policy': 'no-referrer', 'x-ratelimit-limit': '60', 'x-ratelimit-remaining': '59', 'x-ratelimit-reset': '60',
@@ -57,7 +58,7 @@ test('nobody is let in without an identity', async (t) => {
     const reply = await portal.ask(ANA, {}, { authorization })
     t.match(reply, { status: 401, body: { code: 'TOOLJET_EMBED_UNAUTHENTICATED' } }, authorization)
   }
-  for (const email of ['', '   ', 'no-address', 'a b@acme.test', `${'x'.repeat(250)}@acme.test`]) {
+  for (const email of ['', '   ', 'no-address', 'a b@acme.test', `${'x'.repeat(250)}@acme.test`, '\ud800@acme.test']) {
     t.match(await portal.ask(email), { status: 401, body: { code: 'TOOLJET_EMBED_UNAUTHENTICATED' } }, `"${email}"`)
   }
   t.match(await portal.ask(42 as unknown as string), { status: 401 })
@@ -137,6 +138,9 @@ test('authorize decides, and only true lets through', async (t) => {
   verdict = Object.assign(new Error('directory is down'), { code: 'E_DIRECTORY' })
   t.match(await portal.ask(ANA), { status: 500, body: { code: 'E_DIRECTORY' } }, "the host's own error goes the host's way")
   t.match((await portal.audit()).slice(-1), [{ event: 'url.failed', code: 'E_DIRECTORY', email: ANA }])
+  verdict = Object.assign(new Error('signed out'), { statusCode: 401 })
+  t.equal((await portal.ask(ANA)).status, 401)
+  t.equal((await portal.audit()).length, 6, 'one for each, but a 401 is the host\'s to log')
   t.equal(portal.toolJet.calls.length, 1)
 })
 

@@ -51,6 +51,9 @@ test('embedOrigins names the front end, where that is not the API', async (t) =>
   const { toolJet } = portal
   const other = await Portal.open(t, { options: { tooljet: { url: toolJet.url, apiToken: API_TOKEN, embedOrigins: ['https://apps.acme.test', 'https://other.acme.test'] } } })
   t.equal((await other.ask(ANA)).body.redirectUrl, `https://apps.acme.test/embed-apps/${SALES.id}?personal-access-token=pat_1`)
+  toolJet.faults = () => ({ reply: { status: 201, body: { redirectUrl: `https://user:hunter2@apps.acme.test/embed-apps/${SALES.id}` } } })
+  t.equal((await other.ask(BEN)).body.code, 'TOOLJET_EMBED_BAD_REPLY', 'a URL with credentials is of no origin')
+  t.notMatch(other.logText, /hunter2/)
   t.same(other.app.tooljetEmbed.origins, ['https://apps.acme.test', 'https://other.acme.test'])
 })
 
@@ -120,6 +123,7 @@ test('after repeated failures the whole fleet sends one probe at a time, and goe
   const ask = (i: number) => (i % 2 === 0 ? one : other).ask(ANA, { appSlug: `app-${i}` })
   for (let i = 0; i < 5; i++) t.equal((await ask(i)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
   t.equal(toolJet.calls.length, 5)
+  t.ok(await one.redis.pttl((await one.keys()).find((key) => key.endsWith(':failures'))!) > 0, 'failures far apart are not in a row')
   const storm = await Promise.all(Array.from({ length: 60 }, (_, i) => ask(100 + i)))
   t.ok(storm.every(({ status, body, headers }) => status === 503 && body.code === 'TOOLJET_EMBED_UNAVAILABLE' && Number(headers['retry-after']) >= 1))
   t.ok(toolJet.calls.length <= 6, `${toolJet.calls.length} calls`)
@@ -130,6 +134,16 @@ test('after repeated failures the whole fleet sends one probe at a time, and goe
   toolJet.faults = () => ({ reply: { status: 500 } })
   for (let i = 0; i < 5; i++) await ask(200 + i)
   t.ok(toolJet.calls.length >= 12, 'failures are counted anew')
+})
+
+test('failures with a success between them are not in a row', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false } })
+  const { toolJet } = portal
+  const failing = { reply: { status: 500 } }
+  const plan = [failing, failing, failing, failing, undefined, failing, failing, failing, failing]
+  toolJet.faults = () => plan[toolJet.calls.length - 1]
+  for (let i = 0; i < plan.length; i++) t.equal((await portal.ask(ANA, i === 4 ? { appId: SALES.id } : { appSlug: `app-${i}` })).status, i === 4 ? 200 : 503)
+  t.equal(toolJet.calls.length, plan.length)
 })
 
 test('a bad certificate and a name that does not resolve are ToolJet being unavailable', async (t) => {

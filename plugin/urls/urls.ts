@@ -155,6 +155,7 @@ export class Urls {
   }
 
   async #throughMemory (pair: PairKeys, ask: UrlAsk, mint: Mint): Promise<Landed> {
+    if (this.#memory.get(pair.url)?.urlId === ask.replaces) this.#memory.drop(pair.url)
     const known = this.#memory.get(pair.url)
     if (known !== undefined && servesFor(ask, known)) return { url: known, minted: false }
     try {
@@ -162,7 +163,7 @@ export class Urls {
       this.#memory.remember(pair.url, url, appKeys)
       return { url, minted: true }
     } catch (error) {
-      return fallBack(known?.urlId === ask.replaces ? undefined : known, error)
+      return fallBack(known, error)
     }
   }
 
