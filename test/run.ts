@@ -29,6 +29,11 @@ function checkCoverage (): number {
   return lacking.length > 0 ? 1 : 0
 }
 
+/** What failed, by name, with what tap says of it: at the end, where a log that was cut still shows it. */
+function failuresOf (tap: string): string[] {
+  return [...tap.matchAll(/^( *)not ok .*\n(?:\1 {2}---\n(?:.*\n)*?\1 {2}\.\.\.\n)?/gm)].map(([text]) => text.trimEnd())
+}
+
 const files = process.argv.slice(2)
 const redis = await provideRedis()
 closeWithGrace(() => redis.stop())
@@ -37,13 +42,16 @@ const env = { ...process.env, TEST_REDIS_URL: redis.url }
 let code = 1
 try {
   rmSync(OUTPUT, { force: true })
-  code = await run('tap', ['--reporter=terse', `--output-file=${OUTPUT}`, '--coverage-report=text', '--coverage-report=json-summary', ...files], env)
+  code = await run('tap', ['--reporter=base', `--output-file=${OUTPUT}`, '--coverage-report=json-summary', ...files], env)
 } finally {
   await redis.stop()
 }
 if (files.length === 0) code ||= checkCoverage()
 
-const summary = /^# \{ total: \d+(?:, pass: (\d+))?(?:, fail: (\d+))?(?:, (?:skip|todo): \d+)* \}$/m.exec(readFileSync(OUTPUT, 'utf8'))
+const tap = readFileSync(OUTPUT, 'utf8')
+const failures = failuresOf(tap)
+if (failures.length > 0) console.log(['\nNot ok:', ...failures].join('\n'))
+const summary = /^# \{ total: \d+(?:, pass: (\d+))?(?:, fail: (\d+))?(?:, (?:skip|todo): \d+)* \}$/m.exec(tap)
 const [passed, failed] = [Number(summary?.[1] ?? 0), Number(summary?.[2] ?? 0)]
 console.log(`\n${passed} passed, ${code !== 0 && failed === 0 ? 1 : failed} failed`)
 process.exit(code !== 0 || passed === 0 ? 1 : 0)
