@@ -33,7 +33,7 @@ export async function fill ({ redis, toolJetUrl, prefix }: Filled, users: readon
     const email = emailOf(user)
     const token = `pat_${markOf(email)}${randomBytes(8).toString('hex')}`
     const hash = keys.userHash(email)
-    const stored = await store.store(hash, keys.pair(hash, `id:${SALES}`), [`id:${SALES}`, 'slug:sales'], '', {
+    const stored = await store.store(keys.pair(hash, `id:${SALES}`), [`id:${SALES}`, 'slug:sales'], '', {
       redirectUrl: `${toolJetUrl}/embed-apps/${SALES}?personal-access-token=${token}&appSlug=sales`,
       urlId: randomBytes(12).toString('base64url'),
       expiresAt,
@@ -44,23 +44,21 @@ export async function fill ({ redis, toolJetUrl, prefix }: Filled, users: readon
   for (let i = 0; i < users.length; i += AT_ONCE) await Promise.all(users.slice(i, i + AT_ONCE).map(caches))
 }
 
-/** Of one user's URL, by `MEMORY USAGE`: under each of its app's names, and in the index. */
+/** Of one user's URL, by `MEMORY USAGE`, with the index that leads there from both names of its app. */
 export interface UrlBytes {
-  byId: number
-  bySlug: number
+  url: number
   index: number
   total: number
 }
 
 export async function bytesPerUrl ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[]): Promise<UrlBytes> {
   const keys = new Keys(prefix, { url: toolJetUrl, apiToken: API_TOKEN })
-  const hashes = users.map((user) => keys.userHash(emailOf(user)))
-  const mean = async (nameOf: (hash: string) => string): Promise<number> => {
-    const usages = await Promise.all(hashes.map((hash) => redis.client.memory('USAGE', nameOf(hash), 'SAMPLES', 0)))
+  const indexes = users.map((user) => keys.index(keys.userHash(emailOf(user))))
+  const urls = await Promise.all(indexes.map(async (index) => index.replace(/urls$/, `url:${await redis.client.hget(index, 'slug:sales')}`)))
+  const mean = async (names: string[]): Promise<number> => {
+    const usages = await Promise.all(names.map((name) => redis.client.memory('USAGE', name, 'SAMPLES', 0)))
     return usages.reduce<number>((sum, bytes) => sum + Number(bytes), 0) / users.length
   }
-  const byId = await mean((hash) => keys.pair(hash, `id:${SALES}`).url)
-  const bySlug = await mean((hash) => keys.pair(hash, 'slug:sales').url)
-  const index = await mean((hash) => keys.index(hash))
-  return { byId, bySlug, index, total: byId + bySlug + index }
+  const [url, index] = [await mean(urls), await mean(indexes)]
+  return { url, index, total: url + index }
 }

@@ -121,7 +121,7 @@ test('a host starts while Redis is stuck, however long its deadline is', { timeo
 test('who gives up a claim does not let go of the lock of another', { timeout: 60_000 }, async (t) => {
   const [holder, third] = await Portal.openSeveral(t, 2) as [Portal, Portal]
   const { toolJet } = holder
-  const redis = holdUp(holder.redis, (args) => args[1] === 4, 2 * DEADLINE_MS)
+  const redis = holdUp(holder.redis, (args) => args.length === 12, 2 * DEADLINE_MS)
   const slow = await Portal.open(t, {
     options: { redis, keyPrefix: holder.prefix, tooljet: { url: toolJet.url, apiToken: API_TOKEN }, onRedisDown: 'fail', redisTimeoutMs: DEADLINE_MS },
   })
@@ -161,8 +161,9 @@ test('a mint that Redis cannot take is still answered', { timeout: 60_000 }, asy
 })
 
 test('a claim or store whose answer comes too late leaves no lock behind, and no error to others', { timeout: 60_000 }, async (t) => {
-  const isClaim = (args: unknown[]) => args[1] === 4
-  const isStore = (args: unknown[]) => args[1] === 3 && String(args[2]).endsWith(':urls')
+  const isOfPair = (args: unknown[]) => args[1] === 3 && String(args[2]).endsWith(':urls')
+  const isClaim = (args: unknown[]) => isOfPair(args) && args.length === 12
+  const isStore = (args: unknown[]) => isOfPair(args) && args.length < 12
   const isGate = (args: unknown[]) => args[1] === 3 && String(args[2]).endsWith(':pause')
   for (const isLate of [isClaim, isStore, isGate]) {
     for (const onRedisDown of ['serve', 'fail'] as const) {
@@ -224,7 +225,7 @@ test("'serve': a URL minted while Redis was away does not get in the way of its 
 test('a key of another type is one key\'s trouble, not an outage', { timeout: 60_000 }, async (t) => {
   const portal = await Portal.open(t, { options: { onRedisDown: 'fail' } })
   await portal.ask(ANA)
-  const key = (await portal.keys()).find((key) => key.includes(':url:id:'))!
+  const key = (await portal.keys()).find((key) => key.includes(':url:'))!
   await portal.redis.del(key)
   await portal.redis.hset(key, 'not', 'ours')
   t.equal((await portal.ask(ANA)).status, 503)

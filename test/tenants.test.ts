@@ -104,7 +104,7 @@ test('two customers with the same user and app: never mixed, over three instance
   const [acme, globex] = [idsOf('acme'), idsOf('globex')]
   t.same([acme.length, globex.length], [1, 1])
   t.same([toolJets.acme.calls.length, toolJets.globex.calls.length], [1, 1], 'each mints once')
-  t.equal((await portal.keys()).filter((key) => key.includes(':url:id:')).length, 2)
+  t.equal((await portal.keys()).filter((key) => key.includes(':url:')).length, 2)
   t.match(await askByDecorator('globex'), { status: 200, body: { urlId: globex[0], source: 'reused' } })
 
   const replaced = await ask('acme', ANA, { appId: SALES.id, replaces: acme[0] })
@@ -130,7 +130,7 @@ test('a value that is copied to the other customer\'s key does not open', async 
   const { portal, toolJets, ask } = await openTenants(t)
   await ask('acme')
   await ask('globex')
-  const [one, other] = (await portal.keys()).filter((key) => key.includes(':url:id:')) as [string, string]
+  const [one, other] = (await portal.keys()).filter((key) => key.includes(':url:')) as [string, string]
   const [sealed, otherSealed] = [await portal.redis.get(one), await portal.redis.get(other)] as [string, string]
   await portal.redis.set(one, otherSealed, 'KEEPTTL')
   await portal.redis.set(other, sealed, 'KEEPTTL')

@@ -6,17 +6,19 @@ export function deriveKey (secret: string, purpose: string): Buffer {
   return Buffer.from(hkdfSync('sha256', secret, 'fastify-tooljet-embed', purpose, 32))
 }
 
-/** The Redis keys of one (user, app). All share the user's hash tag, so that one script may touch them in Redis Cluster too. */
+/** What one (user, app) is called. Its Redis keys share the user's hash tag, so that one script may touch them in Redis Cluster too. */
 export interface PairKeys {
-  /** The sealed URL. */
-  url: string
+  /** A `userHash`. */
+  user: string
+  appKey: string
+  /** For this process's own maps. */
+  name: string
   /** Held by the one who mints. */
   lock: string
   /** How the last mint failed: a denial for everyone, any other failure for those who waited for it. */
   outcome: string
   /** Hash of all of this user's URLs: app key to URL id. The scripts derive further keys from its name. */
   index: string
-  appKey: string
 }
 
 const MAX_USERS = 10_000
@@ -54,15 +56,24 @@ export class Keys {
     return `${this.#tag(user)}:urls`
   }
 
+  /**
+   * A sealed URL.
+   * @param user a `userHash`
+   */
+  url (user: string, urlId: string): string {
+    return `${this.#tag(user)}:url:${urlId}`
+  }
+
   /** @param user a `userHash` */
   pair (user: string, appKey: string): PairKeys {
     const tag = this.#tag(user)
     return {
-      url: `${tag}:url:${appKey}`,
+      user,
+      appKey,
+      name: `${tag}:${appKey}`,
       lock: `${tag}:lock:${appKey}`,
       outcome: `${tag}:outcome:${appKey}`,
       index: `${tag}:urls`,
-      appKey,
     }
   }
 

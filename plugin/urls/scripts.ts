@@ -2,99 +2,96 @@ import { Script } from '../redis/script.js'
 
 /*
  * All keys of one script carry one user's hash tag, those too that it names itself, after the index: one slot in Redis
- * Cluster. A stored value reads `<url id>.<sealed>`, so that Lua can tell one URL from another without being able to
- * read it. Redis's own clock and TTLs are the only ones used. A lock holds the name of its owner, and '!' after that
- * when the URL was forgotten while it was minted.
+ * Cluster. A URL is kept once, under its own id, so that Lua can tell one from another without being able to read it;
+ * the index says which id each name of an app stands for: '' while its first URL is being minted, and an id that is no
+ * more is a miss. Redis's own clock and TTLs are the only ones used. A lock holds the name of its owner, and '!' after
+ * that when the URL was forgotten while it was minted.
  */
-const COMMON = `
+const KEY = `
+local function key (index, kind, name)
+  return string.sub(index, 1, -#'urls' - 1) .. kind .. ':' .. name
+end
+`
+
+const COMMON = `${KEY}
 local function now ()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
-local function key (index, kind, app)
-  return string.sub(index, 1, -#'urls' - 1) .. kind .. ':' .. app
 end
 
 local function holds (lock, owner)
   local holder = redis.call('GET', lock)
   return holder == owner, holder == owner .. '!'
 end
-
--- a URL is cached under each name of its app
-local function drop (index, id)
-  local names = redis.call('HGETALL', index)
-  for i = 1, #names, 2 do
-    if names[i + 1] == id then
-      redis.call('DEL', key(index, 'url', names[i]))
-      redis.call('HDEL', index, names[i])
-    end
-  end
-end
 `
 
-/** KEYS: url. Returns { value or '', milliseconds left }. */
-export const LOOK = new Script(`
-return { redis.call('GET', KEYS[1]) or '', redis.call('PTTL', KEYS[1]) }
+/**
+ * KEYS: index. ARGV: app key.
+ * Returns { url id or '', sealed or '', milliseconds left }.
+ */
+export const LOOK = new Script(`${KEY}
+local id = redis.call('HGET', KEYS[1], ARGV[1])
+if not id then return { '', '', 0 } end
+local url = key(KEYS[1], 'url', id)
+return { id, redis.call('GET', url) or '', redis.call('PTTL', url) }
 `)
 
 /**
  * Takes the lock where a mint is needed and nobody mints yet.
  *
- * KEYS: index, url, lock, outcome.
+ * KEYS: index, lock, outcome.
  * ARGV: owner, lock's bound in ms, life in ms that a reused URL must still have, id of a URL that is dead ('': none),
- *       a value that cannot be read ('': none), the holder waited for so far ('': none), app key.
- * Returns { 'url' | 'failed' | 'wait' | 'mine', detail, value or '', milliseconds left, Redis's time in ms }
+ *       id of one that does not open ('': none), the holder waited for so far ('': none), app key.
+ * Returns { 'url' | 'failed' | 'wait' | 'mine', detail, url id or '', sealed or '', milliseconds left, Redis's time in ms }
  * with detail: the outcome for 'failed', the holder for 'wait'.
  */
 export const CLAIM = new Script(`${COMMON}
-local index, url, lock, outcome = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local index, lock, outcome = KEYS[1], KEYS[2], KEYS[3]
 local owner, bound, least, dead, unreadable, awaited, app = unpack(ARGV)
 
-local value = redis.call('GET', url) or ''
-local isDead = dead ~= '' and string.sub(value, 1, #dead + 1) == dead .. '.'
-if isDead then drop(index, dead) end
-if isDead or (unreadable ~= '' and value == unreadable) then
-  redis.call('DEL', url)
-  value = ''
+local id = redis.call('HGET', index, app) or ''
+if id ~= '' and (id == dead or id == unreadable) then
+  redis.call('DEL', key(index, 'url', id))
+  id = ''
 end
-local left = value ~= '' and redis.call('PTTL', url) or 0
-if value ~= '' and left >= tonumber(least) then
-  return { 'url', '', value, left, now() }
+local sealed = id ~= '' and redis.call('GET', key(index, 'url', id)) or ''
+local left = sealed ~= '' and redis.call('PTTL', key(index, 'url', id)) or 0
+if sealed ~= '' and left >= tonumber(least) then
+  return { 'url', '', id, sealed, left, now() }
 end
 
 local failed = redis.call('GET', outcome)
 if failed then
   local holder, denial = string.match(failed, '^(%S+) (%d) ')
   if denial == '1' or holder == awaited then
-    return { 'failed', failed, value, left, now() }
+    return { 'failed', failed, id, sealed, left, now() }
   end
 end
 
 local holder = redis.call('GET', lock)
 if holder then
-  return { 'wait', (string.gsub(holder, '!$', '')), value, left, now() }
+  return { 'wait', (string.gsub(holder, '!$', '')), id, sealed, left, now() }
 end
 
 redis.call('SET', lock, owner, 'PX', bound)
 -- forget() finds through the index what is being minted, too
 redis.call('HSETNX', index, app, '')
 if redis.call('PTTL', index) < tonumber(bound) then redis.call('PEXPIRE', index, bound) end
-return { 'mine', '', value, left, now() }
+return { 'mine', '', id, sealed, left, now() }
 `)
 
 /**
- * The holder's good end: stores the URL under each name of its app and lets go of the lock. A holder that comes
- * after its lock's end, whose URL was forgotten meanwhile, or that finds a younger URL of the same app, stores nothing.
+ * The holder's good end: stores the URL for each name of its app and lets go of the lock. A holder that comes after its
+ * lock's end, whose URL was forgotten meanwhile, or that finds a younger URL of the same app, stores nothing.
  * Without an owner it is a URL that was minted while Redis was away: stored where nobody mints a younger one now.
  *
  * KEYS: index, lock, outcome.
- * ARGV: owner or '', end of the URL's life in Redis's ms, url id, then app key and value for each name of the app.
+ * ARGV: owner or '', end of the URL's life in Redis's ms, url id, sealed, then the app key of each name of the app.
  * Returns 1 when stored, else 0.
  */
 export const STORE = new Script(`${COMMON}
 local index, lock, outcome = KEYS[1], KEYS[2], KEYS[3]
-local owner, ends, id = ARGV[1], ARGV[2], ARGV[3]
+local owner, ends, id, sealed = unpack(ARGV, 1, 4)
 local left = ends - now()
 
 if owner == '' then
@@ -104,16 +101,20 @@ else
   if mine or forgotten then redis.call('DEL', lock) end
   if not mine then return 0 end
 end
-for i = 4, #ARGV, 2 do
-  if redis.call('PTTL', key(index, 'url', ARGV[i])) > left then return 0 end
+local olds = {}
+for i = 5, #ARGV do
+  local old = redis.call('HGET', index, ARGV[i])
+  if old then olds[#olds + 1] = key(index, 'url', old) end
+end
+for _, old in ipairs(olds) do
+  if redis.call('PTTL', old) > left then return 0 end
 end
 
-for i = 4, #ARGV, 2 do
-  local url = key(index, 'url', ARGV[i])
-  redis.call('SET', url, ARGV[i + 1])
-  redis.call('PEXPIREAT', url, ends)
-  redis.call('HSET', index, ARGV[i], id)
-end
+local url = key(index, 'url', id)
+for _, old in ipairs(olds) do redis.call('DEL', old) end
+redis.call('SET', url, sealed)
+redis.call('PEXPIREAT', url, ends)
+for i = 5, #ARGV do redis.call('HSET', index, ARGV[i], id) end
 if redis.call('PTTL', index) < left then redis.call('PEXPIREAT', index, ends) end
 redis.call('DEL', outcome)
 return 1
@@ -134,8 +135,8 @@ if not mine and not forgotten then return 0 end
 redis.call('DEL', lock)
 redis.call('SET', outcome, failure, 'PX', life)
 local id = redis.call('HGET', index, app)
-if id == '' then redis.call('HDEL', index, app) end
-if id and id ~= '' and denial == '1' then drop(index, id) end
+if id and denial == '1' then redis.call('DEL', key(index, 'url', id)) end
+if id == '' or denial == '1' then redis.call('HDEL', index, app) end
 return 1
 `)
 
@@ -155,19 +156,15 @@ return 1
  */
 export const FORGET = new Script(`${COMMON}
 local index, app = KEYS[1], ARGV[1]
-local dropped, counted = 0, {}
+local dropped = 0
 
 local function forget (name, id)
   local lock = key(index, 'lock', name)
-  local existed = redis.call('DEL', key(index, 'url', name)) == 1
+  if id ~= '' and redis.call('DEL', key(index, 'url', id)) == 1 then dropped = dropped + 1 end
   redis.call('DEL', key(index, 'outcome', name))
   redis.call('HDEL', index, name)
   local holder = redis.call('GET', lock)
   if holder and string.sub(holder, -1) ~= '!' then redis.call('APPEND', lock, '!') end
-  if existed and not counted[id] then
-    counted[id] = true
-    dropped = dropped + 1
-  end
 end
 
 local names = redis.call('HGETALL', index)

@@ -27,7 +27,7 @@ export function secondsLeft (url: HeldUrl): number {
 /** What asking for the lock came to; `lastUrl`: a URL with less life than wanted, but alive. */
 export type Claim =
   | { kind: 'url', url: HeldUrl }
-  | { kind: 'unreadable', value: string }
+  | { kind: 'unreadable', urlId: string }
   | { kind: 'failed', error: EmbedError, lastUrl: HeldUrl | undefined }
   | { kind: 'wait', holder: string, lastUrl: HeldUrl | undefined }
   | { kind: 'mine', start: MintStart, lastUrl: HeldUrl | undefined }
@@ -45,7 +45,7 @@ export interface ClaimAsk {
   minRemaining: number
   /** Id of a URL that is dead. */
   dead: string
-  /** A value that does not open. */
+  /** Id of a URL that does not open. */
   unreadable: string
   /** The holder waited for so far. */
   awaited: string
@@ -82,35 +82,38 @@ export class UrlStore {
   /** @param known the URL as this process saw it last: kept up to date while it is the one in Redis */
   async look (pair: PairKeys, known?: HeldUrl): Promise<HeldUrl | undefined> {
     const askedAt = performance.now()
-    const [value, left] = await this.#guard.run((redis) => LOOK.run(redis, [pair.url], [])) as [string, number]
-    if (known !== undefined && value === known.sealed && Number(left) > 0) {
-      known.deadline = askedAt + Number(left)
+    const [urlId, sealed, leftText] = await this.#guard.run(
+      (redis) => LOOK.run(redis, [pair.index], [pair.appKey])
+    ) as [string, string, string | number]
+    const left = Number(leftText)
+    if (known !== undefined && sealed === known.sealed && left > 0) {
+      known.deadline = askedAt + left
       return known
     }
-    return this.#open(pair, value, Number(left), askedAt)
+    return this.#open(pair, { urlId, sealed, left, askedAt })
   }
 
   async claim (pair: PairKeys, ask: ClaimAsk): Promise<Claim> {
-    const monotonic = performance.now()
-    const [kind, detail, value, leftText, now] = await this.#guard.run(
+    const askedAt = performance.now()
+    const [kind, detail, urlId, sealed, left, now] = await this.#guard.run(
       (redis) => CLAIM.run(redis,
-        [pair.index, pair.url, pair.lock, pair.outcome],
+        [pair.index, pair.lock, pair.outcome],
         [ask.owner, ask.boundMs, Math.ceil(ask.minRemaining * 1000), ask.dead, ask.unreadable, ask.awaited, pair.appKey]
       ),
       (redis) => RELEASE.run(redis, [pair.lock], [ask.owner])
-    ) as [Claim['kind'], string, string, string | number, string | number]
+    ) as [Claim['kind'], string, string, string, string | number, string | number]
     this.#clock.set(Number(now))
 
-    const url = this.#open(pair, value, Number(leftText), monotonic)
+    const url = this.#open(pair, { urlId, sealed, left: Number(left), askedAt })
     switch (kind) {
       case 'url':
-        return url === undefined ? { kind: 'unreadable', value } : { kind, url }
+        return url === undefined ? { kind: 'unreadable', urlId } : { kind, url }
       case 'failed':
         return { kind, error: readOutcome(detail), lastUrl: url }
       case 'wait':
         return { kind, holder: detail, lastUrl: url }
       default:
-        return { kind: 'mine', start: { at: Number(now), monotonic }, lastUrl: url }
+        return { kind: 'mine', start: { at: Number(now), monotonic: askedAt }, lastUrl: url }
     }
   }
 
@@ -119,11 +122,11 @@ export class UrlStore {
    * @param owner of the lock; '' for a URL that was minted while Redis was away
    * @returns whether it was stored: not by one whose lock has passed to another, nor after a `forget`
    */
-  async store (user: string, pair: PairKeys, appKeys: string[], owner: string, url: HeldUrl): Promise<boolean> {
-    const values = appKeys.flatMap((appKey) => [appKey, this.#seal(this.#keys.pair(user, appKey), url)])
+  async store (pair: PairKeys, appKeys: string[], owner: string, url: HeldUrl): Promise<boolean> {
+    const plain = JSON.stringify([url.redirectUrl, url.expiresAt, ...appKeys])
     const stored = await this.#orLetGo(pair, owner, (redis) => STORE.run(redis,
       [pair.index, pair.lock, pair.outcome],
-      [owner, url.expiresAt, url.urlId, ...values]
+      [owner, url.expiresAt, url.urlId, this.#sealer.seal(this.#keys.url(pair.user, url.urlId), plain), ...appKeys]
     ))
     return Number(stored) === 1
   }
@@ -155,22 +158,16 @@ export class UrlStore {
     }
   }
 
-  #seal (pair: PairKeys, url: HeldUrl): string {
-    const plain = JSON.stringify([url.redirectUrl, url.expiresAt])
-    return `${url.urlId}.${this.#sealer.seal(`${pair.url}\n${url.urlId}`, plain)}`
-  }
-
-  #open (pair: PairKeys, value: string, leftMs: number, askedAt: number): HeldUrl | undefined {
-    if (value === '' || leftMs <= 0) return undefined
-    const dot = value.indexOf('.')
-    const urlId = value.slice(0, dot)
-    const plain = this.#sealer.open(`${pair.url}\n${urlId}`, value.slice(dot + 1))
-    if (plain === undefined) {
-      this.#log.warn({ key: pair.url }, 'tooljet-embed: a cached URL does not open with the keys of this instance, it is not used')
-      return undefined
+  #open (pair: PairKeys, { urlId, sealed, left, askedAt }: { urlId: string, sealed: string, left: number, askedAt: number }): HeldUrl | undefined {
+    if (sealed === '' || left <= 0) return undefined
+    const key = this.#keys.url(pair.user, urlId)
+    const plain = this.#sealer.open(key, sealed)
+    if (plain !== undefined) {
+      const [redirectUrl, expiresAt, ...appKeys] = JSON.parse(plain) as [string, number, ...string[]]
+      if (appKeys.includes(pair.appKey)) return { redirectUrl, urlId, expiresAt, deadline: askedAt + left, sealed }
     }
-    const [redirectUrl, expiresAt] = JSON.parse(plain) as [string, number]
-    return { redirectUrl, urlId, expiresAt, deadline: askedAt + leftMs, sealed: value }
+    this.#log.warn({ key }, 'tooljet-embed: a cached URL does not open with the keys of this instance, it is not used')
+    return undefined
   }
 }
 

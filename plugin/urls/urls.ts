@@ -53,7 +53,7 @@ export class Urls {
 
   /** Asks Redis for the cached URL before it is needed, for `get`; may be let go. */
   lookAhead (user: string, app: App): Promise<HeldUrl | undefined> {
-    const looked = this.#look(this.#keys.pair(user, app.key), user)
+    const looked = this.#look(this.#keys.pair(user, app.key))
     looked.catch(() => { /* `get` throws it */ })
     return looked
   }
@@ -61,11 +61,11 @@ export class Urls {
   /** @throws what `mint` throws, when there is no URL alive to fall back on */
   async get (ask: UrlAsk, mint: Mint): Promise<GivenUrl> {
     const pair = this.#keys.pair(ask.user, ask.app.key)
-    const cached = await (ask.ahead ?? this.#look(pair, ask.user))
+    const cached = await (ask.ahead ?? this.#look(pair))
     if (cached !== undefined && servesFor(ask, cached)) return { ...cached, source: 'reused' }
 
     for (;;) {
-      const joined = this.#flights.get(pair.url)
+      const joined = this.#flights.get(pair.name)
       const { url, minted } = await (joined ?? this.#takeOff(pair, ask, mint))
       if (url.urlId === ask.replaces || secondsLeft(url) <= 0) continue // the process may have stood still meanwhile
       return { ...url, source: minted && joined === undefined ? 'minted' : 'reused' }
@@ -74,25 +74,25 @@ export class Urls {
 
   /** @returns how many URLs of this user the fleet dropped */
   async forget (user: string, appKey?: string): Promise<number> {
-    this.#memory.dropAll(this.#keys.pair(user, '').url) // all names of one app, and it is only asked in an outage
+    this.#memory.dropAll(this.#keys.pair(user, '').name) // all names of one app, and it is only asked in an outage
     return this.#store.forget(user, appKey)
   }
 
-  async #look (pair: PairKeys, user: string): Promise<HeldUrl | undefined> {
+  async #look (pair: PairKeys): Promise<HeldUrl | undefined> {
     try {
-      const own = this.#memory.get(pair.url)
-      if (own?.unsavedAs !== undefined && await this.#store.store(user, pair, own.unsavedAs, '', own)) return this.#remembered(pair, own)
+      const own = this.#memory.get(pair.name)
+      if (own?.unsavedAs !== undefined && await this.#store.store(pair, own.unsavedAs, '', own)) return this.#remembered(pair, own)
       const seen = await this.#store.look(pair, own)
       return seen === own ? seen : this.#remembered(pair, seen)
     } catch (error) {
       this.#rethrowUnlessServing(error)
-      return this.#memory.get(pair.url)
+      return this.#memory.get(pair.name)
     }
   }
 
   #takeOff (pair: PairKeys, ask: UrlAsk, mint: Mint): Promise<Landed> {
-    const flight = this.#fly(pair, ask, mint).finally(() => this.#flights.delete(pair.url))
-    this.#flights.set(pair.url, flight)
+    const flight = this.#fly(pair, ask, mint).finally(() => this.#flights.delete(pair.name))
+    this.#flights.set(pair.name, flight)
     return flight
   }
 
@@ -118,7 +118,7 @@ export class Urls {
         case 'url':
           return { url: this.#remembered(pair, claim.url), minted: false }
         case 'unreadable':
-          unreadable = claim.value
+          unreadable = claim.urlId
           break
         case 'failed':
           return fallBack(claim.lastUrl, claim.error)
@@ -143,24 +143,24 @@ export class Urls {
       return fallBack(lastUrl, error)
     }
     try {
-      const stored = await this.#store.store(ask.user, pair, appKeys, owner, fresh)
+      const stored = await this.#store.store(pair, appKeys, owner, fresh)
       const newer = stored ? undefined : await this.#store.look(pair)
       if (newer !== undefined && servesFor(ask, newer)) return { url: this.#remembered(pair, newer), minted: false }
       if (stored) this.#remembered(pair, fresh)
     } catch (error) {
       this.#rethrowUnlessServing(error)
-      this.#memory.remember(pair.url, fresh, appKeys)
+      this.#memory.remember(pair.name, fresh, appKeys)
     }
     return { url: fresh, minted: true }
   }
 
   async #throughMemory (pair: PairKeys, ask: UrlAsk, mint: Mint): Promise<Landed> {
-    if (this.#memory.get(pair.url)?.urlId === ask.replaces) this.#memory.drop(pair.url)
-    const known = this.#memory.get(pair.url)
+    if (this.#memory.get(pair.name)?.urlId === ask.replaces) this.#memory.drop(pair.name)
+    const known = this.#memory.get(pair.name)
     if (known !== undefined && servesFor(ask, known)) return { url: known, minted: false }
     try {
       const { url, appKeys } = await mintFrom({ at: this.#clock.now(), monotonic: performance.now() }, ask, mint)
-      this.#memory.remember(pair.url, url, appKeys)
+      this.#memory.remember(pair.name, url, appKeys)
       return { url, minted: true }
     } catch (error) {
       return fallBack(known, error)
@@ -169,8 +169,8 @@ export class Urls {
 
   /** Keeps this instance's memory as Redis is. */
   #remembered<T extends HeldUrl | undefined> (pair: PairKeys, url: T): T {
-    if (url === undefined) this.#memory.drop(pair.url)
-    else this.#memory.remember(pair.url, url)
+    if (url === undefined) this.#memory.drop(pair.name)
+    else this.#memory.remember(pair.name, url)
     return url
   }
 
