@@ -1,6 +1,6 @@
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
-import { AS_REDIS_6, CODES, countByHand, halfHour, OMAR, openPortal, writeLog } from './support/audit-portal.js'
+import { AS_REDIS_6, CODES, countByHand, halfHour, OMAR, openAuditedPortal, writeLog } from './support/audit-portal.js'
 import { chromiumPath, closeBrowserAfter, visit } from './support/browser.js'
 import { ANA, BEN, CLEO, releaseRedisAfter } from './support/portal.js'
 import { until } from './support/until.js'
@@ -18,7 +18,7 @@ async function signIn (page: Awaited<ReturnType<typeof visit>>['page'], email: s
 }
 
 test('in a browser: live events, plots, filters and pages', { ...IN_A_BROWSER }, async (t) => {
-  const portal = await openPortal(t)
+  const portal = await openAuditedPortal(t)
   await writeLog(portal, halfHour(Date.now()))
   const { page, complaints } = await visit(t, portal.url)
   await signIn(page, OMAR)
@@ -106,7 +106,7 @@ test('in a browser: live events, plots, filters and pages', { ...IN_A_BROWSER },
 })
 
 test('in a browser: small and large, without a mouse, and not for others', { ...IN_A_BROWSER }, async (t) => {
-  const portal = await openPortal(t)
+  const portal = await openAuditedPortal(t)
   await portal.ask(ANA, { app: 'x'.repeat(36) }, HOSTILE.repeat(3))
   const { page, complaints } = await visit(t, portal.url)
   await signIn(page, OMAR)
@@ -142,7 +142,7 @@ test('in a browser: small and large, without a mouse, and not for others', { ...
 })
 
 test('in a browser: a Redis without the functions', { ...IN_A_BROWSER }, async (t) => {
-  const old = await openPortal(t, { server: await startServer({ args: AS_REDIS_6 }) })
+  const old = await openAuditedPortal(t, { server: await startServer({ args: AS_REDIS_6 }) })
   const { page, complaints } = await visit(t, old.url)
   await signIn(page, OMAR)
   await page.goto('/admin/audit')

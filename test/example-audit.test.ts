@@ -4,7 +4,7 @@ import type { Redis } from 'ioredis'
 import { t as tap, test } from 'tap'
 import { DEMO_USERS, usersOf } from '../example/portal/users.js'
 import { startServer } from '../example/redis.js'
-import { AS_REDIS_6, countByHand, halfHour, OMAR, openPortal, writeLog, type AuditedPortal } from './support/audit-portal.js'
+import { AS_REDIS_6, countByHand, halfHour, OMAR, openAuditedPortal, writeLog, type AuditedPortal } from './support/audit-portal.js'
 import type { Entry } from './support/live.js'
 import { ANA, BEN, CLEO, releaseRedisAfter } from './support/portal.js'
 import { until } from './support/until.js'
@@ -29,7 +29,7 @@ async function connections (redis: Redis, name: string): Promise<number> {
 }
 
 test('only the admin sees the audit log', async (t) => {
-  const { url, get, cookie } = await openPortal(t)
+  const { url, get, cookie } = await openAuditedPortal(t)
   const paths = ['/admin/audit/events', '/admin/audit/summary', '/admin/audit/live']
   const anonymous = await fetch(`${url}/admin/audit`, { redirect: 'manual' })
   t.same([anonymous.status, anonymous.headers.get('location')], [302, '/sign-in'])
@@ -60,7 +60,7 @@ test('only the admin sees the audit log', async (t) => {
 })
 
 test('events: filters, pages, and the same by redis-cli', async (t) => {
-  const portal = await openPortal(t)
+  const portal = await openAuditedPortal(t)
   const { get, redis, stream } = portal
   const entries = await someAnswers(portal)
   const newestFirst = [...entries].reverse()
@@ -109,7 +109,7 @@ test('events: filters, pages, and the same by redis-cli', async (t) => {
 })
 
 test('events: a rare one is found behind thousands of others, and the work of one answer is bounded', async (t) => {
-  const portal = await openPortal(t)
+  const portal = await openAuditedPortal(t)
   const now = Date.now()
   const common = { event: 'url.reused', outcome: 'success' }
   const rare = { event: 'url.failed', outcome: 'failure', code: 'TOOLJET_EMBED_TIMEOUT' }
@@ -124,7 +124,7 @@ test('events: a rare one is found behind thousands of others, and the work of on
 })
 
 test('summary and live events together count each answer of the log once', async (t) => {
-  const portal = await openPortal(t)
+  const portal = await openAuditedPortal(t)
   const now = Date.now()
   await writeLog(portal, halfHour(now))
   await portal.ask(ANA, { app: 'sales' })
@@ -150,7 +150,7 @@ test('summary and live events together count each answer of the log once', async
 })
 
 test('live: viewers share one connection, which goes with the last of them', async (t) => {
-  const portal = await openPortal(t, { server: await startServer() })
+  const portal = await openAuditedPortal(t, { server: await startServer() })
   const { redis, ask, logOf } = portal
   const tails = () => connections(redis, 'portal-audit-tail')
   await logOf(0)
@@ -182,7 +182,7 @@ test('live: viewers share one connection, which goes with the last of them', asy
 })
 
 test('live: who comes back misses nothing, nor gets anything twice', async (t) => {
-  const portal = await openPortal(t, { server: await startServer() })
+  const portal = await openAuditedPortal(t, { server: await startServer() })
   const { redis, ask, logOf } = portal
   await logOf(0)
   const first = await portal.live()
@@ -216,7 +216,7 @@ test('live: who comes back misses nothing, nor gets anything twice', async (t) =
 
 test('live: says when Redis goes and comes, and when too much was missed', async (t) => {
   const server = await startServer()
-  const portal = await openPortal(t, { server })
+  const portal = await openAuditedPortal(t, { server })
   await portal.logOf(0)
   const viewer = await portal.live()
   await until('the tail is connected', async () => await connections(portal.redis, 'portal-audit-tail') === 1)
@@ -240,7 +240,7 @@ test('live: says when Redis goes and comes, and when too much was missed', async
 })
 
 test('app.close() does not wait for viewers, and leaves no connection', async (t) => {
-  const portal = await openPortal(t, { server: await startServer() })
+  const portal = await openAuditedPortal(t, { server: await startServer() })
   const { redis, app, port, cookie, logOf, stream } = portal
   await logOf(0)
   const viewers = await Promise.all([portal.live(), portal.live()])
@@ -263,7 +263,7 @@ test('app.close() does not wait for viewers, and leaves no connection', async (t
 })
 
 test('a Redis without the functions: it says so, and new events still come', async (t) => {
-  const old = await openPortal(t, { server: await startServer({ args: AS_REDIS_6 }) })
+  const old = await openAuditedPortal(t, { server: await startServer({ args: AS_REDIS_6 }) })
   await old.ask(ANA, { app: 'sales' })
   await old.logOf(1)
   for (const path of ['events', 'summary']) t.match(await old.get(`/admin/audit/${path}`), { status: 501, body: { code: 'NO_FUNCTIONS', message: /^This Redis is older than 7/ } })
@@ -271,7 +271,7 @@ test('a Redis without the functions: it says so, and new events still come', asy
   await old.ask(ANA, { app: 'sales' })
   await until('the event', () => live.entries.length === 1)
 
-  const without = await openPortal(t, { server: await startServer(), audit: { functions: false } })
+  const without = await openAuditedPortal(t, { server: await startServer(), audit: { functions: false } })
   await without.logOf(0)
   t.match(await without.get('/admin/audit/events'), { status: 501, body: { code: 'NO_FUNCTIONS', message: /are not in this Redis: the plugin was told not to/ } })
 })

@@ -2,16 +2,14 @@ import { readFileSync } from 'node:fs'
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { t as tap, test, type Test } from 'tap'
 import { portalEnv, readEnv, startEnv, toolJetEnv } from '../example/env.js'
-import { createPortal } from '../example/portal/portal.js'
 import { startServer } from '../example/redis.js'
-import { ToolJetStandIn } from '../example/tooljet/server.js'
 import { errorCodes } from '../plugin/index.js'
 import { chromiumPath, closeBrowserAfter, visit } from './support/browser.js'
 import { Child, freePorts } from './support/child.js'
+import { openPortal } from './support/example-portal.js'
 import { familiesOf, samplesOf, valueOf } from './support/metrics.js'
-import { ANA, API_TOKEN, CLEO, JWT_SECRET, newPrefix, releaseRedisAfter, SALES } from './support/portal.js'
+import { ANA, CLEO, releaseRedisAfter, SALES } from './support/portal.js'
 import { readQuery } from './support/promql.js'
-import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 /*
@@ -22,32 +20,11 @@ const ROUTE = '/api/get-tooljet-url'
 const IN_A_BROWSER = chromiumPath() === undefined ? { skip: 'there is no chromium on this machine' } : {}
 const file = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
 
+/** Its module is for the pages. */
+const ONE_APP = { apps: [{ alias: 'sales', appId: SALES.id, name: SALES.name }], embed: { client: false as const } }
+
 releaseRedisAfter(tap)
 closeBrowserAfter(tap)
-
-/** The portal of the example, in this process. */
-async function openPortal (t: Test) {
-  const toolJet = await new ToolJetStandIn({ apiToken: API_TOKEN, host: 'localhost' }).listen()
-  const redisUrl = await sharedRedisUrl()
-  const keyPrefix = newPrefix()
-  const app = createPortal({
-    tooljet: { url: toolJet.url, apiToken: API_TOKEN },
-    redis: redisUrl,
-    jwtSecret: JWT_SECRET,
-    apps: [{ alias: 'sales', appId: SALES.id, name: SALES.name }],
-    logLevel: 'silent',
-    embed: { keyPrefix, client: false }, // its module is for the pages
-  })
-  t.teardown(async () => {
-    await app.close()
-    await toolJet.close()
-    const redis = newClient(redisUrl)
-    await Promise.all((await keysOf(redis, keyPrefix)).map((key) => redis.del(key)))
-    redis.disconnect()
-  })
-  await app.listen({ port: 0, host: 'localhost' })
-  return { app, url: `http://localhost:${(app.server.address() as { port: number }).port}` }
-}
 
 test('npm start: after some asks /metrics has what the dashboard shows, and the console has their spans', async (t) => {
   const server = await startServer()
@@ -113,7 +90,7 @@ test('npm start: after some asks /metrics has what the dashboard shows, and the 
 type Operation = { description: string, security?: object[], responses: Record<string, { description: string, headers?: object, content: { 'application/json': { schema: { properties: object } } } }> }
 
 test('/docs/json is a valid document of the route, with each status', async (t) => {
-  const { app, url } = await openPortal(t)
+  const { app, url } = await openPortal(t, ONE_APP)
   const document = await (await fetch(`${url}/docs/json`)).json() as { paths: Record<string, { post: Operation }> }
   t.same(await new Validator().validate(document), { valid: true })
   t.same(Object.keys(document.paths).sort(), [ROUTE, '/sign-in'], 'pages are no API')
@@ -152,7 +129,7 @@ async function signIn (url: string) {
 }
 
 test('in a browser: /docs, with its own examples, works under the policy of the portal', IN_A_BROWSER, async (t) => {
-  const { url } = await openPortal(t)
+  const { url } = await openPortal(t, ONE_APP)
   const { page, complaints, asks } = await visit(t, url)
   await page.goto('/docs')
   await page.locator('.opblock').nth(1).waitFor()

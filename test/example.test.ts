@@ -7,14 +7,14 @@ import Fastify from 'fastify'
 import type { Page } from 'playwright-core'
 import { t as tap, test, type Test } from 'tap'
 import { buildClient } from '../.ci/build-client.js'
-import { createPortal } from '../example/portal/portal.js'
 import { DEMO_USERS } from '../example/portal/users.js'
 import { startServer } from '../example/redis.js'
 import { ToolJetStandIn } from '../example/tooljet/server.js'
 import { chromiumPath, closeBrowserAfter, visit, type Visit } from './support/browser.js'
 import { Child, freePorts, isPortFree } from './support/child.js'
-import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, newPrefix, readStream, releaseRedisAfter, SALES } from './support/portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
+import { openPortal } from './support/example-portal.js'
+import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, readStream, releaseRedisAfter, SALES } from './support/portal.js'
+import { newClient } from './support/redis.js'
 import { until } from './support/until.js'
 
 const DORA = 'dora@acme.test'
@@ -169,32 +169,6 @@ test('example/minimal.ts runs', async (t) => {
   t.match(await byRoute.json(), { source: 'reused', redirectUrl })
   t.notMatch(child.output, 'pat_', 'its log has no token')
 })
-
-/** The portal of the example, in this process, and its ToolJet. */
-async function openPortal (t: Test) {
-  // a browser's page and frame are then of one site, as with `npm start`
-  const toolJet = await new ToolJetStandIn({ apiToken: API_TOKEN, host: 'localhost' }).listen()
-  const redisUrl = await sharedRedisUrl()
-  const keyPrefix = newPrefix()
-  const app = createPortal({
-    tooljet: { url: toolJet.url, apiToken: API_TOKEN },
-    redis: redisUrl,
-    jwtSecret: JWT_SECRET,
-    apps: [{ alias: 'sales', appId: SALES.id, name: SALES.name }, { alias: 'inventory', appId: INVENTORY.id, name: INVENTORY.name }],
-    logLevel: 'silent',
-    embed: { keyPrefix },
-  })
-  t.teardown(async () => {
-    await app.close()
-    await toolJet.close()
-    const redis = newClient(redisUrl)
-    await Promise.all((await keysOf(redis, keyPrefix)).map((key) => redis.del(key)))
-    redis.disconnect()
-  })
-  await app.listen({ port: 0, host: 'localhost' })
-  const { port } = app.server.address() as { port: number }
-  return { toolJet, url: `http://localhost:${port}` }
-}
 
 /** Opens a page of the portal as someone who signs in first, by the sign-in page. */
 async function visitAs (t: Test, portal: string, email: string, path = '/'): Promise<Visit> {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { t as tap, test } from 'tap'
 import { buildClient } from '../.ci/build-client.js'
-import { OMAR, openPortal, writeLog } from './support/audit-portal.js'
+import { OMAR, openAuditedPortal, writeLog } from './support/audit-portal.js'
 import { chromiumPath, closeBrowserAfter, visit } from './support/browser.js'
 import { ANA, BEN, CLEO, releaseRedisAfter } from './support/portal.js'
 
@@ -51,7 +51,7 @@ function halfHour (now: number) {
 }
 
 test('the pictures of the README', IN_A_BROWSER, async (t) => {
-  const portal = await openPortal(t)
+  const portal = await openAuditedPortal(t)
   await writeLog(portal, halfHour(Date.now()))
   const { page, complaints } = await visit(t, portal.url)
   await page.setViewportSize(SIZE)

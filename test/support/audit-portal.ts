@@ -1,10 +1,9 @@
 import type { Test } from 'tap'
-import { createPortal, type PortalSettings } from '../../example/portal/portal.js'
+import type { PortalSettings } from '../../example/portal/portal.js'
 import type { RedisServer } from '../../example/redis.js'
-import { ToolJetStandIn } from '../../example/tooljet/server.js'
+import { openPortal } from './example-portal.js'
 import { Live, type Entry } from './live.js'
-import { ANA, API_TOKEN, INVENTORY, JWT_SECRET, newPrefix, SALES } from './portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './redis.js'
+import { ANA } from './portal.js'
 import { until } from './until.js'
 
 /** The admin of the audit log. */
@@ -13,30 +12,9 @@ export const OMAR = 'omar@acme.test'
 /** What makes a Redis of today lack functions, like 6.2. */
 export const AS_REDIS_6 = ['--rename-command', 'FCALL_RO', '', '--rename-command', 'FUNCTION', '']
 
-/** The portal of the example in this process. @param server a Redis of its own, which stops with it */
-export async function openPortal (t: Test, { server, audit }: { server?: RedisServer, audit?: NonNullable<PortalSettings['embed']>['audit'] } = {}) {
-  const redisUrl = server?.url ?? await sharedRedisUrl()
-  const toolJet = await new ToolJetStandIn({ apiToken: API_TOKEN, host: 'localhost' }).listen()
-  const keyPrefix = newPrefix()
-  const app = createPortal({
-    tooljet: { url: toolJet.url, apiToken: API_TOKEN },
-    redis: redisUrl,
-    jwtSecret: JWT_SECRET,
-    apps: [{ alias: 'sales', appId: SALES.id, name: SALES.name }, { alias: 'inventory', appId: INVENTORY.id, name: INVENTORY.name }],
-    logLevel: 'silent',
-    embed: { keyPrefix, rateLimit: false, ...(audit && { audit }) },
-  })
-  const redis = newClient(redisUrl)
-  t.teardown(async () => {
-    await app.close()
-    await toolJet.close()
-    if (server === undefined) await Promise.all((await keysOf(redis, keyPrefix)).map((key) => redis.del(key)))
-    redis.disconnect()
-    await server?.stop()
-  })
-  await app.listen({ port: 0, host: 'localhost' })
-  const { port } = app.server.address() as { port: number }
-  const url = `http://localhost:${port}`
+/** The portal of the example, with what asks it and reads its log. @param server a Redis of its own, which stops with it */
+export async function openAuditedPortal (t: Test, { server, audit }: { server?: RedisServer, audit?: NonNullable<PortalSettings['embed']>['audit'] } = {}) {
+  const { app, redis, keyPrefix, port, url } = await openPortal(t, { server, embed: { rateLimit: false, ...(audit && { audit }) } })
   const stream = `${keyPrefix}audit`
   const cookie = (email: string) => ({ cookie: `portal_session=${app.jwt.sign({ email })}` })
 
@@ -59,7 +37,7 @@ export async function openPortal (t: Test, { server, audit }: { server?: RedisSe
   return { app, redis, url, port, stream, cookie, get, ask, log, logOf, live }
 }
 
-export type AuditedPortal = Awaited<ReturnType<typeof openPortal>>
+export type AuditedPortal = Awaited<ReturnType<typeof openAuditedPortal>>
 
 /** A log of other days in place of the portal's: Redis takes no event that is older than the newest. */
 export async function writeLog ({ redis, stream, logOf, log }: AuditedPortal, entries: { ms: number, fields: Record<string, string> }[]): Promise<void> {
