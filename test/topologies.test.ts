@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
-import { t as tap, test } from 'tap'
+import { t as tap, test, type Test } from 'tap'
 import { freePort, startServer } from '../example/redis.js'
 import type { ToolJetOptions } from '../example/tooljet/server.js'
+import { connect } from '../plugin/redis/connect.js'
 import { CERT, KEY } from './support/certificate.js'
 import { startCluster, startSentinels } from './support/cluster.js'
 import { ANA, BEN, Portal, releaseRedisAfter, SALES } from './support/portal.js'
@@ -71,14 +73,20 @@ test('Sentinel: after a failover the replica goes on where the master ended', { 
   t.ok(replica)
 })
 
-test('TLS: a client that trusts the certificate reaches Redis, a URL that does not goes on without it', { timeout: 60_000 }, async (t) => {
+/** A Redis with TLS and a certificate that nobody knows. @returns its port */
+async function startTls (t: Test): Promise<number | undefined> {
   const folder = t.testdir({ key: KEY, cert: CERT })
   const port = await freePort()
   const server = await startServer({
     args: ['--tls-port', String(port), '--tls-cert-file', `${folder}/cert`, '--tls-key-file', `${folder}/key`, '--tls-ca-cert-file', `${folder}/cert`, '--tls-auth-clients', 'no'],
   }).catch(() => undefined)
-  if (server === undefined) return t.pass('TLS', { skip: 'this Redis was built without it' })
-  t.teardown(() => server.stop())
+  if (server !== undefined) t.teardown(() => server.stop())
+  return server && port
+}
+
+test('TLS: a client that trusts the certificate reaches Redis, a URL that does not goes on without it', { timeout: 60_000 }, async (t) => {
+  const port = await startTls(t)
+  if (port === undefined) return t.pass('TLS', { skip: 'this Redis was built without it' })
   const trusting = await Portal.open(t, { redis: new Redis({ port, tls: { ca: CERT, servername: 'tooljet.test' } }) })
   t.equal((await trusting.ask(ANA)).body.source, 'minted')
   t.equal((await trusting.app.tooljetEmbed.health()).redis.state, 'up')
@@ -87,4 +95,17 @@ test('TLS: a client that trusts the certificate reaches Redis, a URL that does n
   const wary = await Portal.open(t, { options: { redis: `rediss://localhost:${port}`, redisTimeoutMs: 300 } })
   t.equal((await wary.ask(ANA)).status, 200)
   t.equal((await wary.app.tooljetEmbed.health()).redis.state, 'down')
+})
+
+test('TLS: who closes in the middle of a handshake closes, and nothing else ends', { timeout: 60_000 }, async (t) => {
+  const port = await startTls(t)
+  if (port === undefined) return t.pass('TLS', { skip: 'this Redis was built without it' })
+  for (let ms = 0; ms < 40; ms++) {
+    const { redis, disconnect } = await connect(`rediss://localhost:${port}`)
+    redis.ping().catch(() => {})
+    await sleep(ms)
+    disconnect()
+  }
+  await sleep(100) // nothing tells that a socket has no more to say
+  t.pass('no error was thrown at the process')
 })

@@ -1,5 +1,6 @@
 import type { Cluster, Redis, RedisOptions } from 'ioredis'
 import type { AuditRedis } from '../audit/reader.js'
+import { disconnect } from '../redis/connect.js'
 import { RedisError, UsageError } from './errors.js'
 import { message } from './text.js'
 
@@ -72,7 +73,7 @@ export class Connection implements AuditRedis {
   /** Ends what is under way, too. */
   close (): void {
     this.#isClosed = true
-    if (this.#client.status !== 'end') this.#client.disconnect() // one that has ended would wait for its end
+    if (this.#client.status !== 'end') disconnect(this.#client) // one that has ended would wait for its end
   }
 
   /** Everything here only reads, so that a command may be sent again. @throws ReplyError as Redis gave it, RedisError */
@@ -92,7 +93,7 @@ export class Connection implements AuditRedis {
     this.#isCluster = true
     const { Cluster } = await import('ioredis')
     const { host = '127.0.0.1', port = 6379, username, password, tls } = (this.#client as Redis).options
-    this.#client.disconnect()
+    disconnect(this.#client)
     this.#use(new Cluster([{ host, port }], {
       redisOptions: { ...this.#options(), username, password, tls },
       enableReadyCheck: false,

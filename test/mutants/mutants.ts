@@ -166,6 +166,7 @@ export const MUTANTS: Mutant[] = [
   // Redis, and being without it
   { name: 'deadline-redis', file: 'redis/guard.ts', from: 'await withDeadline(command(this.#redis), this.#deadlineMs)', to: 'await command(this.#redis)', tests: [OUTAGE], why: 'a stuck Redis hangs the host' },
   { name: 'deadline-each', file: 'redis/guard.ts', from: "if (this.down) throw embedError('TOOLJET_EMBED_REDIS_DOWN')\n", to: '', tests: [OUTAGE], why: 'each ask waits for a Redis that is away' },
+  { name: 'close-in-handshake', file: 'redis/connect.ts', from: "stream?.on('error', () => {})", to: 'void stream', tests: ['topologies: TLS: who closes'], why: 'a host that closes while TLS begins is ended by an error that nobody listens for' },
   { name: 'deadline-start', file: 'index.ts', from: 'Promise.race([clockIsSet, sleep(MAX_START_WAIT_MS, undefined, { ref: false })])', to: 'clockIsSet', tests: ['redis-down: a host starts while Redis'], why: 'a long redisTimeoutMs delays the start until Fastify gives up' },
   { name: 'redis-undo', file: 'redis/guard.ts', from: 'if (undo !== undefined) this.post(undo)', to: '', tests: ['redis-down: a claim or store'], why: 'a lock stays that nobody knows of' },
   { name: 'redis-let-go', file: 'urls/store.ts', from: 'this.#guard.post((redis) => RELEASE.run(redis, [pair.lock], [owner]))', to: '', tests: ['redis-down: a claim or store'], why: 'a lock stays that nobody holds' },
