@@ -25,7 +25,7 @@ export const FULL: Plan = {
   warmUpSeconds: 2,
   roundTrips: { asks: 9, delayMs: 20 },
   stampede: { asks: 10_000, processes: 4, latencyMs: 500 },
-  growth: { sizes: [1000, 10_000, 100_000, 1_000_000], askedUsers: 1000, rounds: 5, seconds: 2 },
+  growth: { sizes: [1000, 10_000, 100_000, 1_000_000], askedUsers: 1000, rounds: 9, seconds: 2 },
   audit: { events: 1_000_000, users: 10_000, apps: 20, queries: 200 },
   monday: { users: 5000, minuteMs: 10_000, minutes: 3 },
 }

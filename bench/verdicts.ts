@@ -1,5 +1,5 @@
 import type { Figures } from './measure.js'
-import { short } from './numbers.js'
+import { median, short } from './numbers.js'
 import type { Results } from './results.js'
 
 /** A bound, and how this run compares. */
@@ -46,8 +46,10 @@ function ofGrowth ({ growth }: Results): Verdict[] {
   if (growth === undefined) return []
   const { sizes, bytesPerUrl } = growth
   const range = `from ${short(sizes[0]!.urls)} to ${short(sizes.at(-1)!.urls)} cached URLs`
+  // within a round: from one to the next the machine's pace changes more than anything that is looked for
   const spread = (figure: keyof Figures): number => {
-    const values = sizes.map(({ median }) => median[figure])
+    const paces = sizes[0]!.rounds.map((_, i) => median(sizes.map(({ rounds }) => rounds[i]![figure])))
+    const values = sizes.map(({ rounds }) => median(rounds.map((round, i) => round[figure] / paces[i]!)))
     return (Math.max(...values) / Math.min(...values) - 1) * 100
   }
   return [
