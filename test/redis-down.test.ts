@@ -299,8 +299,8 @@ test('a Redis that stops answering under load costs one deadline, and then nothi
     const [first, later] = [answers.filter(({ at }) => at < 1000), answers.filter(({ at }) => at >= 1000)]
     t.ok(first.length > 50 && later.length > 100, `${first.length} and ${later.length} answers`)
     t.ok(percentile(first, 0.99) < 2 * deadlineMs, `p99 in the first second: ${percentile(first, 0.99)} ms`)
-    // p99 is below that, too, but for a machine that does other things besides
-    t.ok(percentile(later, 0.95) < 50, `p95 after it: ${percentile(later, 0.95)} ms, p99 ${percentile(later, 0.99)} ms`)
+    // a few milliseconds, but for a machine that does other things besides
+    t.ok(percentile(later, 0.95) < deadlineMs / 2, `p95 after it: ${percentile(later, 0.95)} ms, p99 ${percentile(later, 0.99)} ms`)
     const expected = onRedisDown === 'serve' ? 200 : 503
     t.ok(answers.every(({ status }) => status === expected))
     goOn()
