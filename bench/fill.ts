@@ -53,8 +53,9 @@ export interface UrlBytes {
 
 export async function bytesPerUrl ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[]): Promise<UrlBytes> {
   const keys = new Keys(prefix, { url: toolJetUrl, apiToken: API_TOKEN })
-  const indexes = users.map((user) => keys.index(keys.userHash(emailOf(user))))
-  const urls = await Promise.all(indexes.map(async (index) => index.replace(/urls$/, `url:${await redis.client.hget(index, 'slug:sales')}`)))
+  const hashes = users.map((user) => keys.userHash(emailOf(user)))
+  const indexes = hashes.map((hash) => keys.index(hash))
+  const urls = await Promise.all(hashes.map(async (hash, i) => keys.url(hash, (await redis.client.hget(indexes[i]!, 'slug:sales'))!)))
   const mean = async (names: string[]): Promise<number> => {
     const usages = await Promise.all(names.map((name) => redis.client.memory('USAGE', name, 'SAMPLES', 0)))
     return usages.reduce<number>((sum, bytes) => sum + Number(bytes), 0) / users.length

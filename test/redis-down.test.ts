@@ -118,10 +118,14 @@ test('a host starts while Redis is stuck, however long its deadline is', { timeo
   server.process.kill('SIGCONT')
 })
 
+/** Calls of the scripts that have index, lock and outcome for keys; the claim is the one with most arguments. */
+const isOfPair = (args: unknown[]) => args[1] === 3 && String(args[2]).endsWith(':urls')
+const isClaim = (args: unknown[]) => isOfPair(args) && args.length === 12
+
 test('who gives up a claim does not let go of the lock of another', { timeout: 60_000 }, async (t) => {
   const [holder, third] = await Portal.openSeveral(t, 2) as [Portal, Portal]
   const { toolJet } = holder
-  const redis = holdUp(holder.redis, (args) => args.length === 12, 2 * DEADLINE_MS)
+  const redis = holdUp(holder.redis, isClaim, 2 * DEADLINE_MS)
   const slow = await Portal.open(t, {
     options: { redis, keyPrefix: holder.prefix, tooljet: { url: toolJet.url, apiToken: API_TOKEN }, onRedisDown: 'fail', redisTimeoutMs: DEADLINE_MS },
   })
@@ -161,9 +165,7 @@ test('a mint that Redis cannot take is still answered', { timeout: 60_000 }, asy
 })
 
 test('a claim or store whose answer comes too late leaves no lock behind, and no error to others', { timeout: 60_000 }, async (t) => {
-  const isOfPair = (args: unknown[]) => args[1] === 3 && String(args[2]).endsWith(':urls')
-  const isClaim = (args: unknown[]) => isOfPair(args) && args.length === 12
-  const isStore = (args: unknown[]) => isOfPair(args) && args.length < 12
+  const isStore = (args: unknown[]) => isOfPair(args) && !isClaim(args)
   const isGate = (args: unknown[]) => args[1] === 3 && String(args[2]).endsWith(':pause')
   for (const isLate of [isClaim, isStore, isGate]) {
     for (const onRedisDown of ['serve', 'fail'] as const) {
@@ -299,8 +301,8 @@ test('a Redis that stops answering under load costs one deadline, and then nothi
     const [first, later] = [answers.filter(({ at }) => at < 1000), answers.filter(({ at }) => at >= 1000)]
     t.ok(first.length > 50 && later.length > 100, `${first.length} and ${later.length} answers`)
     t.ok(percentile(first, 0.99) < 2 * deadlineMs, `p99 in the first second: ${percentile(first, 0.99)} ms`)
-    // a few milliseconds, but for a machine that does other things besides
-    t.ok(percentile(later, 0.95) < deadlineMs / 2, `p95 after it: ${percentile(later, 0.95)} ms, p99 ${percentile(later, 0.99)} ms`)
+    // p99 is below that, too, but for a machine that does other things besides
+    t.ok(percentile(later, 0.95) < 50, `p95 after it: ${percentile(later, 0.95)} ms, p99 ${percentile(later, 0.99)} ms`)
     const expected = onRedisDown === 'serve' ? 200 : 503
     t.ok(answers.every(({ status }) => status === expected))
     goOn()
