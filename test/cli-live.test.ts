@@ -9,7 +9,7 @@ import { startServer, type RedisServer } from '../example/redis.js'
 import { loadLibrary } from '../plugin/audit/library.js'
 import type { RedisLike } from '../plugin/redis/redis-like.js'
 import { Child } from './support/child.js'
-import { cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, visible } from './support/cli.js'
+import { cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, scriptArgs, visible } from './support/cli.js'
 import { startCluster } from './support/cluster.js'
 import { releaseRedisAfter } from './support/portal.js'
 import { newClient } from './support/redis.js'
@@ -100,7 +100,7 @@ test('tail: connections that are cut, and a Redis that stops, lose and repeat no
 test('tail: Ctrl-C on a terminal ends it with 0, and so does a reader that has seen enough', { timeout: 60_000, ...(HAS_SCRIPT ? {} : { skip: 'there is no `script` of util-linux' }) }, async (t) => {
   const { log, at } = await open(t)
   await log.add(reused(3))
-  const terminal = spawn('script', ['-qec', `'${process.execPath}' '${mainFile()}' tail --last 1 ${at.join(' ')}`, '/dev/null'], { env: cliEnv({ TERM: 'xterm' }), stdio: ['pipe', 'pipe', 'inherit'] })
+  const terminal = spawn('script', scriptArgs(['tail', '--last', '1', ...at]), { env: cliEnv({ TERM: 'xterm' }), stdio: ['pipe', 'pipe', 'inherit'] })
   let shown = ''
   terminal.stdout.on('data', (text) => { shown += String(text) })
   await until('it shows the newest', () => shown.includes(ANA))

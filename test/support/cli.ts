@@ -74,10 +74,16 @@ function hasScript (): boolean {
   }
 }
 
-/** Runs the command line on a terminal. @param before shell commands that come first */
-export function cliOnTerminal (args: string[], env: NodeJS.ProcessEnv = {}, before = `stty cols ${PTY_COLUMNS}`): Promise<Ended> {
+/** What `script` takes for the command line on a terminal. @param before shell commands that come first */
+export function scriptArgs (args: string[], before = `stty cols ${PTY_COLUMNS}`): string[] {
   const words = [process.execPath, mainFile(), ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`)
-  return ended('script', ['-qec', `${before}; exec ${words.join(' ')}`, '/dev/null'], { TERM: 'xterm', ...env })
+  // exec: a shell that stays (which one it is, SHELL tells) gets a Ctrl-C as well, and its exit code is not the program's
+  return ['-qec', `${before}; exec ${words.join(' ')}`, '/dev/null']
+}
+
+/** Runs the command line on a terminal. */
+export function cliOnTerminal (args: string[], env: NodeJS.ProcessEnv = {}, before?: string): Promise<Ended> {
+  return ended('script', scriptArgs(args, before), { TERM: 'xterm', ...env })
 }
 
 /** Runs the command line in this process. */
