@@ -1,5 +1,5 @@
 import jwt from 'jsonwebtoken'
-import { request } from 'undici'
+import { getGlobalDispatcher, type Dispatcher } from 'undici'
 import { markOf, SALES } from './servers/mark.js'
 import { PATH } from './servers/serve.js'
 import { JWT_SECRET } from './world.js'
@@ -46,10 +46,24 @@ export interface Answer {
 
 let number = 0
 
-export async function ask (url: string, { headers, body }: Ask, dispatcher?: Parameters<typeof request>[1]): Promise<Answer> {
+export function ask (url: string, { headers, body }: Ask, dispatcher: Dispatcher = getGlobalDispatcher()): Promise<Answer> {
   const numbered = body.replace(NUMBER, String(++number).padStart(NUMBER.length, '0'))
-  const reply = await request(url + PATH, { method: 'POST', headers, body: numbered, ...dispatcher })
-  return { status: reply.statusCode, retryAfter: Number(reply.headers['retry-after'] ?? 0), body: await reply.body.json() as Answer['body'] }
+  return new Promise((resolve, reject) => {
+    let status = 0
+    let retryAfter = 0
+    let text = ''
+    // request() costs twice as much, on cores that the servers need
+    dispatcher.dispatch({ origin: url, path: PATH, method: 'POST', headers, body: numbered }, {
+      onRequestStart () {},
+      onResponseStart (_, statusCode, { 'retry-after': after }) {
+        status = statusCode
+        retryAfter = Number(after ?? 0)
+      },
+      onResponseData (_, chunk) { text += chunk.toString() },
+      onResponseEnd () { resolve({ status, retryAfter, body: JSON.parse(text) as Answer['body'] }) },
+      onResponseError (_, error) { reject(error) },
+    })
+  })
 }
 
 /** @throws when it is not this user's URL */

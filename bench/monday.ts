@@ -93,7 +93,7 @@ export function monday (world: World): Promise<MondayResult> {
 /** @returns seconds after which to ask again; 0 with a URL */
 async function askOnce (url: string, each: Ask, dispatcher: Pool, times: number[]): Promise<number> {
   const start = performance.now()
-  const answer = await ask(url, each, { dispatcher })
+  const answer = await ask(url, each, dispatcher)
   times.push(performance.now() - start)
   if (answer.status === 429) return Math.max(1, answer.retryAfter)
   checkAnswer(each, answer)

@@ -9,7 +9,7 @@ export interface Plan {
   seconds: number
   warmUpSeconds: number
   roundTrips: { asks: number, delayMs: number }
-  stampede: { asks: number, processes: number, latencyMs: number }
+  stampede: { asks: number, processes: number, latencyMs: number, rounds: number }
   growth: { sizes: number[], askedUsers: number, rounds: number, seconds: number }
   audit: { events: number, users: number, apps: number, queries: number }
   monday: { users: number, minuteMs: number, minutes: number }
@@ -24,7 +24,7 @@ export const FULL: Plan = {
   seconds: 3,
   warmUpSeconds: 2,
   roundTrips: { asks: 9, delayMs: 20 },
-  stampede: { asks: 10_000, processes: 4, latencyMs: 500 },
+  stampede: { asks: 10_000, processes: 4, latencyMs: 500, rounds: 5 },
   growth: { sizes: [1000, 10_000, 100_000, 1_000_000], askedUsers: 1000, rounds: 9, seconds: 2 },
   audit: { events: 1_000_000, users: 10_000, apps: 20, queries: 200 },
   monday: { users: 5000, minuteMs: 10_000, minutes: 3 },
@@ -39,7 +39,7 @@ export const QUICK: Plan = {
   seconds: 1,
   warmUpSeconds: 0,
   roundTrips: { asks: 3, delayMs: 20 },
-  stampede: { asks: 400, processes: 4, latencyMs: 500 },
+  stampede: { asks: 400, processes: 4, latencyMs: 500, rounds: 1 },
   growth: { sizes: [100, 1000], askedUsers: 100, rounds: 1, seconds: 1 },
   audit: { events: 2000, users: 100, apps: 5, queries: 5 },
   monday: { users: 100, minuteMs: 1000, minutes: 2 },

@@ -33,10 +33,11 @@ function ofContestants ({ contestants, plan }: Results): string[] {
 
 function ofStampede ({ stampede }: Results): string[] {
   if (stampede === undefined) return []
-  const { asks, processes, latencyMs, mints, saidMinted, allAnsweredMs, allAnsweredAgainMs } = stampede
+  const { asks, processes, latencyMs, rounds, mints, saidMinted, allAnsweredMs, allAnsweredAgainMs } = stampede
   return section('Stampede', [
     `${short(asks)} asks for one URL that nobody has, of ${processes} processes; a mint takes ${latencyMs} ms: ${mints} mint, ${saidMinted} answer says so,`,
     `all are answered after ${short(allAnsweredMs / 1000)} s. The same asks with the URL cached take ${short(allAnsweredAgainMs / 1000)} s on this machine.`,
+    `Medians of ${rounds} rounds, each with another user.`,
   ])
 }
 
