@@ -32,10 +32,11 @@ export function growth (world: World, toolJet: ServerProcess): Promise<GrowthRes
       const server = await inner.startServer('ours', { redisUrl: redis.url, toolJetUrl: toolJet.url, prefix: filled.prefix })
       const asks = asksOf(firstUsers(askedUsers).map((i) => i * urls / askedUsers))
       await checkAnswers(server.url, asks)
-      if (world.plan.warmUpSeconds > 0) await applyLoad({ url: server.url, asks, ...load })
       entries.push({ urls, redis, server, toolJet, asks, memory, filled, rounds: [] as Figures[] })
       progress(`growth: ${urls} URLs are cached`)
     }
+    // not before all are filled: a process that had nothing to do for a while has to warm up again
+    if (world.plan.warmUpSeconds > 0) for (const { server, asks } of entries) await applyLoad({ url: server.url, asks, ...load })
     for (let round = 0; round < rounds; round++) {
       for (const entry of rotated(entries, round)) entry.rounds.push(await measure(entry, load))
       progress(`growth: round ${round + 1} of ${rounds}`)
