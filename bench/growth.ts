@@ -18,9 +18,9 @@ export interface GrowthResult {
 /** Longer than the run. */
 const LIFE_SECONDS = 3600
 
-/** A Redis and a server for each number of cached URLs, loaded in turn; as many users ask at every size. */
+/** A Redis for each number of cached URLs, with servers that are loaded in turn; as many users ask at every size. */
 export function growth (world: World, toolJet: ServerProcess): Promise<GrowthResult> {
-  const { sizes, askedUsers, rounds, seconds } = world.plan.growth
+  const { sizes, serversEach, askedUsers, rounds, seconds } = world.plan.growth
   return world.during(async (inner) => {
     const load = { connections: world.plan.connections, seconds, folder: inner.folder }
     const entries = []
@@ -29,16 +29,21 @@ export function growth (world: World, toolJet: ServerProcess): Promise<GrowthRes
       const filled = { redis, toolJetUrl: toolJet.url, prefix: 'growth:' }
       await fill(filled, firstUsers(urls), LIFE_SECONDS)
       const memory = Number(/^used_memory:(\d+)/m.exec(await redis.client.info('memory'))![1])
-      const server = await inner.startServer('ours', { redisUrl: redis.url, toolJetUrl: toolJet.url, prefix: filled.prefix })
+      const settings = { redisUrl: redis.url, toolJetUrl: toolJet.url, prefix: filled.prefix }
+      const servers = await Promise.all(Array.from({ length: serversEach }, () => inner.startServer('ours', settings)))
       const asks = asksOf(firstUsers(askedUsers).map((i) => i * urls / askedUsers))
-      await checkAnswers(server.url, asks)
-      entries.push({ urls, redis, server, toolJet, asks, memory, filled, rounds: [] as Figures[] })
+      for (const { url } of servers) await checkAnswers(url, asks)
+      entries.push({ urls, redis, servers, toolJet, asks, memory, filled, rounds: [] as Figures[] })
       progress(`growth: ${urls} URLs are cached`)
     }
     // not before all are filled: a process that had nothing to do for a while has to warm up again
-    if (world.plan.warmUpSeconds > 0) for (const { server, asks } of entries) await applyLoad({ url: server.url, asks, ...load })
+    if (world.plan.warmUpSeconds > 0) {
+      for (const { servers, asks } of entries) for (const { url } of servers) await applyLoad({ url, asks, ...load })
+    }
     for (let round = 0; round < rounds; round++) {
-      for (const entry of rotated(entries, round)) entry.rounds.push(await measure(entry, load))
+      for (const { servers, ...entry } of rotated(entries, round)) {
+        entry.rounds.push(await measure({ ...entry, server: servers[round % serversEach]! }, load))
+      }
       progress(`growth: round ${round + 1} of ${rounds}`)
     }
 
