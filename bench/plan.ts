@@ -16,7 +16,7 @@ export interface Plan {
   monday: { users: number, minuteMs: number, minutes: number }
 }
 
-/** About nine minutes on two cores that have nothing else to do. */
+/** About ten minutes on two cores that have nothing else to do. */
 export const FULL: Plan = {
   boundMs: 15 * 60_000,
   connections: 50,
