@@ -1,4 +1,4 @@
-// The browser module, in dist/client. Also for where the plugin runs from its sources and nothing else is built.
+// The browser module, in dist/browser. Also for where the plugin runs from its sources and nothing else is built.
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { argv, pid } from 'node:process'
@@ -10,11 +10,11 @@ const ROOT = join(import.meta.dirname, '..')
 const MAX_GZIPPED = 4096
 
 /** Other processes may be reading the file: it changes as a whole. */
-export function buildClient (folder = join(ROOT, 'dist', 'client')) {
+export function buildClient (folder = join(ROOT, 'dist', 'browser')) {
   const { outputFiles: [{ contents }] } = buildSync({
     absWorkingDir: ROOT,
-    entryPoints: ['plugin/client/index.ts'],
-    tsconfig: 'plugin/client/tsconfig.json',
+    entryPoints: ['plugin/browser/index.ts'],
+    tsconfig: 'plugin/browser/tsconfig.json',
     bundle: true,
     minify: true,
     format: 'esm',
@@ -33,5 +33,5 @@ export function buildClient (folder = join(ROOT, 'dist', 'client')) {
 
 if (argv[1] === fileURLToPath(import.meta.url)) {
   const { bytes, gzipped } = buildClient()
-  console.log(`dist/client/tooljet-embed.js: ${bytes} bytes, ${gzipped} gzipped`)
+  console.log(`dist/browser/tooljet-embed.js: ${bytes} bytes, ${gzipped} gzipped`)
 }

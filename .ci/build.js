@@ -11,10 +11,10 @@ const dist = resolve(process.argv[2] ?? 'dist')
 rmSync(dist, { recursive: true, force: true })
 
 const typescript = dirname(createRequire(import.meta.url).resolve('@typescript/native/package.json'))
-for (const [project, folder] of [['plugin', dist], ['plugin/client', join(dist, 'client')]]) {
+for (const [project, folder] of [['plugin', dist], ['plugin/browser', join(dist, 'browser')]]) {
   execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', project, '--outDir', folder], { stdio: 'inherit' })
 }
-buildClient(join(dist, 'client'))
+buildClient(join(dist, 'browser'))
 
 // the audit queries: beside the code that reads them, and as a file for `redis-cli -x FUNCTION LOAD`
 copyFileSync('plugin/audit/queries.lua', join(dist, 'audit', 'queries.lua'))

@@ -1,16 +1,16 @@
 import type { FastifyRequest } from 'fastify'
-import type { App, AppAsk, Apps, UncheckedAsk } from './apps.js'
+import type { App, AppAsk, Apps, UncheckedAsk } from './access/apps.js'
 import type { Audit } from './audit/audit.js'
 import { codeOf, embedError, failureEvent, isEmbedError } from './errors.js'
-import { foreign } from './foreign.js'
-import { checkedEmail, normalizeEmail, whoAsks, type Identity } from './identity.js'
-import type { Limits, LimitState } from './limits.js'
+import { foreign } from './observability/foreign.js'
+import { checkedEmail, normalizeEmail, whoAsks, type Identity } from './access/identity.js'
+import type { Limits, LimitState } from './access/limits.js'
 import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJets } from './tooljet/tooljets.js'
-import { traced, urlChannel, type TooljetEmbedUrlTrace } from './tracing.js'
-import { secondsLeft, type HeldUrl } from './urls/store.js'
-import type { GivenUrl, Urls } from './urls/urls.js'
+import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/tracing.js'
+import { secondsLeft, type HeldUrl } from './cache/store.js'
+import type { GivenUrl, Urls } from './cache/urls.js'
 
 /** What `request.tooljetEmbedUrl()` takes; nothing is needed where `apps` has one entry. */
 export type TooljetEmbedAsk = AppAsk & {

@@ -1,5 +1,5 @@
 import createError, { type FastifyError } from '@fastify/error'
-import { foreign } from './foreign.js'
+import { foreign } from './observability/foreign.js'
 
 /** The audit event that an answer with this error leaves; `undefined`: none, a 401 is the host's to log. */
 type FailureEvent = 'url.denied' | 'url.limited' | 'url.failed' | undefined

@@ -90,8 +90,8 @@ test('JSON is what the route answers with', async (t) => {
 const ATTRIBUTE = /([^\s=]+)="([^"]*)"/g
 
 test('HTML is well-formed, and its element is known', async (t) => {
-  const attributes = fieldsOf('plugin/client/index.ts', 'TooljetEmbedAttributes').filter((name) => !name.includes('.'))
-  const events = fieldsOf('plugin/client/index.ts', 'TooljetEmbedEventMap')
+  const attributes = fieldsOf('plugin/browser/index.ts', 'TooljetEmbedAttributes').filter((name) => !name.includes('.'))
+  const events = fieldsOf('plugin/browser/index.ts', 'TooljetEmbedEventMap')
   for (const { at, code } of ofLanguage('html')) {
     const left = code.replace(/<([a-z-]+)((?: [^\s=]+="[^"]*")*)><\/\1>/g, (_, tag: string, written: string) => {
       for (const [, name, value] of written.matchAll(ATTRIBUTE)) {

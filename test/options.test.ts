@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis'
 import { test } from 'tap'
 import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
-import { resolveOptions } from '../plugin/options.js'
+import { resolveOptions } from '../plugin/config/options.js'
 import type { Target } from '../plugin/tooljet/target.js'
 import { SALES } from './support/portal.js'
 

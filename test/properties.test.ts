@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { t as tap, test } from 'tap'
 import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
-import { normalizeEmail } from '../plugin/identity.js'
-import { resolveOptions } from '../plugin/options.js'
-import { Sealer } from '../plugin/urls/sealing.js'
+import { normalizeEmail } from '../plugin/access/identity.js'
+import { resolveOptions } from '../plugin/config/options.js'
+import { Sealer } from '../plugin/crypto/sealing.js'
 import { ANA, API_TOKEN, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 
 releaseRedisAfter(tap)

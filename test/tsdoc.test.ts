@@ -7,7 +7,7 @@ const path = (name: string): string => fileURLToPath(new URL(`../${name}`, impor
 /** Described as a whole: the names of Redis commands, methods of prom-client, and attributes that `MountOptions` describes. */
 const PLAIN = ['RedisLike', 'MetricsRegistry', 'TooljetEmbedAttributes']
 
-for (const entry of ['plugin/index.ts', 'plugin/client/index.ts']) {
+for (const entry of ['plugin/index.ts', 'plugin/browser/index.ts']) {
   test(`${entry}: every export has a comment, and so has every field of an interface`, async (t) => {
     const program = ts.createProgram([path(entry)], { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.NodeNext, lib: ['lib.es2023.d.ts', 'lib.dom.d.ts'], skipLibCheck: true })
     const checker = program.getTypeChecker()

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { embedError } from '../errors.js'
-import type { Log } from '../log.js'
+import type { Log } from '../observability/log.js'
 import type { FleetClock } from '../redis/clock.js'
 import type { RedisGuard } from '../redis/guard.js'
 import type { RedisLike } from '../redis/redis-like.js'

@@ -1,6 +1,6 @@
 import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { deriveKey } from '../urls/keys.js'
+import { deriveKey } from '../cache/keys.js'
 import type { AuditFields } from './event.js'
 
 /** The mac before an instance's first event. */

@@ -1,4 +1,4 @@
-import { foreign } from '../foreign.js'
+import { foreign } from '../observability/foreign.js'
 
 /** What an audit entry may be about. */
 export type AuditEventName =

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto'
-import { deriveKey } from '../urls/keys.js'
+import { deriveKey } from '../cache/keys.js'
 import type { AuditEvent } from './event.js'
 
 /** What stands in the audit log for people when it may not name them: stable, and of no use without the key. */

@@ -1,4 +1,4 @@
-import type { Log } from '../log.js'
+import type { Log } from '../observability/log.js'
 import type { FleetClock } from '../redis/clock.js'
 import type { RedisGuard } from '../redis/guard.js'
 import { append, type Retention } from './append.js'

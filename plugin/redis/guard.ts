@@ -1,5 +1,5 @@
 import { embedError, plainError } from '../errors.js'
-import type { Log } from '../log.js'
+import type { Log } from '../observability/log.js'
 import type { RedisLike } from './redis-like.js'
 import { Script } from './script.js'
 

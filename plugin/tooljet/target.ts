@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyRequest } from 'fastify'
-import { milliseconds, optionError, shown, wrongOption } from '../option-checks.js'
+import { milliseconds, optionError, shown, wrongOption } from '../config/option-checks.js'
 
 /** One ToolJet server. */
 export interface TooljetTarget {

@@ -1,10 +1,10 @@
-import type { App } from '../apps.js'
+import type { App } from '../access/apps.js'
 import { isEmbedError } from '../errors.js'
-import type { Log } from '../log.js'
-import { mintChannel, traced } from '../tracing.js'
+import type { Log } from '../observability/log.js'
+import { mintChannel, traced } from '../observability/tracing.js'
 import type { Gate } from './gate.js'
 import { pauseAsked, readReply } from './replies.js'
-import type { Keys } from '../urls/keys.js'
+import type { Keys } from '../cache/keys.js'
 import type { ToolJetClient } from './client.js'
 
 /** What `health()` tells of ToolJet: how the last mint of this instance went. */

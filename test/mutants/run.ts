@@ -82,7 +82,7 @@ class Copy {
     const path = join(this.#folder, 'plugin', mutant.file)
     const original = readFileSync(path, 'utf8')
     writeFileSync(path, broken(mutant, original))
-    const isServedBuilt = mutant.file.startsWith('client/')
+    const isServedBuilt = mutant.file.startsWith('browser/')
     try {
       if (isServedBuilt) await this.build()
       return await action()

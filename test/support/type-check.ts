@@ -24,7 +24,7 @@ const options: ts.CompilerOptions = {
   jsx: ts.JsxEmit.ReactJSX,
   allowJs: true,
   checkJs: true,
-  paths: { 'fastify-tooljet-embed': [join(ROOT, 'plugin/index.ts')], 'fastify-tooljet-embed/client': [join(ROOT, 'plugin/client/index.ts')] },
+  paths: { 'fastify-tooljet-embed': [join(ROOT, 'plugin/index.ts')], 'fastify-tooljet-embed/client': [join(ROOT, 'plugin/browser/index.ts')] },
 }
 
 const parsed = new Map<string, ts.SourceFile | undefined>()

@@ -1,4 +1,4 @@
-import { embedError } from './errors.js'
+import { embedError } from '../errors.js'
 import type { AppAlias } from './register.js'
 
 /** How ToolJet knows an app: by id or by slug, never by both. */

@@ -1,10 +1,10 @@
 import { embedError, errorCodes, isEmbedError, type EmbedError, type EmbedErrorCode } from '../errors.js'
-import type { Log } from '../log.js'
+import type { Log } from '../observability/log.js'
 import type { FleetClock } from '../redis/clock.js'
 import type { RedisGuard } from '../redis/guard.js'
 import type { RedisLike } from '../redis/redis-like.js'
 import type { Keys, PairKeys } from './keys.js'
-import type { Sealer } from './sealing.js'
+import type { Sealer } from '../crypto/sealing.js'
 import { CLAIM, FAIL, FORGET, LOOK, RELEASE, STORE } from './scripts.js'
 
 /** A URL as this process holds it. */

@@ -1,6 +1,6 @@
 import { Type, type TSchema } from '@sinclair/typebox'
 import { ValueErrorType, type ValueError } from '@sinclair/typebox/value'
-import { embedError } from './errors.js'
+import { embedError } from '../errors.js'
 
 export const MAX_TIMER_MS = 2 ** 31 - 1
 

@@ -1,5 +1,5 @@
 import { tracingChannel, type TracingChannel } from 'node:diagnostics_channel'
-import { codeOf, isEmbedError } from './errors.js'
+import { codeOf, isEmbedError } from '../errors.js'
 
 /** What both channels tell; subscribers may put things of their own beside it. */
 interface Trace {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { App } from '../apps.js'
+import type { App } from '../access/apps.js'
 import { embedError, isRedisDown } from '../errors.js'
 import type { FleetClock } from '../redis/clock.js'
 import type { Keys, PairKeys } from './keys.js'

@@ -1,5 +1,5 @@
 import type { Aggregator, Registry } from 'prom-client'
-import { embedError, errorCodes } from './errors.js'
+import { embedError, errorCodes } from '../errors.js'
 import { mintChannel, urlChannel, type TooljetEmbedMintTrace, type TooljetEmbedUrlTrace } from './tracing.js'
 
 /** What the plugin needs of a `Registry` of prom-client, be it of another copy than the plugin's own. */

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type { FastifyInstance, FastifySchema } from 'fastify'
-import { embedError } from './errors.js'
-import { optionError } from './option-checks.js'
+import { embedError } from '../errors.js'
+import { optionError } from '../config/option-checks.js'
 
 /** `fastify.tooljetEmbed.client`: where a page finds the browser module. */
 export interface ClientModule {

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { embedError } from './errors.js'
+import { embedError } from '../errors.js'
 
 /** Tells who is signed in, from the server's side only. */
 export type Identity = (request: FastifyRequest) => string | Promise<string>

@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto'
-import { deriveKey } from './keys.js'
+import { deriveKey } from '../cache/keys.js'
 
 const CIPHER = 'aes-256-gcm'
 const NONCE_BYTES = 12

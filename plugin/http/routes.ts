@@ -3,9 +3,9 @@ import fjsCompiler from '@fastify/fast-json-stringify-compiler'
 import { TypeBoxValidatorCompiler, type TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySerializerCompiler } from 'fastify'
-import { codesOf, embedError, isEmbedError } from './errors.js'
-import type { Embed, Trail } from './embed.js'
-import type { LimitState } from './limits.js'
+import { codesOf, embedError, isEmbedError } from '../errors.js'
+import type { Embed, Trail } from '../embed.js'
+import type { LimitState } from '../access/limits.js'
 
 const Body = Type.Object({
   appId: Type.Optional(Type.String({ description: 'Id of the app, a UUID' })),

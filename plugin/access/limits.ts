@@ -1,8 +1,8 @@
 import fastifyRateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
-import { embedError, isRedisDown } from './errors.js'
-import type { RedisGuard } from './redis/guard.js'
-import { Script } from './redis/script.js'
+import { embedError, isRedisDown } from '../errors.js'
+import type { RedisGuard } from '../redis/guard.js'
+import { Script } from '../redis/script.js'
 
 export interface LimitSettings {
   /** Asks of one user in a window. */
