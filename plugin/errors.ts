@@ -27,7 +27,7 @@ const table = {
   TOOLJET_EMBED_BAD_REPLY: { status: 502, event: 'url.failed', message: 'ToolJet\'s reply holds no usable URL%s' },
   TOOLJET_EMBED_UNAVAILABLE: { status: 503, event: 'url.failed', message: 'ToolJet is not available%s', retryAfter: 5 },
   TOOLJET_EMBED_TIMEOUT: { status: 504, event: 'url.failed', message: 'ToolJet did not answer in time%s' },
-  TOOLJET_EMBED_REDIS_DOWN: { status: 503, event: 'url.failed', message: 'Redis is not available%s', retryAfter: 1 },
+  TOOLJET_EMBED_REDIS_DOWN: { status: 503, event: 'url.failed', message: 'Redis is unavailable%s', retryAfter: 1 },
   TOOLJET_EMBED_OPTIONS: { status: 500, event: 'url.failed', message: 'fastify-tooljet-embed cannot be used like this%s' },
 } satisfies Record<string, Row>
 
@@ -44,6 +44,8 @@ export interface EmbedError extends FastifyError {
   retryAfter?: number
   /** For the operator's log, and not for the user: what is wrong, and how to mend it. */
   mend?: string
+  /** Of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there and refuses a command that this request needs. */
+  isRefusal?: boolean
   /** `Retry-After`, for Fastify's default error handler to send. */
   headers?: Record<string, string>
 }
@@ -58,11 +60,13 @@ export const errorCodes = Object.fromEntries(
  * @param detail what exactly was wrong, in words; never a secret
  * @param mend what the operator is told in the log; not part of the answer
  * @param retryAfter seconds, for codes with status 429 or 503; default: the table's
+ * @param isRefusal of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there, and refuses a command
  */
-export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, cause }: { detail?: string, mend?: string, retryAfter?: number | undefined, cause?: unknown } = {}): EmbedError {
+export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, isRefusal, cause }: { detail?: string, mend?: string, retryAfter?: number | undefined, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
   const text = detail === undefined ? '.' : `: ${detail}.`
   const error = cause === undefined ? new errorCodes[code](text) : new errorCodes[code](text, { cause })
   if (mend !== undefined) error.mend = mend
+  if (isRefusal === true) error.isRefusal = true
   const seconds = retryAfter === undefined ? (table[code] as Row).retryAfter : Math.max(1, Math.ceil(retryAfter))
   if (seconds !== undefined) {
     error.retryAfter = seconds
@@ -88,8 +92,9 @@ export function plainError (error: unknown): Error {
   return Object.assign(new Error(message), typeof code === 'string' && { code })
 }
 
-export function isRedisDown (error: unknown): boolean {
-  return isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN'
+/** Redis is unavailable; not that it refuses a command. */
+export function isRedisOutage (error: unknown): boolean {
+  return isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN' && error.isRefusal !== true
 }
 
 /** The audit event of an error, one of the host's too; `undefined` for a 401. */

@@ -12,6 +12,8 @@ export interface Timers {
   after (ms: number, run: () => void): () => void
   /** Calls when this turn of the event loop ends. */
   endOfTurn (run: () => void): void
+  /** From 0 to 1: for pauses that differ. */
+  random (): number
 }
 
 // taken when the module loads: a host's tests may hold time still later
@@ -26,4 +28,5 @@ export const systemTimers: Timers = {
     return () => clearTimeout(timer)
   },
   endOfTurn: (run) => { setImmediate(run) },
+  random: Math.random,
 }

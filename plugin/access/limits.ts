@@ -1,13 +1,20 @@
+import { randomBytes } from 'node:crypto'
 import fastifyRateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
-import { embedError, isRedisDown } from '../errors.js'
-import type { RedisGuard } from '../redis/guard.js'
+import { LRUCache } from 'lru-cache'
+import { userKeys } from '../cache/keys.js'
+import { embedError, isRedisOutage } from '../errors.js'
 import { Script } from '../redis/script.js'
+import type { ScriptClient } from '../redis/script-client.js'
+import type { UserBatch } from '../redis/user-batch.js'
+import type { Timers } from '../timers.js'
+
+const MINTS = Script.of('access/scripts/mints.lua')
 
 export interface LimitSettings {
-  /** Asks of one user in a window. */
+  /** Requests of one user in a window. */
   max: number
-  /** Mints of one user in a window. */
+  /** Mints of one user in any window. */
   mints: number
   /** Milliseconds. */
   timeWindow: number
@@ -22,55 +29,71 @@ export interface LimitState {
 }
 
 export interface Limits {
-  /** Counts one ask. @throws TOOLJET_EMBED_RATE_LIMITED with the state under `limit` */
-  ask (userHash: string): Promise<LimitState>
+  /** Counts one request. @throws TOOLJET_EMBED_RATE_LIMITED with the state under `limit` */
+  request (userHash: string): Promise<LimitState>
   /** Counts one mint. @throws TOOLJET_EMBED_RATE_LIMITED */
   mint (userHash: string): Promise<LimitState>
 }
 
-interface LimitOptions {
-  guard: RedisGuard
+interface LimitDeps {
+  batch: UserBatch
+  scripts: ScriptClient
+  timers: Timers
   keyPrefix: string
-  /** While Redis is away: count in this process. */
+  /** While Redis is unavailable: count in this process. */
   serveWithoutRedis: boolean
 }
 
-/** `@fastify/rate-limit` for the fleet, counted per user in Redis. */
-export async function createLimits (scope: FastifyInstance, settings: LimitSettings, options: LimitOptions): Promise<Limits> {
-  const asks = await counter(scope, 'asks', settings.max, settings.timeWindow, options)
-  const mints = await counter(scope, 'mints', settings.mints, settings.timeWindow, options)
+/** What a store of `@fastify/rate-limit` returns: how many there are, and the milliseconds left. */
+interface Counted {
+  current: number
+  ttl: number
+}
+
+type Increment = (userHash: string, timeWindow: number, max: number) => Counted | Promise<Counted>
+
+/** `@fastify/rate-limit` for the fleet, counted per user in Redis: requests in fixed windows, mints in a sliding one. */
+export async function createLimits (scope: FastifyInstance, settings: LimitSettings, { batch, scripts, timers, keyPrefix, serveWithoutRedis }: LimitDeps): Promise<Limits> {
+  const requests = await counter(scope, settings.max, settings.timeWindow, serveWithoutRedis, async (userHash) => {
+    const { total, leftMs } = await batch.count(userKeys(keyPrefix, userHash))
+    return { current: total, ttl: leftMs }
+  })
+  const mints = await counter(scope, settings.mints, settings.timeWindow, serveWithoutRedis, async (userHash, timeWindow, max) => {
+    const { values: [current, ttl] } = await scripts.run(MINTS, [userKeys(keyPrefix, userHash).mints], [randomBytes(9).toString('base64url'), timeWindow, max])
+    return { current: Number(current), ttl: Number(ttl) }
+  }, slidingWindow(timers))
   return {
-    ask: (userHash) => counted(asks, userHash, 'ask again later'),
-    mint: (userHash) => counted(mints, userHash, 'too many of them needed a new URL of ToolJet'),
+    request: (userHash) => check(requests, userHash, 'ask again later'),
+    mint: (userHash) => check(mints, userHash, 'too many of them needed a new URL of ToolJet'),
   }
 }
 
-type Count = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
+type Limiter = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
 
-async function counted (count: Count, userHash: string, detail: string): Promise<LimitState> {
-  const { max, remaining, ttlInSeconds, isExceeded } = await count(userHash)
+async function check (limiter: Limiter, userHash: string, detail: string): Promise<LimitState> {
+  const { max, remaining, ttlInSeconds, isExceeded } = await limiter(userHash)
   const limit = { limit: max, remaining, reset: ttlInSeconds }
   if (isExceeded) throw Object.assign(embedError('TOOLJET_EMBED_RATE_LIMITED', { detail, retryAfter: limit.reset }), { limit })
   return limit
 }
 
-async function counter (scope: FastifyInstance, name: string, max: number, timeWindow: number, { guard, keyPrefix, serveWithoutRedis }: LimitOptions): Promise<Count> {
-  const window = { max, timeWindow }
-  const shared = await limiter(scope, { ...window, redis: redisFor(guard, timeWindow), nameSpace: `${keyPrefix}limit:${name}:` })
-  if (!serveWithoutRedis) return shared
-  const own = await limiter(scope, window)
+/** @param locally counts in this process; default: the memory store of `@fastify/rate-limit` */
+async function counter (scope: FastifyInstance, max: number, timeWindow: number, serveWithoutRedis: boolean, shared: Increment, locally?: Increment): Promise<Limiter> {
+  const forFleet = await limiter(scope, { max, timeWindow }, shared)
+  if (!serveWithoutRedis) return forFleet
+  const own = await limiter(scope, { max, timeWindow }, locally)
   return async (userHash) => {
     try {
-      return await shared(userHash)
+      return await forFleet(userHash)
     } catch (error) {
-      if (!isRedisDown(error)) throw error
+      if (!isRedisOutage(error)) throw error
       return own(userHash)
     }
   }
 }
 
 /** One counter in a scope of its own, away from a `@fastify/rate-limit` that the host may have. */
-async function limiter (scope: FastifyInstance, options: { max: number, timeWindow: number, redis?: unknown, nameSpace?: string }): Promise<Count> {
+async function limiter (scope: FastifyInstance, options: { max: number, timeWindow: number }, increment?: Increment): Promise<Limiter> {
   let check!: ReturnType<FastifyInstance['createRateLimit']>
   await scope.register(async (own) => {
     // @fastify/rate-limit would otherwise leave in place, and we would use, what own inherits of the host's.
@@ -78,42 +101,44 @@ async function limiter (scope: FastifyInstance, options: { max: number, timeWind
     await own.register(fastifyRateLimit, {
       ...options,
       global: false,
-      keyGenerator: (ask) => (ask as unknown as LimiterAsk).userHash,
+      keyGenerator: (request) => (request as unknown as LimiterRequest).userHash,
+      ...(increment !== undefined && { store: storeOf(increment) }),
     })
     check = own.createRateLimit() as typeof check
   })
   // Not the host's request: its route may carry a rate limit configuration of its own.
-  return (userHash) => check({ userHash, routeOptions: {} } satisfies LimiterAsk as never) as ReturnType<Count>
+  return (userHash) => check({ userHash, routeOptions: {} } satisfies LimiterRequest as never) as ReturnType<Limiter>
 }
 
-interface LimiterAsk {
+interface LimiterRequest {
   userHash: string
   routeOptions: Record<string, never>
 }
 
-/** KEYS: counter. ARGV: window in ms. */
-const GIVE_END = new Script("return redis.call('PEXPIRE', KEYS[1], ARGV[1])")
+/** A store as `@fastify/rate-limit` documents it. */
+function storeOf (increment: Increment) {
+  return class {
+    incr (userHash: string, done: (error: Error | null, counted?: Counted) => void, timeWindow: number, max: number): void {
+      Promise.resolve(increment(userHash, timeWindow, max)).then((counted) => done(null, counted), done)
+    }
 
-/**
- * What `@fastify/rate-limit`'s store takes for a Redis client: its script runs under our deadline, and the
- * host's client gets no new method.
- */
-function redisFor (guard: RedisGuard, timeWindow: number): unknown {
-  type Done = (error: unknown, result?: [current: number, ttl: number]) => void
-  const facade: Record<string, unknown> = {
-    defineCommand (name: string, { lua }: { lua: string }) {
-      const script = new Script(lua)
-      facade[name] = (key: string, ...rest: [...unknown[], Done]) => {
-        const done = rest.pop() as Done
-        guard.run(async (redis) => {
-          const [current, ttl] = (await script.run(redis, [key], rest.map(String)) as unknown[]).map(Number) as [number, number]
-          if (ttl >= 0) return [current, ttl] as [number, number]
-          // A counter that lost its end would refuse its user for ever.
-          await GIVE_END.run(redis, [key], [timeWindow])
-          return [current, timeWindow] as [number, number]
-        }).then((result) => done(null, result), done)
-      }
-    },
+    child (): this {
+      return this
+    }
+  } as never
+}
+
+const MAX_USERS = 10_000
+
+/** The same as in Redis, for this process alone. */
+function slidingWindow (timers: Timers): Increment {
+  const users = new LRUCache<string, number[]>({ max: MAX_USERS })
+  return (userHash, timeWindow, max) => {
+    const now = timers.now()
+    const moments = (users.get(userHash) ?? []).filter((moment) => moment > now - timeWindow)
+    const isAllowed = moments.length < max
+    if (isAllowed) moments.push(now)
+    users.set(userHash, moments)
+    return { current: isAllowed ? moments.length : max + 1, ttl: moments[0]! + timeWindow - now }
   }
-  return facade
 }

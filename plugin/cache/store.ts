@@ -1,54 +1,54 @@
+import { APP_ID, APP_SLUG, type App } from '../access/apps.js'
+import type { Encryptor } from '../crypto/encryption.js'
 import { embedError, errorCodes, isEmbedError, type EmbedError, type EmbedErrorCode } from '../errors.js'
 import type { Log } from '../observability/log.js'
-import type { FleetClock } from '../redis/clock.js'
-import type { RedisGuard } from '../redis/guard.js'
-import type { RedisLike } from '../redis/redis-like.js'
-import type { Keys, PairKeys } from './keys.js'
-import type { Sealer } from '../crypto/sealing.js'
-import { CLAIM, FAIL, FORGET, LOOK, RELEASE, STORE } from './scripts.js'
+import type { RedisClock } from '../redis/clock.js'
+import { Script } from '../redis/script.js'
+import type { ScriptClient } from '../redis/script-client.js'
+import type { UserBatch } from '../redis/user-batch.js'
+import type { Timers } from '../timers.js'
+import type { CachedUrl } from './cached-url.js'
+import { userKeys, type UserKeys } from './keys.js'
 
-/** A URL as this process holds it. */
-export interface HeldUrl {
-  redirectUrl: string
-  urlId: string
-  /** End of life in the fleet's time, ms since 1970: for people. */
-  expiresAt: number
-  /** End of life on this process's monotonic clock, ms: for deciding. */
-  deadline: number
-  /** As it is in Redis: what has not changed need not be opened again. */
-  sealed?: string
-}
-
-/** Seconds of life left. */
-export function secondsLeft (url: HeldUrl): number {
-  return (url.deadline - performance.now()) / 1000
-}
+const userScript = (name: string): Script => Script.of('cache/scripts/user.lua', `cache/scripts/${name}.lua`)
+const CLAIM = userScript('claim')
+const STORE = userScript('store')
+const FAIL = userScript('fail')
+const RELEASE = userScript('release')
+const FORGET = userScript('forget')
 
 /** What asking for the lock came to; `lastUrl`: a URL with less life than wanted, but alive. */
-export type Claim =
-  | { kind: 'url', url: HeldUrl }
+export type Claim = { sentAt: number } & (
+  | { kind: 'url', url: CachedUrl }
   | { kind: 'unreadable', urlId: string }
-  | { kind: 'failed', error: EmbedError, lastUrl: HeldUrl | undefined }
-  | { kind: 'wait', holder: string, lastUrl: HeldUrl | undefined }
-  | { kind: 'mine', start: MintStart, lastUrl: HeldUrl | undefined }
+  | { kind: 'failed', error: EmbedError, lastUrl: CachedUrl | undefined }
+  | { kind: 'wait', owner: string, lastUrl: CachedUrl | undefined }
+  | { kind: 'acquired', start: MintStart, lastUrl: CachedUrl | undefined }
+)
 
-/** The moment from which a URL's life counts: in the fleet's time and on this process's monotonic clock, ms. */
+/** The moment from which a URL's life counts: by Redis's clock, and on this process's monotonic one, ms. */
 export interface MintStart {
-  at: number
+  at: number | undefined
   monotonic: number
 }
 
-export interface ClaimAsk {
+export interface ClaimOptions {
   owner: string
-  boundMs: number
-  /** Seconds. */
-  minRemaining: number
-  /** Id of a URL that is dead. */
-  dead: string
-  /** Id of a URL that does not open. */
-  unreadable: string
-  /** The holder waited for so far. */
-  awaited: string
+  lockTtlMs: number
+  /** Id of a URL that is reported dead. */
+  invalidatedId: string | undefined
+  /** Id of a URL that cannot be decrypted. */
+  unreadableId: string | undefined
+  /** The owner waited for so far. */
+  observedOwner: string | undefined
+}
+
+/** What a forget came to. */
+export interface Forgotten {
+  /** By Redis's clock: mints that began until then are concerned. */
+  moment: number
+  names: string[]
+  dropped: number
 }
 
 /** ToolJet's verdicts on user and app; any other failure may be over the next moment. */
@@ -59,125 +59,194 @@ const DENIAL_MS = 30_000
 /** Longer than any pause between two looks of one who waits. */
 const FAILURE_MS = 5_000
 
+/** Start and end before the ciphertext, 13 digits each. */
+const TIME_DIGITS = 13
+
 export function isDenial (error: unknown): boolean {
   return isEmbedError(error) && DENIALS.has(error.code)
 }
 
-/** The cached URLs in Redis. Every method throws TOOLJET_EMBED_REDIS_DOWN when Redis is away. */
+/** The cached URLs in Redis. Every method throws TOOLJET_EMBED_REDIS_DOWN when Redis is unavailable, or refuses. */
 export class UrlStore {
-  readonly #guard: RedisGuard
-  readonly #clock: FleetClock
-  readonly #keys: Keys
-  readonly #sealer: Sealer
+  readonly #scripts: ScriptClient
+  readonly #batch: UserBatch
+  readonly #clock: RedisClock
+  readonly #encryptor: Encryptor
+  readonly #timers: Timers
   readonly #log: Log
+  readonly #keyPrefix: string
+  readonly #longestLifeMs: number
 
-  constructor (parts: { guard: RedisGuard, clock: FleetClock, keys: Keys, sealer: Sealer, log: Log }) {
-    this.#guard = parts.guard
+  constructor (parts: { scripts: ScriptClient, batch: UserBatch, clock: RedisClock, encryptor: Encryptor, timers: Timers, log: Log }, { keyPrefix, longestLifeMs }: { keyPrefix: string, longestLifeMs: number }) {
+    this.#scripts = parts.scripts
+    this.#batch = parts.batch
     this.#clock = parts.clock
-    this.#keys = parts.keys
-    this.#sealer = parts.sealer
+    this.#encryptor = parts.encryptor
+    this.#timers = parts.timers
     this.#log = parts.log
+    this.#keyPrefix = keyPrefix
+    this.#longestLifeMs = longestLifeMs
   }
 
-  /** @param known the URL as this process saw it last: kept up to date while it is the one in Redis */
-  async look (pair: PairKeys, known?: HeldUrl): Promise<HeldUrl | undefined> {
-    const askedAt = performance.now()
-    const [urlId, sealed, leftText] = await this.#guard.run(
-      (redis) => LOOK.run(redis, [pair.index], [pair.appKey])
-    ) as [string, string, string | number]
-    const left = Number(leftText)
-    if (known !== undefined && sealed === known.sealed && left > 0) {
-      known.deadline = askedAt + left
-      return known
-    }
-    return this.#open(pair, { urlId, sealed, left, askedAt })
+  /** @param known the URL as this process saw it last: it need not be sent, nor decrypted, again */
+  async lookUp (user: string, app: App, known?: CachedUrl): Promise<CachedUrl | undefined> {
+    const keys = this.#keysOf(user)
+    const found = await this.#batch.lookUp(keys, app.key, known?.urlId)
+    if (found === undefined) return undefined
+    if (found.url === undefined) return known && atTheEarliest(known, found)
+    return this.#decrypt(keys, app, found.url, found)
   }
 
-  async claim (pair: PairKeys, ask: ClaimAsk): Promise<Claim> {
-    const askedAt = performance.now()
-    const [kind, detail, urlId, sealed, left, now] = await this.#guard.run(
-      (redis) => CLAIM.run(redis,
-        [pair.index, pair.lock, pair.outcome],
-        [ask.owner, ask.boundMs, Math.ceil(ask.minRemaining * 1000), ask.dead, ask.unreadable, ask.awaited, pair.appKey]
-      ),
-      (redis) => RELEASE.run(redis, [pair.lock], [ask.owner])
-    ) as [Claim['kind'], string, string, string, string | number, string | number]
-    this.#clock.set(Number(now))
-
-    const url = this.#open(pair, { urlId, sealed, left: Number(left), askedAt })
+  async claim (user: string, app: App, options: ClaimOptions): Promise<Claim> {
+    const keys = this.#keysOf(user)
+    const { at, sentAt, values } = await this.#run(CLAIM, keys, app.key, [
+      options.owner, options.lockTtlMs, Math.ceil(app.minRemaining * 1000), app.patExpiry * 1000,
+      options.invalidatedId ?? '-', options.unreadableId ?? '-', options.observedOwner ?? '-',
+    ])
+    const [kind, detail, urlId] = values.slice(0, 3).map(String) as [string, string, string]
+    const url = urlId === '' ? undefined : this.#decrypt(keys, app, { id: urlId, kept: values[3] as Buffer }, { at, sentAt })
     switch (kind) {
       case 'url':
-        return url === undefined ? { kind: 'unreadable', urlId } : { kind, url }
+        return url === undefined ? { kind: 'unreadable', urlId, sentAt } : { kind, url, sentAt }
       case 'failed':
-        return { kind, error: readOutcome(detail), lastUrl: url }
+        return { kind, error: readOutcome(detail), lastUrl: url, sentAt }
       case 'wait':
-        return { kind, holder: detail, lastUrl: url }
-      default:
-        return { kind: 'mine', start: { at: Number(now), monotonic: askedAt }, lastUrl: url }
+        return { kind, owner: detail, lastUrl: url, sentAt }
+      default: {
+        const lockedAt = Number(detail) // before now, when this call was sent again
+        return { kind: 'acquired', start: { at: lockedAt, monotonic: sentAt - (at - lockedAt) }, lastUrl: url, sentAt }
+      }
     }
   }
 
   /**
-   * @param appKeys all names of the app
-   * @param owner of the lock; '' for a URL that was minted while Redis was away
-   * @returns whether it was stored: not by one whose lock has passed to another, nor after a `forget`
+   * @param owner of the lock; none: it was minted while Redis was unavailable
+   * @returns whether it was stored: not when it was forgotten, nor by one whose lock has passed to another
    */
-  async store (pair: PairKeys, appKeys: string[], owner: string, url: HeldUrl): Promise<boolean> {
-    const plain = JSON.stringify([url.redirectUrl, url.expiresAt, ...appKeys])
-    const stored = await this.#orLetGo(pair, owner, (redis) => STORE.run(redis,
-      [pair.index, pair.lock, pair.outcome],
-      [owner, url.expiresAt, url.urlId, this.#sealer.seal(this.#keys.url(pair.user, url.urlId), plain), ...appKeys]
-    ))
-    return Number(stored) === 1
+  async store (user: string, app: App, url: CachedUrl, owner?: string): Promise<'stored' | 'forgotten' | 'superseded'> {
+    const keys = this.#keysOf(user)
+    const startsAt = url.startsAt ??= this.#clock.earliest(url.bornAt)
+    const times = timesOf(startsAt, url.lifeMs)
+    const { values: [outcome] } = await this.#releaseOnError(keys, app, owner, () => this.#run(STORE, keys, app.key, [
+      owner ?? '-', url.urlId, ...times, this.#encryptor.encrypt(boundTo(keys, url.urlId, times.join('')), plaintextOf(url)), url.names.join(' '),
+    ]))
+    return String(outcome) as 'stored' | 'forgotten' | 'superseded'
   }
 
-  /** Ends the holder's mint without a URL; a denial also ends the URL that is still cached. */
-  async fail (pair: PairKeys, owner: string, error: unknown): Promise<void> {
+  /** Ends the owner's mint without a URL. @returns what a denial by ToolJet has made forgotten */
+  async fail (user: string, app: App, owner: string, error: unknown): Promise<Forgotten | undefined> {
     const denial = isDenial(error)
-    await this.#orLetGo(pair, owner, (redis) => FAIL.run(redis,
-      [pair.index, pair.lock, pair.outcome],
-      [owner, writeOutcome(owner, denial, error), denial ? DENIAL_MS : FAILURE_MS, denial ? '1' : '0', pair.appKey]
-    ))
+    const keys = this.#keysOf(user)
+    const { values } = await this.#releaseOnError(keys, app, owner, () => this.#run(FAIL, keys, app.key, [
+      owner, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0,
+    ]))
+    const [kind, moment, names] = values.map(String)
+    if (kind !== 'failed' || moment === '0') return undefined
+    return { moment: Number(moment), names: names!.split(' '), dropped: 0 }
+  }
+
+  /** Lets go of a lock whenever Redis hears it. */
+  release (user: string, app: App, owner: string): void {
+    this.#release(this.#keysOf(user), app, owner)
   }
 
   /**
-   * @param appKey one app; `undefined`: all of the user's
-   * @returns how many URLs were dropped
+   * @param name of an app; '*': all of the user's
+   * @param call names this forget, however often it is sent
+   * @param until by Redis's clock, ms: mints that began until then are concerned; default: now
    */
-  async forget (user: string, appKey = ''): Promise<number> {
-    return Number(await this.#guard.run((redis) => FORGET.run(redis, [this.#keys.index(user)], [appKey])))
+  async forget (user: string, name: string, call: string, until = 0): Promise<Forgotten> {
+    const { values: [moment, dropped, names] } = await this.#run(FORGET, this.#keysOf(user), name, [call, until])
+    return { moment: Number(moment), names: String(names).split(' '), dropped: Number(dropped) }
   }
 
-  /** A holder that cannot reach Redis right now leaves a lock behind for as short as can be. */
-  async #orLetGo<T> (pair: PairKeys, owner: string, command: (redis: RedisLike) => Promise<T>): Promise<T> {
+  #run (script: Script, keys: UserKeys, name: string, args: (string | number | Buffer)[]) {
+    return this.#scripts.run(script, [keys.urls], [this.#longestLifeMs, name, ...args])
+  }
+
+  /** An owner that cannot reach Redis right now leaves a lock behind for as short as can be. */
+  async #releaseOnError<T> (keys: UserKeys, app: App, owner: string | undefined, run: () => Promise<T>): Promise<T> {
     try {
-      return await this.#guard.run(command)
+      return await run()
     } catch (error) {
-      this.#guard.post((redis) => RELEASE.run(redis, [pair.lock], [owner]))
+      if (owner !== undefined) this.#release(keys, app, owner)
       throw error
     }
   }
 
-  #open (pair: PairKeys, { urlId, sealed, left, askedAt }: { urlId: string, sealed: string, left: number, askedAt: number }): HeldUrl | undefined {
-    if (sealed === '' || left <= 0) return undefined
-    const key = this.#keys.url(pair.user, urlId)
-    const plain = this.#sealer.open(key, sealed)
-    if (plain !== undefined) {
-      const [redirectUrl, expiresAt, ...appKeys] = JSON.parse(plain) as [string, number, ...string[]]
-      if (appKeys.includes(pair.appKey)) return { redirectUrl, urlId, expiresAt, deadline: askedAt + left, sealed }
+  #release (keys: UserKeys, app: App, owner: string): void {
+    this.#scripts.fireAndForget(RELEASE, [keys.urls], [this.#longestLifeMs, app.key, owner])
+  }
+
+  #keysOf (user: string): UserKeys {
+    return userKeys(this.#keyPrefix, user)
+  }
+
+  #decrypt (keys: UserKeys, app: App, { id, kept }: { id: string, kept: Buffer }, { at, sentAt }: { at: number, sentAt: number }): CachedUrl | undefined {
+    const times = kept.toString('latin1', 0, 2 * TIME_DIGITS)
+    const plaintext = this.#encryptor.decrypt(boundTo(keys, id, times), kept.subarray(2 * TIME_DIGITS))
+    if (plaintext !== undefined) {
+      const { redirectUrl, names } = readPlaintext(plaintext)
+      const [startsAt, endsAt] = [times.slice(0, TIME_DIGITS), times.slice(TIME_DIGITS)].map(Number) as [number, number]
+      // a clock that went back, of another Redis after a failover, would make its life longer
+      if (startsAt > at || endsAt <= at) return undefined
+      if (names.includes(app.key)) return { redirectUrl, urlId: id, names, bornAt: sentAt - (at - startsAt), lifeMs: endsAt - startsAt, startsAt }
     }
-    this.#log.warn({ key }, 'tooljet-embed: a cached URL does not open with the keys of this instance, it is not used')
+    this.#log.warn({ key: keys.urls, urlId: id }, 'tooljet-embed: cached URL cannot be decrypted, ignored')
     return undefined
   }
 }
 
-function writeOutcome (holder: string, denial: boolean, error: unknown): string {
-  const { code, retryAfter } = isEmbedError(error) ? error : embedError('TOOLJET_EMBED_UNAVAILABLE')
-  return `${holder} ${denial ? 1 : 0} ${JSON.stringify({ code, retryAfter })}`
+/** Redis has it still; nobody makes it younger than it was. */
+function atTheEarliest (known: CachedUrl, { at, sentAt }: { at: number, sentAt: number }): CachedUrl | undefined {
+  if (known.startsAt === undefined || known.startsAt > at) return undefined
+  known.bornAt = Math.min(known.bornAt, sentAt - (at - known.startsAt))
+  return known
 }
 
+/** Bound to its user, its id and its times: what is changed, or copied elsewhere, cannot be decrypted. */
+function boundTo (keys: UserKeys, urlId: string, times: string): string {
+  return `${keys.urls}\n${urlId}\n${times}`
+}
+
+function timesOf (startsAt: number, lifeMs: number): [starts: string, ends: string] {
+  return [startsAt, startsAt + lifeMs].map((ms) => String(ms).padStart(TIME_DIGITS, '0')) as [string, string]
+}
+
+/** Names of the app that the URL does not tell, then the URL. */
+function plaintextOf ({ redirectUrl, names }: CachedUrl): string {
+  const told = namesIn(redirectUrl)
+  return `${names.filter((name) => !told.includes(name)).join(' ')}\n${redirectUrl}`
+}
+
+function readPlaintext (plaintext: string): Pick<CachedUrl, 'redirectUrl' | 'names'> {
+  const end = plaintext.indexOf('\n')
+  const redirectUrl = plaintext.slice(end + 1)
+  return { redirectUrl, names: [...namesIn(redirectUrl), ...plaintext.slice(0, end).split(' ').filter((name) => name !== '')] }
+}
+
+/** An app that was asked for by its slug is known by its id from then on, and the other way round. */
+export function namesIn (redirectUrl: string): string[] {
+  const { pathname, searchParams } = new URL(redirectUrl)
+  const id = /\/embed-apps\/([^/]+)\/?$/.exec(pathname)?.[1] ?? ''
+  const slug = searchParams.get('appSlug') ?? ''
+  return [...(APP_ID.test(id) ? [`id:${id.toLowerCase()}`] : []), ...(APP_SLUG.test(slug) ? [`slug:${slug}`] : [])]
+}
+
+function writeOutcome (error: unknown): string {
+  const { code, retryAfter } = isEmbedError(error) ? error : embedError('TOOLJET_EMBED_UNAVAILABLE')
+  return JSON.stringify({ code, retryAfter })
+}
+
+/** An instance of another version may know more codes, and anything may have been written there. */
 function readOutcome (outcome: string): EmbedError {
-  const { code, retryAfter } = JSON.parse(outcome.slice(outcome.indexOf('{'))) as { code: EmbedErrorCode, retryAfter?: number }
-  // an instance of another version may know more codes
-  return embedError(Object.hasOwn(errorCodes, code) ? code : 'TOOLJET_EMBED_UNAVAILABLE', { retryAfter })
+  let read: { code?: unknown, retryAfter?: unknown } = {}
+  try {
+    read = Object(JSON.parse(outcome)) as typeof read
+  } catch {
+    // as if it had another code
+  }
+  const code = typeof read.code === 'string' && Object.hasOwn(errorCodes, read.code) ? read.code as EmbedErrorCode : 'TOOLJET_EMBED_UNAVAILABLE'
+  const retryAfter = typeof read.retryAfter === 'number' && read.retryAfter > 0 && read.retryAfter <= 3600 ? read.retryAfter : undefined
+  return embedError(code, { retryAfter })
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { RedisLike } from './redis-like.js'
+import { lua } from './lua.js'
+import type { RedisArgument, RedisLike } from './redis-like.js'
 
 /**
  * A Lua script that Redis runs by its digest, and gets in full only when it does not know it yet.
@@ -14,12 +15,27 @@ export class Script {
     this.#sha1 = createHash('sha1').update(lua).digest('hex')
   }
 
-  async run (redis: Pick<RedisLike, 'eval' | 'evalsha'>, keys: string[], args: (string | number)[]): Promise<unknown> {
+  /** @param paths of Lua files below plugin/, run one after the other as one script after what all scripts share */
+  static of (...paths: string[]): Script {
+    return new Script(['redis/scripts/prelude.lua', ...paths].map(lua).join('\n'))
+  }
+
+  /** @returns strings as strings */
+  run (redis: Pick<RedisLike, 'eval' | 'evalsha'>, keys: readonly string[], args: readonly RedisArgument[]): Promise<unknown> {
+    return this.#runBy((sha1) => redis.evalsha(sha1, keys.length, ...keys, ...args), () => redis.eval(this.#lua, keys.length, ...keys, ...args))
+  }
+
+  /** @returns strings as bytes */
+  runForBytes (redis: Pick<RedisLike, 'evalBuffer' | 'evalshaBuffer'>, keys: readonly string[], args: readonly RedisArgument[]): Promise<unknown> {
+    return this.#runBy((sha1) => redis.evalshaBuffer(sha1, keys.length, ...keys, ...args), () => redis.evalBuffer(this.#lua, keys.length, ...keys, ...args))
+  }
+
+  async #runBy (byDigest: (sha1: string) => Promise<unknown>, inFull: () => Promise<unknown>): Promise<unknown> {
     try {
-      return await redis.evalsha(this.#sha1, keys.length, ...keys, ...args)
+      return await byDigest(this.#sha1)
     } catch (error) {
       if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error
-      return redis.eval(this.#lua, keys.length, ...keys, ...args)
+      return inFull()
     }
   }
 }

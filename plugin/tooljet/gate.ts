@@ -1,6 +1,8 @@
-import { embedError, isRedisDown, type EmbedError } from '../errors.js'
-import type { RedisGuard } from '../redis/guard.js'
+import { randomBytes } from 'node:crypto'
+import { embedError, isEmbedError, type EmbedError } from '../errors.js'
 import { Script } from '../redis/script.js'
+import type { ScriptClient } from '../redis/script-client.js'
+import type { Timers } from '../timers.js'
 
 /** Failures in a row after which ToolJet is only probed. */
 const MAX_FAILURES = 5
@@ -9,40 +11,10 @@ const FAILURES_MS = 60_000
 /** From the end of one failed probe to the next. */
 const PROBE_PAUSE_MS = 1000
 
-/**
- * KEYS: pause, failures, probe.
- * ARGV: failures after which ToolJet is only probed, bound of a probe in ms ('0': only asks, takes no probe).
- * Returns { 'open' | 'paused' | 'failing', milliseconds left, failures }.
- */
-const ENTER = new Script(`
-local paused = redis.call('PTTL', KEYS[1])
-if paused > 0 then return { 'paused', paused, 0 } end
-local failures = tonumber(redis.call('GET', KEYS[2]) or '0')
-if failures < tonumber(ARGV[1]) then return { 'open', 0, failures } end
-local probing = redis.call('PTTL', KEYS[3])
-if probing > 0 then return { 'failing', probing, failures } end
-if ARGV[2] ~= '0' then redis.call('SET', KEYS[3], '1', 'PX', ARGV[2]) end
-return { 'open', 0, failures }
-`)
-
-/** KEYS: pause. ARGV: its length in ms. A shorter pause does not end a longer one. */
-const PAUSE = new Script(`
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then
-  redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
-end
-return 1
-`)
-
-/** KEYS: failures, probe. ARGV: life of the failures and pause to the next probe, in ms. */
-const FAILED = new Script(`
-redis.call('INCR', KEYS[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-return 1
-`)
-
-/** KEYS: failures, probe. */
-const RECOVERED = new Script("return redis.call('DEL', KEYS[1], KEYS[2])")
+const ENTER = Script.of('tooljet/scripts/enter.lua')
+const PAUSE = Script.of('tooljet/scripts/pause.lua')
+const FAILED = Script.of('tooljet/scripts/failed.lua')
+const RECOVERED = Script.of('tooljet/scripts/recovered.lua')
 
 export interface GateKeys {
   pause: string
@@ -55,7 +27,8 @@ export interface GateKeys {
  * failures by one probe at a time. While Redis is away, each instance goes by what it knows itself.
  */
 export class Gate {
-  readonly #guard: RedisGuard
+  readonly #scripts: ScriptClient
+  readonly #timers: Timers
   readonly #keys: GateKeys
   readonly #probeMs: number
   #pausedUntil = 0
@@ -63,8 +36,9 @@ export class Gate {
   #probingUntil = 0
 
   /** @param probeMs the longest that a call takes */
-  constructor (guard: RedisGuard, keys: GateKeys, probeMs: number) {
-    this.#guard = guard
+  constructor ({ scripts, timers }: { scripts: ScriptClient, timers: Timers }, keys: GateKeys, probeMs: number) {
+    this.#scripts = scripts
+    this.#timers = timers
     this.#keys = keys
     this.#probeMs = probeMs
   }
@@ -87,14 +61,14 @@ export class Gate {
   /** ToolJet asked not to be called for that long. */
   async pause (seconds: number): Promise<void> {
     const ms = Math.ceil(seconds * 1000)
-    this.#pausedUntil = Math.max(this.#pausedUntil, performance.now() + ms)
-    await this.#tell((redis) => PAUSE.run(redis, [this.#keys.pause], [ms]))
+    this.#pausedUntil = Math.max(this.#pausedUntil, this.#timers.now() + ms)
+    await this.#tell(PAUSE, [this.#keys.pause], [ms, newCall()])
   }
 
   async failed (): Promise<void> {
     this.#failures++
-    if (this.#failures >= MAX_FAILURES) this.#probingUntil = performance.now() + PROBE_PAUSE_MS
-    await this.#tell((redis) => FAILED.run(redis, [this.#keys.failures, this.#keys.probe], [FAILURES_MS, PROBE_PAUSE_MS]))
+    if (this.#failures >= MAX_FAILURES) this.#probingUntil = this.#timers.now() + PROBE_PAUSE_MS
+    await this.#tell(FAILED, [this.#keys.failures, this.#keys.probe], [FAILURES_MS, PROBE_PAUSE_MS, newCall()])
   }
 
   /** ToolJet answers. */
@@ -102,27 +76,28 @@ export class Gate {
     if (this.#failures === 0) return
     this.#failures = 0
     this.#probingUntil = 0
-    await this.#tell((redis) => RECOVERED.run(redis, [this.#keys.failures, this.#keys.probe], []))
+    await this.#tell(RECOVERED, [this.#keys.failures, this.#keys.probe], [])
   }
 
   /** Seconds of the pause that are left. */
   async pausedFor (): Promise<number> {
-    const shared = await this.#tell((redis) => redis.pttl(this.#keys.pause))
-    return Math.max(0, Number(shared ?? 0), this.#pausedUntil - performance.now()) / 1000
+    const { pause, failures, probe } = this.#keys
+    const [state, left] = await this.#tell(ENTER, [pause, failures, probe], [MAX_FAILURES, 0, newCall()]) ?? []
+    return Math.max(0, String(state) === 'paused' ? Number(left) : 0, this.#pausedUntil - this.#timers.now()) / 1000
   }
 
   async #refusal (probeMs: number): Promise<EmbedError | undefined> {
     const { pause, failures, probe } = this.#keys
-    const shared = await this.#tell((redis) => ENTER.run(redis, [pause, failures, probe], [MAX_FAILURES, probeMs])) as [string, number, number] | undefined
-    const [state, left, failed] = shared ?? this.#ownState(probeMs)
-    if (shared !== undefined) this.#failures = Number(failed)
-    if (state === 'paused') return embedError('TOOLJET_EMBED_BUSY', { retryAfter: Number(left) / 1000 })
-    if (state === 'failing') return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it has failed repeatedly', retryAfter: Number(left) / 1000 })
+    const shared = await this.#tell(ENTER, [pause, failures, probe], [MAX_FAILURES, probeMs, newCall()])
+    const [state, left, failed] = shared === undefined ? this.#ownState(probeMs) : [String(shared[0]), Number(shared[1]), Number(shared[2])]
+    if (shared !== undefined) this.#failures = failed!
+    if (state === 'paused') return embedError('TOOLJET_EMBED_BUSY', { retryAfter: left! / 1000 })
+    if (state === 'failing') return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it has failed repeatedly', retryAfter: left! / 1000 })
     return undefined
   }
 
   #ownState (probeMs: number): [state: string, left: number, failures: number] {
-    const now = performance.now()
+    const now = this.#timers.now()
     if (this.#pausedUntil > now) return ['paused', this.#pausedUntil - now, this.#failures]
     if (this.#failures < MAX_FAILURES) return ['open', 0, this.#failures]
     if (this.#probingUntil > now) return ['failing', this.#probingUntil - now, this.#failures]
@@ -130,12 +105,18 @@ export class Gate {
     return ['open', 0, this.#failures]
   }
 
-  async #tell<T> (command: Parameters<RedisGuard['run']>[0]): Promise<T | undefined> {
+  /** What Redis says, if it does. */
+  async #tell (script: Script, keys: string[], args: (string | number)[]): Promise<unknown[] | undefined> {
     try {
-      return await this.#guard.run(command) as T
+      return (await this.#scripts.run(script, keys, args)).values
     } catch (error) {
-      if (!isRedisDown(error)) throw error
-      return undefined
+      if (isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN') return undefined
+      throw error
     }
   }
+}
+
+/** By which a call that is sent again is known. */
+function newCall (): string {
+  return randomBytes(9).toString('base64url')
 }

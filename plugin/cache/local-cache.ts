@@ -1,0 +1,53 @@
+import { LRUCache } from 'lru-cache'
+import type { App } from '../access/apps.js'
+import type { Timers } from '../timers.js'
+import { concerns, secondsLeft, type CachedUrl } from './cached-url.js'
+
+const MAX_USERS = 10_000
+const MAX_APPS_EACH = 100
+
+export interface MemoryEntry extends CachedUrl {
+  /** Redis has not got it. */
+  isUnsaved: boolean
+}
+
+/**
+ * This instance's own memory of URLs that Redis confirmed, or that it minted while Redis was unavailable: handed out
+ * only during an outage, otherwise it saves a decryption.
+ */
+export class LocalCache {
+  readonly #users = new LRUCache<string, Map<string, MemoryEntry>>({ max: MAX_USERS })
+  readonly #timers: Timers
+
+  constructor (timers: Timers) {
+    this.#timers = timers
+  }
+
+  get (user: string, app: App): MemoryEntry | undefined {
+    const entry = this.#users.get(user)?.get(app.key)
+    if (entry !== undefined && secondsLeft(app, entry, this.#timers.now()) <= 0) {
+      this.drop(user, app)
+      return undefined
+    }
+    return entry
+  }
+
+  set (user: string, app: App, url: CachedUrl, { isUnsaved }: { isUnsaved: boolean }): void {
+    let apps = this.#users.get(user)
+    if (apps === undefined) this.#users.set(user, apps = new Map())
+    if (apps.size >= MAX_APPS_EACH && !apps.has(app.key)) apps.delete(apps.keys().next().value!)
+    apps.set(app.key, Object.assign(url, { isUnsaved }))
+  }
+
+  drop (user: string, app: App): void {
+    this.#users.get(user)?.delete(app.key)
+  }
+
+  /** @param isForgotten of an entry that the names concern: whether its mint began soon enough */
+  forget (user: string, names: readonly string[], isForgotten: (url: MemoryEntry) => boolean): void {
+    const apps = this.#users.get(user)
+    for (const [key, entry] of apps ?? []) {
+      if (names.some((name) => concerns(entry.names, name)) && isForgotten(entry)) apps!.delete(key)
+    }
+  }
+}

@@ -1,0 +1,36 @@
+-- Takes the lock where a mint is needed and nobody mints yet.
+--
+-- KEYS: user.
+-- ARGV: deadline, longest life of a URL in ms, app, owner, lock's TTL in ms, life in ms that a reused URL must still have,
+--       its whole life in ms as this app has it, id of a URL that is reported dead ('-': none), id of one that cannot be
+--       decrypted ('-': none), the owner waited for so far ('-': none).
+-- Reply: { time, 'url' | 'failed' | 'wait' | 'acquired', detail, id or '', URL as it is kept or '' } with detail: the error
+--        for 'failed', the owner for 'wait', the lock's start for 'acquired'.
+local life, app, owner, lockTtl, least, own, invalidated, unreadable, observed = unpack(ARGV, 2)
+life = tonumber(life)
+
+local id = fields['n' .. app]
+if id and (id == invalidated or id == unreadable) then
+  dropUrl(id)
+  id = nil
+end
+local starts, ends, kept = urlOf(id)
+local left = kept and starts <= at and math.min(ends, starts + own) - at or 0
+if left <= 0 then id, kept = nil, nil end
+
+local function reply (kind, detail)
+  return { at, kind, detail, id or '', kept or '' }
+end
+
+if left > 0 and left >= tonumber(least) then return reply('url', '') end
+
+local holder, since = lockOf(app)
+if holder == owner then return reply('acquired', string.format('%.0f', since)) end
+
+local failed, denial, failure = outcomeOf(app)
+if failed and (denial == '1' or failed == observed) then return reply('failed', failure) end
+if holder then return reply('wait', holder) end
+
+set('l' .. app, string.format('%s %.0f %.0f', owner, at, at + lockTtl))
+finish(life)
+return reply('acquired', string.format('%.0f', at))

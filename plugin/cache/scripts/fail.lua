@@ -1,0 +1,22 @@
+-- The owner's bad end: tells those who wait, and lets go of the lock. A denial by ToolJet is a forget of the app, too.
+--
+-- KEYS: user.
+-- ARGV: deadline, longest life of a URL in ms, app, owner, error as JSON, ms for which it is kept, '1' for a denial.
+-- Reply: { time, 'failed', moment up to which URLs are forgotten ('0': none are), names forgotten }, or { time, 'lost' } for
+--        an owner whose lock has ended.
+local life, app, owner, failure, keptFor, denial = unpack(ARGV, 2)
+life = tonumber(life)
+local isMine = lockOf(app) == owner
+if not isMine and outcomeOf(app) ~= owner then return { at, 'lost' } end
+
+local moment, names = 0, ''
+if denial == '1' then
+  local _
+  moment, _, names = forget(app, at, owner, life)
+end
+if isMine then
+  drop('l' .. app)
+  set('o' .. app, string.format('%s %.0f %s %s', owner, at + keptFor, denial, failure))
+end
+finish(life)
+return { at, 'failed', string.format('%.0f', moment), names }

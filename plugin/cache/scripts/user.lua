@@ -1,0 +1,120 @@
+-- The hash of one user, the only key of every script of the cache, read as a whole and written field by field:
+--
+--   n<app>   id of the URL that this name of an app stands for; a name is "id:…" or "slug:…"
+--   u<id>    a URL: the start of its mint call and its end, 13 digits each in Redis's ms, and the ciphertext
+--   l<app>   who mints: "owner start end"
+--   o<app>   how the last mint failed: "owner end denial error", with denial 1 for ToolJet's verdict and the error as JSON
+--   f        what was forgotten: "app moment call dropped names" for each, app "*" for all, with ";" between
+--
+-- All ends are compared with Redis's clock here; the TTL collects garbage.
+local key = KEYS[1]
+local fields = {}
+do
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+end
+
+local function set (field, value)
+  fields[field] = value
+  redis.call('HSET', key, field, value)
+end
+
+local function drop (field)
+  if fields[field] == nil then return end
+  fields[field] = nil
+  redis.call('HDEL', key, field)
+end
+
+local function urlOf (id)
+  local kept = id and fields['u' .. id]
+  if not kept then return end
+  return tonumber(kept:sub(1, 13)), tonumber(kept:sub(14, 26)), kept
+end
+
+local function namesOf (id)
+  local names = {}
+  for field, value in pairs(fields) do
+    if value == id and field:sub(1, 1) == 'n' then names[#names + 1] = field:sub(2) end
+  end
+  return names
+end
+
+local function dropUrl (id)
+  for _, name in ipairs(namesOf(id)) do drop('n' .. name) end
+  drop('u' .. id)
+end
+
+local function lockOf (app)
+  local owner, starts, ends = (fields['l' .. app] or ''):match('^(%S+) (%d+) (%d+)$')
+  if not owner or tonumber(ends) <= at or tonumber(starts) > at then return end
+  return owner, tonumber(starts)
+end
+
+local function outcomeOf (app)
+  local owner, ends, denial, failure = (fields['o' .. app] or ''):match('^(%S+) (%d+) (%d) (.*)$')
+  if not owner or tonumber(ends) <= at then return end
+  return owner, denial, failure
+end
+
+-- Forgetting ----------------------------------------------------------------------------------------------------------
+
+-- An app may be known by its id alone, or by its slug alone: what is forgotten by the other name is then taken for it.
+local function concerns (names, forgotten)
+  if forgotten == '*' then return true end
+  local kind = forgotten:match('^%a+:')
+  local isOfKind = false
+  for _, name in ipairs(names) do
+    if name == forgotten then return true end
+    if name:sub(1, #kind) == kind then isOfKind = true end
+  end
+  return not isOfKind
+end
+
+local function forgets ()
+  local list = {}
+  for app, moment, call, dropped, names in (fields.f or ''):gmatch('([^ ;]+) (%d+) (%S+) (%d+) ([^;]+)') do
+    list[#list + 1] = { app = app, moment = moment, call = call, dropped = dropped, names = names }
+  while #list > MAX_FORGETS do -- the oldest two become one, of all apps
+    list[2].app, list[2].names, list[2].moment = '*', '*', math.max(list[1].moment, list[2].moment)
+    table.remove(list, 1)
+  end
+  local kept = {}
+  for _, one in ipairs(list) do
+    if one.moment > at - life then kept[#kept + 1] = string.format('%s %.0f %s %d %s', one.app, one.moment, one.call, one.dropped, one.names) end
+  end
+  set('f', table.concat(kept, ';'))
+  return moment, dropped, names
+end
+
+-- To be called at the end of a script that writes: drops what is over, and lets the key live as long as what is not, but
+-- no longer than `life` ms or three minutes.
+local function finish (life)
+  local last = 0
+  local function over (field, ends, isOver)
+    if isOver or ends <= at then drop(field) elseif ends > last then last = ends end
+  end
+  local all = {}
+  for field in pairs(fields) do all[#all + 1] = field end
+  for _, field in ipairs(all) do
+    local kind, rest = field:sub(1, 1), field:sub(2)
+    if kind == 'u' then
+      local starts, ends = urlOf(rest)
+      if not ends then over(field, 0) else over(field, ends, starts > at) end
+    elseif kind == 'l' then
+      local _, starts, ends = fields[field]:match('^(%S+) (%d+) (%d+)$')
+      over(field, tonumber(ends or 0), not starts or tonumber(starts) > at)
+    elseif kind == 'o' then
+      over(field, tonumber(fields[field]:match('^%S+ (%d+) ') or 0))
+    elseif kind == 'f' then
+      local newest = 0
+      for _, one in ipairs(forgets()) do newest = math.max(newest, one.moment) end
+      over(field, newest + life)
+    elseif kind ~= 'n' then
+      over(field, 0)
+    end
+  end
+  for _, field in ipairs(all) do
+    if field:sub(1, 1) == 'n' and fields[field] and not fields['u' .. fields[field]] then drop(field) end
+  end
+  if last > at then redis.call('PEXPIRE', key, math.ceil(math.min(last - at, math.max(life, 180000)))) end
+end

@@ -1,0 +1,370 @@
+import { randomBytes } from 'node:crypto'
+import type { App } from '../access/apps.js'
+import { embedError, isRedisOutage } from '../errors.js'
+import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
+import type { RedisClock } from '../redis/clock.js'
+import type { ScriptClient } from '../redis/script-client.js'
+import type { Timers } from '../timers.js'
+import { expiresAt, secondsLeft, type CachedUrl } from './cached-url.js'
+import { ForgetLog } from './forget-log.js'
+import { LocalCache, type MemoryEntry } from './local-cache.js'
+import { isDenial, type Claim, type MintStart, type UrlStore } from './store.js'
+
+/** Whose URL, for which app, and the id of one that turned out dead. */
+export interface UrlRequest {
+  /** What stands for the user in key names. */
+  user: string
+  app: App
+  replaces?: string | undefined
+  /** What `prefetch` returned. */
+  prefetched?: Promise<CachedUrl | undefined> | undefined
+  /** Longest time that a mint takes, from taking the lock to storing the URL, ms. */
+  lockTtlMs: number
+  /** Longest time of the mint call alone, ms. */
+  mintTimeoutMs: number
+}
+
+export interface UrlResult {
+  redirectUrl: string
+  urlId: string
+  source: 'minted' | 'reused'
+  /** Milliseconds since 1970, for people. */
+  expiresAt: number
+  secondsLeft: number
+}
+
+/**
+ * Mints a URL at ToolJet.
+ * @param checkLock to be called right before ToolJet is; throws when the lock may have passed to another meanwhile
+ * @returns the URL, and all names by which its app is known
+ */
+export type Mint = (checkLock: () => void) => Promise<{ redirectUrl: string, names: string[] }>
+
+/** What one load brought: all who wait for it share the URL, one of them may call it minted. */
+interface LoadResult {
+  url: CachedUrl
+  minted: boolean
+  /** On the monotonic clock: what joined later than this cannot tell whether the URL was forgotten before it joined. */
+  validFor: number
+}
+
+/** This process stood still for longer than it held the lock. */
+class LockExpired extends Error {}
+
+const FIRST_PAUSE_MS = 15
+const LAST_PAUSE_MS = 60
+
+/** Reuses URLs until their end, and mints a new one once: requests of a process share a load, processes a lock in Redis. */
+export class UrlCache {
+  readonly #store: UrlStore
+  readonly #breaker: RedisCircuitBreaker
+  readonly #scripts: ScriptClient
+  readonly #clock: RedisClock
+  readonly #timers: Timers
+  readonly #serveWithoutRedis: boolean
+  readonly #local: LocalCache
+  readonly #forgets: ForgetLog
+  readonly #inFlight = new Map<string, Promise<LoadResult>>()
+
+  constructor (
+    parts: { store: UrlStore, breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers },
+    { serveWithoutRedis, forgetLogKey, longestLifeMs }: { serveWithoutRedis: boolean, forgetLogKey: string, longestLifeMs: number }
+  ) {
+    this.#store = parts.store
+    this.#breaker = parts.breaker
+    this.#scripts = parts.scripts
+    this.#clock = parts.clock
+    this.#timers = parts.timers
+    this.#serveWithoutRedis = serveWithoutRedis
+    this.#local = new LocalCache(parts.timers)
+    this.#forgets = new ForgetLog({ ...parts, newId }, {
+      key: forgetLogKey,
+      longestLifeMs,
+      onForget: (user, { names, moment }) => {
+        this.#closeLoads(user)
+        this.#local.forget(user, names, (url) => this.#startOf(url) <= moment)
+      },
+    })
+  }
+
+  open (): void {
+    this.#forgets.open()
+  }
+
+  close (): void {
+    this.#forgets.close()
+  }
+
+  /** What has to be done before Redis counts as available again. @throws when it cannot be */
+  async restore (): Promise<void> {
+    await this.#forgets.read((...call) => this.#scripts.attempt(...call))
+    this.#inFlight.clear() // what is minted without Redis knows of no forget
+  }
+
+  /** Asks Redis for the cached URL before it is needed, for `get`; may be dropped. */
+  prefetch (user: string, app: App): Promise<CachedUrl | undefined> {
+    const found = this.#lookUp(user, app)
+    found.catch(() => { /* `get` throws it */ })
+    return found
+  }
+
+  /** @throws what `mint` throws, when there is no URL alive to fall back on */
+  async get (request: UrlRequest, mint: Mint): Promise<UrlResult> {
+    const cached = await (request.prefetched ?? this.#lookUp(request.user, request.app))
+    if (cached !== undefined && this.#isUsable(request, cached)) return this.#resultOf(request, cached, 'reused')
+
+    for (;;) {
+      const joinedAt = this.#timers.now()
+      const shared = this.#inFlight.get(loadNameOf(request))
+      const { url, minted, validFor } = await (shared ?? this.#dedupe(request, mint))
+      if (secondsLeft(request.app, url, this.#timers.now()) <= 0) continue // the process may have stood still meanwhile
+      if (shared === undefined) return this.#resultOf(request, url, minted ? 'minted' : 'reused')
+      if (joinedAt <= validFor && url.urlId !== request.replaces) return this.#resultOf(request, url, 'reused')
+    }
+  }
+
+  /**
+   * Makes the fleet drop cached URLs, and this instance in any case.
+   * @param name of an app; '*': all of the user's
+   * @returns how many were dropped
+   * @throws TOOLJET_EMBED_REDIS_DOWN
+   */
+  async forget (user: string, name: string): Promise<number> {
+    this.#closeLoads(user)
+    this.#local.forget(user, [name], () => true)
+    const forgotten = await this.#store.forget(user, name, newId())
+    await this.#forgets.publish(user, forgotten)
+    this.#closeLoads(user) // what began in between may have begun before Redis knew
+    return forgotten.dropped
+  }
+
+  async #lookUp (user: string, app: App): Promise<CachedUrl | undefined> {
+    try {
+      const own = this.#local.get(user, app)
+      if (own?.isUnsaved === true) {
+        if (await this.#saves(user, app, own)) return own
+      }
+      const found = await this.#store.lookUp(user, app, own?.isUnsaved === true ? undefined : own)
+      return await this.#remembered(user, app, found)
+    } catch (error) {
+      this.#rethrowUnlessServing(error)
+      return this.#fromMemory(user, app)
+    }
+  }
+
+  /** Stores what was minted while Redis was unavailable. */
+  async #saves (user: string, app: App, own: MemoryEntry): Promise<boolean> {
+    const isStored = await this.#store.store(user, app, own) === 'stored'
+    if (isStored) this.#local.set(user, app, own, { isUnsaved: false })
+    else this.#local.drop(user, app)
+    return isStored
+  }
+
+  /** Keeps this instance's memory as Redis is. @returns nothing for a URL that was forgotten, whatever Redis has brought back */
+  async #remembered (user: string, app: App, url: CachedUrl | undefined): Promise<CachedUrl | undefined> {
+    if (url !== undefined) {
+      const forgottenUntil = this.#forgets.coveredUntil(user, url)
+      if (forgottenUntil === undefined) {
+        this.#local.set(user, app, url, { isUnsaved: false })
+        return url
+      }
+      await this.#forgets.restore(user, url.names, forgottenUntil)
+    }
+    this.#local.drop(user, app)
+    return undefined
+  }
+
+  /** Of an outage. */
+  #fromMemory (user: string, app: App): MemoryEntry | undefined {
+    return this.#forgets.isUpToDate ? this.#local.get(user, app) : undefined
+  }
+
+  #dedupe (request: UrlRequest, mint: Mint): Promise<LoadResult> {
+    const name = loadNameOf(request)
+    const load = this.#load(request, mint).finally(() => { if (this.#inFlight.get(name) === load) this.#inFlight.delete(name) })
+    this.#inFlight.set(name, load)
+    return load
+  }
+
+  /** Nobody joins them from now on. */
+  #closeLoads (user: string): void {
+    for (const name of this.#inFlight.keys()) {
+      if (name.startsWith(`${user} `)) this.#inFlight.delete(name)
+    }
+  }
+
+  async #load (request: UrlRequest, mint: Mint): Promise<LoadResult> {
+    const { user, app, replaces } = request
+    if (replaces !== undefined && this.#local.get(user, app)?.urlId === replaces) this.#local.drop(user, app)
+    try {
+      return await this.#loadViaRedis(request, mint)
+    } catch (error) {
+      this.#rethrowUnlessServing(error)
+      return this.#loadLocally(request, mint)
+    }
+  }
+
+  async #loadViaRedis (request: UrlRequest, mint: Mint): Promise<LoadResult> {
+    const { user, app, lockTtlMs } = request
+    const giveUpAt = this.#timers.now() + 2 * lockTtlMs
+    let unreadableId: string | undefined
+    let observedOwner: string | undefined
+    let pauseMs = FIRST_PAUSE_MS
+    for (;;) {
+      const owner = newId()
+      const claim = await this.#claim(request, { owner, unreadableId, observedOwner })
+      switch (claim.kind) {
+        case 'url': {
+          const url = await this.#remembered(user, app, claim.url)
+          if (url !== undefined) return { url, minted: false, validFor: claim.sentAt }
+          break
+        }
+        case 'unreadable':
+          unreadableId = claim.urlId
+          break
+        case 'failed':
+          return this.#serveStaleOr(request, claim, claim.error)
+        case 'wait':
+          if (this.#timers.now() > giveUpAt) return this.#serveStaleOr(request, claim, embedError('TOOLJET_EMBED_TIMEOUT'))
+          observedOwner = claim.owner
+          await this.#timers.sleep(pauseMs * (0.5 + this.#timers.random()))
+          pauseMs = Math.min(pauseMs * 1.5, LAST_PAUSE_MS)
+          break
+        case 'acquired':
+          try {
+            return await this.#mintAsOwner(request, owner, claim, mint)
+          } catch (error) {
+            if (!(error instanceof LockExpired)) throw error
+            if (this.#timers.now() > giveUpAt) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: error })
+          }
+      }
+    }
+  }
+
+  async #claim (request: UrlRequest, { owner, unreadableId, observedOwner }: { owner: string, unreadableId: string | undefined, observedOwner: string | undefined }): Promise<Claim> {
+    const { user, app, lockTtlMs, replaces } = request
+    try {
+      return await this.#store.claim(user, app, { owner, lockTtlMs, invalidatedId: replaces, unreadableId, observedOwner })
+    } catch (error) {
+      this.#store.release(user, app, owner) // it may have been taken though the answer did not come
+      throw error
+    }
+  }
+
+  async #mintAsOwner (request: UrlRequest, owner: string, claim: Claim & { kind: 'acquired' }, mint: Mint): Promise<LoadResult> {
+    const { user, app } = request
+    let url: CachedUrl
+    try {
+      url = await this.#mintFrom(claim.start, request, mint)
+    } catch (error) {
+      if (error instanceof LockExpired) throw error
+      await this.#recordFailure(user, app, owner, error)
+      return this.#serveStaleOr(request, claim, error)
+    }
+    const sentAt = this.#timers.now()
+    this.#inFlight.delete(loadNameOf(request)) // who comes from now on asks Redis
+    try {
+      const outcome = await this.#store.store(user, app, url, owner)
+      if (outcome === 'stored') this.#local.set(user, app, url, { isUnsaved: false })
+      return { url, minted: true, validFor: outcome === 'stored' ? sentAt : -Infinity }
+    } catch (error) {
+      this.#rethrowUnlessServing(error)
+      this.#local.set(user, app, url, { isUnsaved: true })
+      return { url, minted: true, validFor: sentAt }
+    }
+  }
+
+  /** Tells those who wait; a denial drops what is cached, here too, and is told to the fleet. */
+  async #recordFailure (user: string, app: App, owner: string, error: unknown): Promise<void> {
+    const denied = isDenial(error)
+    if (denied) this.#local.forget(user, [app.key], () => true)
+    try {
+      const forgotten = await this.#store.fail(user, app, owner, error)
+      if (forgotten !== undefined) await this.#forgets.publish(user, forgotten)
+    } catch (failure) {
+      if (!isRedisOutage(failure)) throw failure
+      if (denied) this.#forgets.owe(user, [app.key])
+    }
+  }
+
+  /** Without Redis: by what this instance knows. */
+  async #loadLocally (request: UrlRequest, mint: Mint): Promise<LoadResult> {
+    const { user, app } = request
+    const known = this.#fromMemory(user, app)
+    const now = this.#timers.now()
+    if (known !== undefined && this.#isUsable(request, known)) return { url: known, minted: false, validFor: now }
+    try {
+      const url = await this.#mintFrom({ at: undefined, monotonic: now }, request, mint)
+      this.#local.set(user, app, url, { isUnsaved: true })
+      return { url, minted: true, validFor: await this.#validityOf(user, app) }
+    } catch (error) {
+      if (isDenial(error)) {
+        this.#local.forget(user, [app.key], () => true)
+        this.#forgets.owe(user, [app.key])
+      }
+      return this.#serveStaleOr(request, { lastUrl: known, sentAt: now }, error)
+    }
+  }
+
+  /** Of what was just minted without Redis: when Redis is there again, it knows what was forgotten meanwhile. */
+  async #validityOf (user: string, app: App): Promise<number> {
+    const now = this.#timers.now()
+    const own = this.#local.get(user, app)
+    if (this.#breaker.isOpen) return now
+    try {
+      return own?.isUnsaved === true && await this.#saves(user, app, own) ? now : -Infinity
+    } catch {
+      return -Infinity // it stays to be stored
+    }
+  }
+
+  /** Its life counts from before the mint request was sent. */
+  async #mintFrom (start: MintStart, { app, lockTtlMs, mintTimeoutMs }: UrlRequest, mint: Mint): Promise<CachedUrl> {
+    const { redirectUrl, names } = await mint(() => {
+      if (start.at !== undefined && this.#timers.now() > start.monotonic + lockTtlMs - mintTimeoutMs) throw new LockExpired()
+    })
+    const url = { redirectUrl, urlId: newId(), names: [...new Set([app.key, ...names])], bornAt: start.monotonic, lifeMs: app.patExpiry * 1000, startsAt: start.at }
+    if (secondsLeft(app, url, this.#timers.now()) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })
+    return url
+  }
+
+  /** A URL in the last seconds of its life beats an error, unless ToolJet said that this user may not have one. */
+  #serveStaleOr ({ app, user }: UrlRequest, { lastUrl, sentAt }: { lastUrl: CachedUrl | undefined, sentAt: number }, error: unknown): LoadResult {
+    const isAlive = lastUrl !== undefined && secondsLeft(app, lastUrl, this.#timers.now()) > 0
+    if (!isAlive || isDenial(error) || this.#forgets.coveredUntil(user, lastUrl) !== undefined) throw error
+    return { url: lastUrl, minted: false, validFor: sentAt }
+  }
+
+  #isUsable ({ app, replaces }: UrlRequest, url: CachedUrl): boolean {
+    return url.urlId !== replaces && secondsLeft(app, url, this.#timers.now()) >= app.minRemaining
+  }
+
+  #resultOf ({ app }: UrlRequest, url: CachedUrl, source: UrlResult['source']): UrlResult {
+    const now = this.#timers.now()
+    return {
+      redirectUrl: url.redirectUrl,
+      urlId: url.urlId,
+      source,
+      expiresAt: expiresAt(app, url, this.#clock, now),
+      secondsLeft: secondsLeft(app, url, now),
+    }
+  }
+
+  /** By Redis's clock; of a URL that it was never told of the earliest there can be. */
+  #startOf ({ startsAt, bornAt }: CachedUrl): number {
+    return startsAt ?? (this.#clock.isKnown ? this.#clock.earliest(bornAt) : 0)
+  }
+
+  #rethrowUnlessServing (error: unknown): void {
+    if (!this.#serveWithoutRedis || !isRedisOutage(error)) throw error
+  }
+}
+
+function loadNameOf ({ user, app }: UrlRequest): string {
+  return `${user} ${app.key}`
+}
+
+/** Says nothing of what it names. */
+function newId (): string {
+  return randomBytes(12).toString('base64url')
+}

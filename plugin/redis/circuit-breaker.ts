@@ -1,0 +1,173 @@
+import { embedError, plainError, type EmbedError } from '../errors.js'
+import type { Log } from '../observability/log.js'
+import type { Timers } from '../timers.js'
+import { classify } from './errors.js'
+import { isCluster, type RedisLike } from './redis-like.js'
+
+/** While Redis is unavailable it is tried that often, and no request waits for that. */
+const PROBE_EVERY_MS = 1000
+/** So long the log does not repeat that Redis refuses a command. */
+const REFUSAL_LOGGED_EVERY_MS = 60_000
+
+interface BreakerOptions {
+  /** Bound of each wait. */
+  timeoutMs: number
+  /** Where Redis is, for log lines. */
+  address?: string | undefined
+  /** Whether commands of one turn of the event loop leave in one write: only on a connection of the plugin's own. */
+  corks?: boolean
+}
+
+/**
+ * The one way to Redis: no wait is longer than its bound, a Redis that is unavailable is tried once a second in the
+ * background while all requests are refused at once, and each change of state is one log line. What Redis refuses
+ * without being unavailable fails the one request that needs it.
+ */
+export class RedisCircuitBreaker {
+  readonly #redis: RedisLike
+  readonly #options: BreakerOptions
+  readonly #timers: Timers
+  readonly #log: Log
+  #openSince: number | undefined
+  #cancelProbe = (): void => {}
+  #probe: () => Promise<unknown> = () => this.#redis.ping()
+  #closed = false
+  #corked: RedisLike['stream']
+  #lastAnswerAt = -Infinity
+  #refusalLoggedAt = -Infinity
+
+  constructor (redis: RedisLike, options: BreakerOptions, { timers, log }: { timers: Timers, log: Log }) {
+    this.#redis = redis
+    this.#options = options
+    this.#timers = timers
+    this.#log = log
+  }
+
+  get timeoutMs (): number {
+    return this.#options.timeoutMs
+  }
+
+  /** Whether keys of one call have to be in one slot. */
+  get isCluster (): boolean {
+    return isCluster(this.#redis)
+  }
+
+  get isOpen (): boolean {
+    return this.#openSince !== undefined
+  }
+
+  /** Milliseconds since Redis was seen to be unavailable; 0 when it is not. */
+  get openForMs (): number {
+    return this.#openSince === undefined ? 0 : this.#timers.now() - this.#openSince
+  }
+
+  /** When the last answer came, on the monotonic clock. */
+  get lastAnswerAt (): number {
+    return this.#lastAnswerAt
+  }
+
+  /** @param probe what has to succeed before Redis counts as available again; it may use `attempt` */
+  set probe (probe: () => Promise<unknown>) {
+    this.#probe = probe
+  }
+
+  /**
+   * Waits for one answer of Redis.
+   * @throws TOOLJET_EMBED_REDIS_DOWN when Redis is unavailable or keeps silent past the bound, and, with `isRefusal`, when
+   * it refuses the command; what code threw is thrown on
+   */
+  async run<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
+    if (this.isOpen) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
+    try {
+      return await this.attempt(command)
+    } catch (error) {
+      throw this.failure(error)
+    }
+  }
+
+  /** Waits for one answer within the bound, whatever the state. @throws what the client throws */
+  async attempt<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
+    this.#corkUntilTurnEnds()
+    const answer = await this.#withinBound(command(this.#redis))
+    this.#lastAnswerAt = this.#timers.now()
+    return answer
+  }
+
+  /** What a request is to be told of an error that `attempt` threw, or that is part of a reply; opens when Redis is unavailable. */
+  failure (error: unknown): unknown {
+    const kind = classify(error)
+    if (kind === 'unexpected') return error
+    const cause = plainError(error)
+    if (kind === 'unavailable') {
+      this.#open(cause)
+      return embedError('TOOLJET_EMBED_REDIS_DOWN', { cause })
+    }
+    return this.#refusal(cause)
+  }
+
+  /** Sends a command whatever the state, and waits for nothing: for tidying up. */
+  fireAndForget (command: (redis: RedisLike) => Promise<unknown>): void {
+    command(this.#redis).catch(() => {})
+  }
+
+  close (): void {
+    this.#closed = true
+    this.#cancelProbe()
+  }
+
+  #refusal (cause: Error): EmbedError {
+    const now = this.#timers.now()
+    if (now - this.#refusalLoggedAt >= REFUSAL_LOGGED_EVERY_MS) {
+      this.#refusalLoggedAt = now
+      this.#log.error({ err: cause, redis: this.#options.address }, 'tooljet-embed: Redis refuses a command')
+    }
+    return embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'it refuses a command', cause, isRefusal: true })
+  }
+
+  /** A system call costs more than a command. */
+  #corkUntilTurnEnds (): void {
+    const { stream } = this.#redis
+    if (this.#options.corks !== true || stream === undefined || stream === this.#corked) return
+    this.#corked = stream
+    stream.cork()
+    this.#timers.endOfTurn(() => {
+      this.#corked = undefined
+      stream.uncork()
+    })
+  }
+
+  #open (reason: Error): void {
+    if (this.isOpen) return
+    this.#openSince = this.#timers.now()
+    this.#log.error({ err: reason, redis: this.#options.address }, 'tooljet-embed: Redis connection lost')
+    this.#probeLater()
+  }
+
+  #probeLater (): void {
+    if (this.#closed) return
+    this.#cancelProbe = this.#timers.after(PROBE_EVERY_MS, () => {
+      this.#probe().then(() => this.#restored(), () => this.#probeLater())
+    })
+  }
+
+  #restored (): void {
+    const downMs = Math.round(this.openForMs)
+    this.#openSince = undefined
+    this.#log.info({ downMs, redis: this.#options.address }, 'tooljet-embed: Redis connection restored')
+  }
+
+  /** Rejects when the answer is not there in time; an answer that comes later is dropped. */
+  #withinBound<T> (answer: Promise<T>): Promise<T> {
+    const { timeoutMs } = this.#options
+    return new Promise((resolve, reject) => {
+      const late = (): void => reject(new Error(`no answer of Redis within ${timeoutMs} ms`))
+      // A busy process runs its timers before it reads what has long arrived: look once more at the sockets first.
+      const cancel = this.#timers.after(timeoutMs, () => this.#timers.endOfTurn(() => this.#timers.endOfTurn(late)))
+      const inTime = <V>(settle: (value: V) => void) => (value: V): void => {
+        cancel()
+        settle(value)
+      }
+      answer.then(inTime(resolve), inTime(reject))
+    })
+  }
+}

@@ -1,0 +1,76 @@
+import { embedError } from '../errors.js'
+import type { Timers } from '../timers.js'
+import type { RedisCircuitBreaker } from './circuit-breaker.js'
+import type { RedisClock } from './clock.js'
+import type { RedisArgument, RedisLike } from './redis-like.js'
+import type { Script } from './script.js'
+
+/** How long after the bound of a wait a script may still have an effect, by Redis's clock. */
+const SPARE_MS = 2000
+
+/** A script's answer: its values after the time, and what the clocks were. */
+export interface ScriptReply {
+  /** Redis's time at which it ran, ms. */
+  at: number
+  /** When it was sent, on the monotonic clock. */
+  sentAt: number
+  values: unknown[]
+}
+
+/**
+ * Runs scripts that begin with the prelude. Each call carries the moment after which it does nothing, so that what a
+ * client sends again after a lost connection takes effect soon or never; each reply sets the clock.
+ */
+export class ScriptClient {
+  readonly #breaker: RedisCircuitBreaker
+  readonly #clock: RedisClock
+  readonly #timers: Timers
+
+  constructor (parts: { breaker: RedisCircuitBreaker, clock: RedisClock, timers: Timers }) {
+    this.#breaker = parts.breaker
+    this.#clock = parts.clock
+    this.#timers = parts.timers
+  }
+
+  /** @throws TOOLJET_EMBED_REDIS_DOWN as `RedisCircuitBreaker.run` does */
+  async run (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
+    const reply = await this.#breaker.run((redis) => this.#send(redis, script, keys, args))
+    if (!isLate(reply)) return reply
+    // it has set the clock: Redis's had changed
+    const again = await this.#breaker.run((redis) => this.#send(redis, script, keys, args))
+    if (isLate(again)) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'its clock jumps' })
+    return again
+  }
+
+  /** Once, whatever the state of Redis. @throws what the client throws */
+  async attempt (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
+    const reply = await this.#breaker.attempt((redis) => this.#send(redis, script, keys, args))
+    if (isLate(reply)) throw new Error('the clock of Redis jumps')
+    return reply
+  }
+
+  /** Sends it, and waits for nothing: for what may be done at any later time. */
+  fireAndForget (script: Script, keys: readonly string[], args: readonly RedisArgument[]): void {
+    this.#breaker.fireAndForget((redis) => script.runForBytes(redis, keys, [0, ...args]))
+  }
+
+  /** Whether keys of one call have to be in one slot. */
+  get isCluster (): boolean {
+    return this.#breaker.isCluster
+  }
+
+  async #send (redis: RedisLike, script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
+    const sentAt = this.#timers.now()
+    const deadline = this.#clock.deadline(this.#breaker.timeoutMs + SPARE_MS)
+    const [time, ...values] = await script.runForBytes(redis, keys, [deadline, ...args]) as unknown[]
+    const at = Number(time)
+    this.#clock.observe(at, sentAt)
+    return { at, sentAt, values }
+  }
+}
+
+function isLate ({ values: [first] }: ScriptReply): boolean {
+  return first instanceof Buffer && first.equals(LATE)
+}
+
+const LATE = Buffer.from('late')

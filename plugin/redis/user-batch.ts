@@ -1,0 +1,128 @@
+import { randomBytes } from 'node:crypto'
+import type { Timers } from '../timers.js'
+import type { RedisCircuitBreaker } from './circuit-breaker.js'
+import { replyError } from './errors.js'
+import { Script } from './script.js'
+import type { ScriptClient, ScriptReply } from './script-client.js'
+
+const SCRIPT = Script.of('redis/scripts/user-batch.lua')
+
+/** A user's keys, which share a hash tag. */
+export interface BatchKeys {
+  /** The limiter's. */
+  limiter: string
+  urls: string
+}
+
+/** How many requests of a user are in the window, this one included, and the window's milliseconds left. */
+export interface Count {
+  total: number
+  leftMs: number
+}
+
+/** A cached URL as Redis keeps it. */
+export interface FoundUrl {
+  /** Redis's time at which it was there, ms. */
+  at: number
+  /** When it was asked for, on the monotonic clock. */
+  sentAt: number
+  /** Nothing: it is the one that the asker has. */
+  url?: { id: string, kept: Buffer }
+}
+
+interface Waiting<T> {
+  resolve: (value: T) => void
+  reject: (error: unknown) => void
+}
+
+/** One user's part of a batch. */
+interface Part {
+  keys: BatchKeys
+  counts: Waiting<Count>[]
+  lookups: (Waiting<FoundUrl | undefined> & { app: string, known: string })[]
+}
+
+/**
+ * One question per turn: what all requests of one turn of the event loop want of Redis leaves as one script call; in a
+ * Cluster, where a call may touch one slot only, as one for each user.
+ */
+export class UserBatch {
+  readonly #scripts: ScriptClient
+  readonly #breaker: RedisCircuitBreaker
+  readonly #timers: Timers
+  readonly #windowMs: number
+  /** Tells this process's calls from those of others. */
+  readonly #instance = randomBytes(6).toString('base64url')
+  #number = 0
+  #parts = new Map<string, Part>()
+
+  /** @param windowMs of the limiter */
+  constructor (parts: { scripts: ScriptClient, breaker: RedisCircuitBreaker, timers: Timers }, windowMs: number) {
+    this.#scripts = parts.scripts
+    this.#breaker = parts.breaker
+    this.#timers = parts.timers
+    this.#windowMs = windowMs
+  }
+
+  /** Counts one request. @throws TOOLJET_EMBED_REDIS_DOWN */
+  count (keys: BatchKeys): Promise<Count> {
+    return new Promise((resolve, reject) => { this.#partOf(keys).counts.push({ resolve, reject }) })
+  }
+
+  /**
+   * Looks for a cached URL.
+   * @param known id of the URL that the asker has
+   * @throws TOOLJET_EMBED_REDIS_DOWN
+   */
+  lookUp (keys: BatchKeys, app: string, known = '-'): Promise<FoundUrl | undefined> {
+    return new Promise((resolve, reject) => { this.#partOf(keys).lookups.push({ resolve, reject, app, known }) })
+  }
+
+  #partOf (keys: BatchKeys): Part {
+    if (this.#parts.size === 0) this.#timers.endOfTurn(() => this.#send())
+    let part = this.#parts.get(keys.urls)
+    if (part === undefined) this.#parts.set(keys.urls, part = { keys, counts: [], lookups: [] })
+    return part
+  }
+
+  #send (): void {
+    const parts = [...this.#parts.values()]
+    this.#parts = new Map()
+    if (this.#scripts.isCluster) for (const part of parts) void this.#sendParts([part])
+    else void this.#sendParts(parts)
+  }
+
+  async #sendParts (parts: Part[]): Promise<void> {
+    const number = ++this.#number
+    try {
+      const reply = await this.#scripts.run(SCRIPT,
+        parts.flatMap(({ keys }) => [keys.limiter, keys.urls]),
+        [`${this.#instance} ${this.#windowMs}`, ...parts.map(({ counts, lookups }) => argumentOf(counts.length, number, lookups))])
+      for (let i = 0; i < parts.length; i++) this.#settle(parts[i]!, reply, reply.values[i] as unknown[])
+    } catch (error) {
+      for (const { counts, lookups } of parts) for (const waiting of [...counts, ...lookups]) waiting.reject(error)
+    }
+  }
+
+  #settle ({ counts, lookups }: Part, { at, sentAt }: ScriptReply, [total, leftMs, ...found]: unknown[]): void {
+    const failure = total instanceof Buffer ? this.#failure(total) : undefined
+    for (const [i, waiting] of counts.entries()) {
+      if (failure !== undefined) waiting.reject(failure)
+      else waiting.resolve({ total: Number(total) - counts.length + 1 + i, leftMs: Number(leftMs) })
+    }
+    for (const [i, waiting] of lookups.entries()) {
+      const one = found[i]
+      if (one instanceof Buffer) waiting.reject(this.#failure(one))
+      else if (Array.isArray(one)) waiting.resolve({ at, sentAt, url: { id: String(one[0]), kept: one[1] as Buffer } })
+      else waiting.resolve(one === null ? undefined : { at, sentAt })
+    }
+  }
+
+  #failure (text: Buffer): unknown {
+    return this.#breaker.failure(replyError(text.toString()))
+  }
+}
+
+function argumentOf (counted: number, number: number, lookups: Part['lookups']): string {
+  return `${counted} ${number}${lookups.map(({ app, known }) => `;${app} ${known}`).join('')}`
+}
