@@ -1,28 +1,16 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RegisterOptions } from 'fastify'
+import type { FastifyInstance, FastifyRequest, RegisterOptions } from 'fastify'
 import fp from 'fastify-plugin'
-import { Apps } from './access/apps.js'
-import { Audit, type AuditHealth } from './audit/audit.js'
-import { Chain } from './audit/chain.js'
-import { Pseudonyms } from './audit/pseudonyms.js'
+import type { AuditHealth } from './audit/audit.js'
 import type { AuditReport } from './audit/verify.js'
 import { clientModule, type ClientModule } from './http/client-module.js'
-import { Embed, type TooljetEmbedAsk, type TooljetEmbedForget, type TooljetEmbedUrl } from './embed.js'
+import { compose } from './compose.js'
+import type { TooljetEmbedAsk, TooljetEmbedForget, TooljetEmbedUrl } from './embed.js'
 import { embedError } from './errors.js'
-import { createLimits } from './access/limits.js'
 import { openMetrics } from './observability/metrics.js'
 import { optionError } from './config/option-checks.js'
 import { resolveOptions, type Settings, type TooljetEmbedOptions } from './config/options.js'
-import { FleetClock, timeToMs } from './redis/clock.js'
-import { connect } from './redis/connect.js'
-import { RedisGuard } from './redis/guard.js'
 import { routes } from './http/routes.js'
-import { Pools } from './tooljet/pools.js'
-import { toolJetsOf, type ToolJetsHealth } from './tooljet/tooljets.js'
-import { Keys } from './cache/keys.js'
-import { Sealer } from './crypto/sealing.js'
-import { UrlStore } from './cache/store.js'
-import { Urls } from './cache/urls.js'
+import type { ToolJetsHealth } from './tooljet/tooljets.js'
 
 /** How plugin and surroundings are: for a health endpoint of the host. */
 export interface TooljetEmbedHealth extends ToolJetsHealth {
@@ -80,8 +68,8 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
   }
   const settings = resolveOptions(options, (fastify as { redis?: unknown }).redis)
   const authenticate = settings.authenticate ?? jwtVerifyOf(fastify, settings)
-  const { embed, tooljets, audit, guard, close } = await build(fastify, settings)
-  fastify.addHook('onClose', close) // first of all: what follows may throw
+  const { embed, tooljets, audit, guard, closers } = await compose(fastify, settings)
+  fastify.addHook('onClose', () => closers.close(2 * settings.redisTimeoutMs))
 
   const decorator: TooljetEmbed = {
     origins: [...tooljets.origins],
@@ -93,68 +81,25 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
     },
     audit: { verify: () => audit.verify() },
   }
-  if (settings.metrics !== undefined) {
-    const { instance } = audit.health()
-    const closeMetrics = await openMetrics(settings.metrics.registry, { instance, health: decorator.health })
-    fastify.addHook('onClose', async () => closeMetrics())
-  }
-  fastify.decorate('tooljetEmbed', decorator)
-  fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, ask?: TooljetEmbedAsk) {
-    const { appId, appSlug, app, replaces } = ask ?? {}
-    return embed.urlFor(this, { appId, appSlug, app, replaces })
+  await closers.closeOnError(async () => {
+    if (settings.metrics !== undefined) {
+      const { instance } = audit.health()
+      closers.add(await openMetrics(settings.metrics.registry, { instance, health: decorator.health }))
+    }
+    fastify.decorate('tooljetEmbed', decorator)
+    fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, ask?: TooljetEmbedAsk) {
+      const { appId, appSlug, app, replaces } = ask ?? {}
+      return embed.urlFor(this, { appId, appSlug, app, replaces })
+    })
+    const { prefix, logLevel, logSerializers } = options
+    const routeOptions = { prefix, logLevel, logSerializers }
+    // awaited: what is wrong with a path shows only when it is loaded
+    if (settings.route !== undefined) await fastify.register(routes(embed, { ...settings.route, authenticate }), routeOptions)
+    if (settings.client !== undefined) {
+      await fastify.register(clientModule({ ...settings.client, routePath: settings.route?.path }, (client) => { decorator.client = client }), routeOptions)
+    }
   })
-  const { prefix, logLevel, logSerializers } = options
-  const routeOptions = { prefix, logLevel, logSerializers }
-  if (settings.route !== undefined) fastify.register(routes(embed, { ...settings.route, authenticate }), routeOptions)
-  if (settings.client !== undefined) {
-    fastify.register(clientModule({ ...settings.client, routePath: settings.route?.path }, (client) => { decorator.client = client }), routeOptions)
-  }
 }, { name: 'fastify-tooljet-embed', fastify: '5.x' })
-
-/** Fastify gives a plugin 10 s to load. */
-const MAX_START_WAIT_MS = 5000
-
-/** Makes the parts of one registration and ties them together. */
-async function build (fastify: FastifyInstance, settings: Settings) {
-  const { keyPrefix, redisTimeoutMs } = settings
-  const log: FastifyBaseLogger = fastify.log
-  const serveWithoutRedis = settings.onRedisDown === 'serve'
-
-  const { redis, disconnect } = await connect(settings.redis)
-  const guard = new RedisGuard(redis, { deadlineMs: redisTimeoutMs, probeKey: `${keyPrefix}probe` }, log)
-  const clock = new FleetClock()
-  const clockIsSet = guard.run((client) => client.time()).then((time) => clock.set(timeToMs(time)), () => { /* the guard has logged it */ })
-  await Promise.race([clockIsSet, sleep(MAX_START_WAIT_MS, undefined, { ref: false })])
-
-  const audit = new Audit({
-    guard,
-    clock,
-    chain: new Chain(settings.encryptionKeys),
-    pseudonyms: new Pseudonyms(settings.encryptionKeys),
-    log: settings.audit.logger ?? log,
-  }, settings.audit)
-
-  const pools = new Pools()
-  const tooljets = toolJetsOf(settings.tooljet, { pools, guard, log, keyPrefix, redisTimeoutMs, instance: audit.health().instance })
-
-  // of no ToolJet: keys differ by the `userHash` that they are made of, and each ToolJet has its own
-  const keys = new Keys(keyPrefix, { url: '', apiToken: settings.encryptionKeys[0]! })
-  const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
-  const urls = new Urls({ store, keys, clock }, { serveWithoutRedis })
-
-  const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })
-  const { identity, authorize } = settings
-  const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, urls, tooljets, strangerHash: (email) => keys.userHash(email), audit })
-
-  audit.open()
-  const close = async (): Promise<void> => {
-    await pools.close()
-    await audit.close(2 * redisTimeoutMs)
-    guard.close()
-    disconnect()
-  }
-  return { embed, tooljets, audit, guard, close }
-}
 
 /** There is never a route without authentication. */
 function jwtVerifyOf (fastify: FastifyInstance, settings: Settings): (request: FastifyRequest) => Promise<unknown> {

@@ -1,0 +1,46 @@
+/** How long a start that failed may take to close what it had opened, in ms: Fastify gives a plugin 10 s in all. */
+const FAILED_START_MS = 1000
+
+/** @param boundMs how long it may take */
+type Close = (boundMs: number) => unknown
+
+/** What was opened, closed once and in the opposite order. */
+export class Closers {
+  readonly #opened: Close[] = []
+  #closing: Promise<void> | undefined
+
+  add (close: Close): void {
+    this.#opened.push(close)
+  }
+
+  /**
+   * A second call waits for the first. One that fails keeps no other from being closed.
+   * @throws what the first of those that failed threw
+   */
+  close (boundMs: number): Promise<void> {
+    this.#closing ??= this.#closeAll(boundMs)
+    return this.#closing
+  }
+
+  /** Runs a step of the start. When it throws, all that was opened is closed: many a host never closes an app that did not start. */
+  async closeOnError<T> (step: () => Promise<T>): Promise<T> {
+    try {
+      return await step()
+    } catch (error) {
+      await this.close(FAILED_START_MS).catch(() => { /* why it did not start is what counts */ })
+      throw error
+    }
+  }
+
+  async #closeAll (boundMs: number): Promise<void> {
+    const errors: unknown[] = []
+    for (const close of this.#opened.reverse()) {
+      try {
+        await close(boundMs)
+      } catch (error) {
+        errors.push(error)
+      }
+    }
+    if (errors.length > 0) throw errors[0]
+  }
+}
