@@ -3,7 +3,9 @@ import { pino } from 'pino'
 import { FleetClock, timeToMs } from '../plugin/redis/clock.js'
 import { RedisGuard } from '../plugin/redis/guard.js'
 import { Keys } from '../plugin/cache/keys.js'
-import { Sealer } from '../plugin/crypto/sealing.js'
+import { Encryptor } from '../plugin/crypto/encryption.js'
+import { KeyNames } from '../plugin/crypto/names.js'
+import { deriveSecretKeys } from '../plugin/crypto/secret-keys.js'
 import { UrlStore } from '../plugin/cache/store.js'
 import { emailOf } from './asks.js'
 import { markOf, SALES } from './servers/mark.js'
@@ -11,7 +13,7 @@ import { API_TOKEN, type BenchRedis } from './world.js'
 
 const AT_ONCE = 512
 
-/** Everything by which a URL's keys are named and its value sealed. */
+/** Everything by which a URL's keys are named and its value encrypted. */
 export interface Filled {
   redis: BenchRedis
   toolJetUrl: string
@@ -25,8 +27,9 @@ export interface Filled {
 export async function fill ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[], lifeSeconds: number): Promise<void> {
   const log = pino({ level: 'warn' })
   const guard = new RedisGuard(redis.client, { deadlineMs: 60_000, probeKey: `${prefix}probe` }, log)
-  const keys = new Keys(prefix, { url: toolJetUrl, apiToken: API_TOKEN })
-  const store = new UrlStore({ guard, clock: new FleetClock(), keys, sealer: new Sealer([API_TOKEN]), log })
+  const secretKeys = await deriveSecretKeys(API_TOKEN)
+  const keys = new Keys(prefix, new KeyNames(secretKeys.keyFor('key names'), toolJetUrl))
+  const store = new UrlStore({ guard, clock: new FleetClock(), keys, encryptor: new Encryptor([secretKeys.keyFor('urls')]), log })
   const expiresAt = timeToMs(await redis.client.time()) + lifeSeconds * 1000
 
   const caches = async (user: number): Promise<void> => {
@@ -52,7 +55,7 @@ export interface UrlBytes {
 }
 
 export async function bytesPerUrl ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[]): Promise<UrlBytes> {
-  const keys = new Keys(prefix, { url: toolJetUrl, apiToken: API_TOKEN })
+  const keys = new Keys(prefix, new KeyNames((await deriveSecretKeys(API_TOKEN)).keyFor('key names'), toolJetUrl))
   const hashes = users.map((user) => keys.userHash(emailOf(user)))
   const indexes = hashes.map((hash) => keys.index(hash))
   const urls = await Promise.all(hashes.map(async (hash, i) => keys.url(hash, (await redis.client.hget(indexes[i]!, 'slug:sales'))!)))

@@ -20,7 +20,9 @@ import { routes } from './http/routes.js'
 import { Pools } from './tooljet/pools.js'
 import { toolJetsOf, type ToolJetsHealth } from './tooljet/tooljets.js'
 import { Keys } from './cache/keys.js'
-import { Sealer } from './crypto/sealing.js'
+import { Encryptor } from './crypto/encryption.js'
+import { KeyNames } from './crypto/names.js'
+import { deriveSecretKeys, type KeyPurpose } from './crypto/secret-keys.js'
 import { UrlStore } from './cache/store.js'
 import { Urls } from './cache/urls.js'
 
@@ -80,6 +82,7 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
   }
   const settings = resolveOptions(options, (fastify as { redis?: unknown }).redis)
   const authenticate = settings.authenticate ?? jwtVerifyOf(fastify, settings)
+  if (options.encryptionKey === undefined) fastify.log.warn('tooljet-embed: no encryptionKey is set, keys are derived from tooljet.apiToken')
   const { embed, tooljets, audit, guard, close } = await build(fastify, settings)
   fastify.addHook('onClose', close) // first of all: what follows may throw
 
@@ -120,6 +123,10 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const log: FastifyBaseLogger = fastify.log
   const serveWithoutRedis = settings.onRedisDown === 'serve'
 
+  const secretKeys = await Promise.all(settings.encryptionKeys.map(deriveSecretKeys))
+  const keysFor = (purpose: KeyPurpose): Buffer[] => secretKeys.map((keys) => keys.keyFor(purpose))
+  const namesKey = keysFor('key names').at(-1)!
+
   const { redis, disconnect } = await connect(settings.redis)
   const guard = new RedisGuard(redis, { deadlineMs: redisTimeoutMs, probeKey: `${keyPrefix}probe` }, log)
   const clock = new FleetClock()
@@ -129,17 +136,17 @@ async function build (fastify: FastifyInstance, settings: Settings) {
   const audit = new Audit({
     guard,
     clock,
-    chain: new Chain(settings.encryptionKeys),
-    pseudonyms: new Pseudonyms(settings.encryptionKeys),
+    chain: new Chain(keysFor('audit')),
+    pseudonyms: new Pseudonyms(keysFor('audit identity')),
     log: settings.audit.logger ?? log,
   }, settings.audit)
 
   const pools = new Pools()
-  const tooljets = toolJetsOf(settings.tooljet, { pools, guard, log, keyPrefix, redisTimeoutMs, instance: audit.health().instance })
+  const tooljets = toolJetsOf(settings.tooljet, { pools, guard, log, keyPrefix, namesKey, redisTimeoutMs, instance: audit.health().instance })
 
   // of no ToolJet: keys differ by the `userHash` that they are made of, and each ToolJet has its own
-  const keys = new Keys(keyPrefix, { url: '', apiToken: settings.encryptionKeys[0]! })
-  const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
+  const keys = new Keys(keyPrefix, new KeyNames(namesKey, ''))
+  const store = new UrlStore({ guard, clock, keys, encryptor: new Encryptor(keysFor('urls')), log })
   const urls = new Urls({ store, keys, clock }, { serveWithoutRedis })
 
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })

@@ -363,15 +363,16 @@ test('a value that was changed, or copied to another key, does not open: it is a
   t.equal(portal.toolJet.tokenOf(body.redirectUrl)!.appId, INVENTORY.id)
 })
 
-test('encryptionKey: the first seals, all open, so that a key can be rotated', async (t) => {
-  const portal = await Portal.open(t, { options: { encryptionKey: 'old-key' } })
+test('encryptionKey: the first encrypts, all decrypt, the last names keys, so that a key can be rotated', async (t) => {
+  const [oldKey, newKey, otherKey, naming] = ['encryption-key-old', 'encryption-key-new', 'encryption-key-other', 'encryption-key-naming']
+  const portal = await Portal.open(t, { options: { encryptionKey: [oldKey, naming] } })
   const { body: first } = await portal.ask(ANA)
-  const options = (encryptionKey: string | string[]) => ({ options: { encryptionKey, keyPrefix: portal.prefix, tooljet: { url: portal.toolJet.url, apiToken: API_TOKEN } } })
-  const rotated = await Portal.open(t, options(['new-key', 'old-key']))
+  const options = (encryptionKey: string[]) => ({ options: { encryptionKey, keyPrefix: portal.prefix, tooljet: { url: portal.toolJet.url, apiToken: API_TOKEN } } })
+  const rotated = await Portal.open(t, options([newKey, oldKey, naming]))
   t.match((await rotated.ask(ANA)).body, { source: 'reused', urlId: first.urlId })
   t.equal((await rotated.ask(BEN)).body.source, 'minted')
-  t.equal((await Portal.open(t, options('new-key')).then((portal) => portal.ask(BEN))).body.source, 'reused')
-  t.equal((await Portal.open(t, options('other-key')).then((portal) => portal.ask(BEN))).body.source, 'minted')
+  t.equal((await Portal.open(t, options([newKey, naming])).then((portal) => portal.ask(BEN))).body.source, 'reused')
+  t.equal((await Portal.open(t, options([otherKey, naming])).then((portal) => portal.ask(BEN))).body.source, 'minted')
 })
 
 test('two ToolJets that share Redis and prefix are never mixed', async (t) => {

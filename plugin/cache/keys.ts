@@ -1,10 +1,4 @@
-import { createHmac, hkdfSync } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
-
-/** A 32-byte key for one purpose out of a secret of any length. */
-export function deriveKey (secret: string, purpose: string): Buffer {
-  return Buffer.from(hkdfSync('sha256', secret, 'fastify-tooljet-embed', purpose, 32))
-}
+import type { KeyNames } from '../crypto/names.js'
 
 /** What one (user, app) is called. Its Redis keys share the user's hash tag, so that one script may touch them in Redis Cluster too. */
 export interface PairKeys {
@@ -21,34 +15,19 @@ export interface PairKeys {
   index: string
 }
 
-const MAX_USERS = 10_000
-
 /** Names keys. A key carries a keyed hash in place of the e-mail. */
 export class Keys {
   readonly #prefix: string
-  readonly #secret: Buffer
-  readonly #tooljetUrl: string
-  readonly #userHashes: LRUCache<string, string>
+  readonly #names: KeyNames
 
-  /**
-   * The hash depends on the API token and not on `encryptionKey`, so that rotating the latter moves no key.
-   * @param maxUsers whose hash is kept at hand; memory for them is taken at once
-   */
-  constructor (prefix: string, tooljet: { url: string, apiToken: string }, maxUsers = MAX_USERS) {
-    this.#userHashes = new LRUCache({ max: maxUsers })
+  constructor (prefix: string, names: KeyNames) {
     this.#prefix = prefix
-    this.#secret = deriveKey(tooljet.apiToken, 'key names')
-    this.#tooljetUrl = tooljet.url
+    this.#names = names
   }
 
   /** What stands for a user of this ToolJet in key names. */
   userHash (email: string): string {
-    let hash = this.#userHashes.get(email)
-    if (hash === undefined) {
-      hash = createHmac('sha256', this.#secret).update(`${this.#tooljetUrl}\n${email}`).digest('base64url').slice(0, 22)
-      this.#userHashes.set(email, hash)
-    }
-    return hash
+    return this.#names.userHash(email)
   }
 
   /** @param user a `userHash` */
@@ -79,8 +58,7 @@ export class Keys {
 
   /** One set for all who use the same ToolJet. */
   gate (): { pause: string, failures: string, probe: string } {
-    const tooljet = createHmac('sha256', this.#secret).update(this.#tooljetUrl).digest('base64url').slice(0, 22)
-    const tag = `{${this.#prefix}tooljet:${tooljet}}`
+    const tag = `{${this.#prefix}tooljet:${this.#names.toolJetHash()}}`
     return { pause: `${tag}:pause`, failures: `${tag}:failures`, probe: `${tag}:probe` }
   }
 

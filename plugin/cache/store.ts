@@ -4,7 +4,7 @@ import type { FleetClock } from '../redis/clock.js'
 import type { RedisGuard } from '../redis/guard.js'
 import type { RedisLike } from '../redis/redis-like.js'
 import type { Keys, PairKeys } from './keys.js'
-import type { Sealer } from '../crypto/sealing.js'
+import type { Encryptor } from '../crypto/encryption.js'
 import { CLAIM, FAIL, FORGET, LOOK, RELEASE, STORE } from './scripts.js'
 
 /** A URL as this process holds it. */
@@ -68,14 +68,14 @@ export class UrlStore {
   readonly #guard: RedisGuard
   readonly #clock: FleetClock
   readonly #keys: Keys
-  readonly #sealer: Sealer
+  readonly #encryptor: Encryptor
   readonly #log: Log
 
-  constructor (parts: { guard: RedisGuard, clock: FleetClock, keys: Keys, sealer: Sealer, log: Log }) {
+  constructor (parts: { guard: RedisGuard, clock: FleetClock, keys: Keys, encryptor: Encryptor, log: Log }) {
     this.#guard = parts.guard
     this.#clock = parts.clock
     this.#keys = parts.keys
-    this.#sealer = parts.sealer
+    this.#encryptor = parts.encryptor
     this.#log = parts.log
   }
 
@@ -124,9 +124,10 @@ export class UrlStore {
    */
   async store (pair: PairKeys, appKeys: string[], owner: string, url: HeldUrl): Promise<boolean> {
     const plain = JSON.stringify([url.redirectUrl, url.expiresAt, ...appKeys])
+    const sealed = this.#encryptor.encrypt(this.#keys.url(pair.user, url.urlId), plain).toString('base64url')
     const stored = await this.#orLetGo(pair, owner, (redis) => STORE.run(redis,
       [pair.index, pair.lock, pair.outcome],
-      [owner, url.expiresAt, url.urlId, this.#sealer.seal(this.#keys.url(pair.user, url.urlId), plain), ...appKeys]
+      [owner, url.expiresAt, url.urlId, sealed, ...appKeys]
     ))
     return Number(stored) === 1
   }
@@ -161,7 +162,7 @@ export class UrlStore {
   #open (pair: PairKeys, { urlId, sealed, left, askedAt }: { urlId: string, sealed: string, left: number, askedAt: number }): HeldUrl | undefined {
     if (sealed === '' || left <= 0) return undefined
     const key = this.#keys.url(pair.user, urlId)
-    const plain = this.#sealer.open(key, sealed)
+    const plain = this.#encryptor.decrypt(key, Buffer.from(sealed, 'base64url'))
     if (plain !== undefined) {
       const [redirectUrl, expiresAt, ...appKeys] = JSON.parse(plain) as [string, number, ...string[]]
       if (appKeys.includes(pair.appKey)) return { redirectUrl, urlId, expiresAt, deadline: askedAt + left, sealed }

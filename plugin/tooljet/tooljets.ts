@@ -3,6 +3,7 @@ import { LRUCache } from 'lru-cache'
 import { embedError } from '../errors.js'
 import type { RedisGuard } from '../redis/guard.js'
 import { Keys } from '../cache/keys.js'
+import { KeyNames } from '../crypto/names.js'
 import { ToolJetClient } from './client.js'
 import { Gate } from './gate.js'
 import type { Pools } from './pools.js'
@@ -46,20 +47,27 @@ interface Parts {
   guard: RedisGuard
   log: FastifyBaseLogger
   keyPrefix: string
+  /** Of purpose `key names`. */
+  namesKey: Buffer
   redisTimeoutMs: number
   instance: string
-  maxUsers?: number
 }
 
 export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): ToolJets {
-  if (typeof option !== 'function') return new OneToolJet(makeToolJet(option, parts))
-  const { log } = parts
-  return new SeveralToolJets(option, (target) => makeToolJet(target, { ...parts, log: log.child({ tooljet: target.url }), maxUsers: MAX_USERS_EACH }))
+  const { keyPrefix, namesKey, log } = parts
+  if (typeof option !== 'function') {
+    // its URL alone: what is cached stays in use when the token changes
+    return new OneToolJet(makeToolJet(option, new Keys(keyPrefix, new KeyNames(namesKey, option.url)), parts))
+  }
+  return new SeveralToolJets(option, (target) => {
+    // and the token: a customer who enters somebody else's URL does not get what is cached there
+    const names = new KeyNames(namesKey, JSON.stringify([target.url, target.apiToken]), MAX_USERS_EACH)
+    return makeToolJet(target, new Keys(keyPrefix, names), { ...parts, log: log.child({ tooljet: target.url }) })
+  })
 }
 
-function makeToolJet (target: Target, { pools, guard, log, keyPrefix, redisTimeoutMs, instance, maxUsers }: Parts): ToolJet {
+function makeToolJet (target: Target, keys: Keys, { pools, guard, log, redisTimeoutMs, instance }: Parts): ToolJet {
   const { url, embedOrigins, timeoutMs } = target
-  const keys = new Keys(keyPrefix, target, maxUsers)
   const client = new ToolJetClient(pools, target)
   const gate = new Gate(guard, keys.gate(), timeoutMs + redisTimeoutMs)
   // one mint; before it gate, limit and gate again are asked, after it gate and store are told
