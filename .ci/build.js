@@ -1,8 +1,8 @@
 // `npm run build`: everything that the package ships, in dist/, or in the folder that is named.
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, resolve, sep } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { buildClient } from './build-client.js'
 
@@ -15,6 +15,15 @@ for (const [project, folder] of [['plugin', dist], ['plugin/browser', join(dist,
   execFileSync(process.execPath, [join(typescript, 'bin', 'tsc'), '-p', project, '--outDir', folder], { stdio: 'inherit' })
 }
 buildClient(join(dist, 'browser'))
+
+// the scripts, as strings: the package reads no files of its own
+const scripts = readdirSync('plugin', { recursive: true }).filter((path) => /[/\\]scripts[/\\].*\.lua$/.test(path)).map((path) => [path.split(sep).join('/'), readFileSync(join('plugin', path), 'utf8')])
+writeFileSync(join(dist, 'redis', 'lua.js'), `const scripts = ${JSON.stringify(Object.fromEntries(scripts), undefined, 1)}
+
+export function lua (path) {
+  return scripts[path]
+}
+`)
 
 // the audit queries: beside the code that reads them, and as a file for `redis-cli -x FUNCTION LOAD`
 copyFileSync('plugin/audit/queries.lua', join(dist, 'audit', 'queries.lua'))

@@ -13,7 +13,7 @@ const MINTED_PERCENT = 5
 
 /** What a portal with so many users and apps leaves in its audit log, as long as it is in use. */
 export class AuditEvents {
-  readonly #chain = new Chain(['a secret of the benchmark'])
+  readonly #chain = new Chain([Buffer.from('a key of the benchmark')])
   readonly #users: number
   readonly #apps: number
   #mac = CHAIN_START

@@ -1,17 +1,19 @@
 import { randomBytes } from 'node:crypto'
 import { pino } from 'pino'
-import { FleetClock, timeToMs } from '../plugin/redis/clock.js'
-import { RedisGuard } from '../plugin/redis/guard.js'
-import { Keys } from '../plugin/cache/keys.js'
-import { Sealer } from '../plugin/crypto/sealing.js'
-import { UrlStore } from '../plugin/cache/store.js'
+import { makeApp } from '../plugin/access/apps.js'
+import { userKeys } from '../plugin/cache/keys.js'
+import { openCache } from '../plugin/cache/open.js'
+import { Encryptor } from '../plugin/crypto/encryption.js'
+import { KeyNames } from '../plugin/crypto/names.js'
+import { deriveSecretKeys } from '../plugin/crypto/secret-keys.js'
+import { systemTimers } from '../plugin/timers.js'
 import { emailOf } from './asks.js'
 import { markOf, SALES } from './servers/mark.js'
 import { API_TOKEN, type BenchRedis } from './world.js'
 
 const AT_ONCE = 512
 
-/** Everything by which a URL's keys are named and its value sealed. */
+/** Everything by which a URL's keys are named and its value encrypted. */
 export interface Filled {
   redis: BenchRedis
   toolJetUrl: string
@@ -24,42 +26,36 @@ export interface Filled {
  */
 export async function fill ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[], lifeSeconds: number): Promise<void> {
   const log = pino({ level: 'warn' })
-  const guard = new RedisGuard(redis.client, { deadlineMs: 60_000, probeKey: `${prefix}probe` }, log)
-  const keys = new Keys(prefix, { url: toolJetUrl, apiToken: API_TOKEN })
-  const store = new UrlStore({ guard, clock: new FleetClock(), keys, sealer: new Sealer([API_TOKEN]), log })
-  const expiresAt = timeToMs(await redis.client.time()) + lifeSeconds * 1000
+  const secretKeys = await deriveSecretKeys(API_TOKEN)
+  const { store, start, close } = openCache(
+    { redis: redis.client, isOwn: true, address: redis.url },
+    { keyPrefix: prefix, redisTimeoutMs: 60_000, limitWindowMs: 60_000, longestPatExpiry: lifeSeconds, serveWithoutRedis: false },
+    { encryptor: new Encryptor([secretKeys.keyFor('urls')]), timers: systemTimers, log }
+  )
+  await start()
+  const names = new KeyNames(secretKeys.keyFor('key names'), toolJetUrl)
+  const app = makeApp({ appId: SALES }, { patExpiry: lifeSeconds, sessionExpiry: 60, minRemaining: 60 })
 
   const caches = async (user: number): Promise<void> => {
     const email = emailOf(user)
     const token = `pat_${markOf(email)}${randomBytes(8).toString('hex')}`
-    const hash = keys.userHash(email)
-    const stored = await store.store(keys.pair(hash, `id:${SALES}`), [`id:${SALES}`, 'slug:sales'], '', {
+    const outcome = await store.store(names.userHash(email), app, {
       redirectUrl: `${toolJetUrl}/embed-apps/${SALES}?personal-access-token=${token}&appSlug=sales`,
       urlId: randomBytes(12).toString('base64url'),
-      expiresAt,
-      deadline: performance.now() + lifeSeconds * 1000,
+      names: [app.key, 'slug:sales'],
+      bornAt: systemTimers.now(),
+      lifeMs: lifeSeconds * 1000,
+      startsAt: undefined,
     })
-    if (!stored) throw new Error(`the URL of ${email} was not stored`)
+    if (outcome !== 'stored') throw new Error(`the URL of ${email} was not stored`)
   }
   for (let i = 0; i < users.length; i += AT_ONCE) await Promise.all(users.slice(i, i + AT_ONCE).map(caches))
+  close()
 }
 
-/** Of one user's URL, by `MEMORY USAGE`, with the index that leads there from both names of its app. */
-export interface UrlBytes {
-  url: number
-  index: number
-  total: number
-}
-
-export async function bytesPerUrl ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[]): Promise<UrlBytes> {
-  const keys = new Keys(prefix, { url: toolJetUrl, apiToken: API_TOKEN })
-  const hashes = users.map((user) => keys.userHash(emailOf(user)))
-  const indexes = hashes.map((hash) => keys.index(hash))
-  const urls = await Promise.all(hashes.map(async (hash, i) => keys.url(hash, (await redis.client.hget(indexes[i]!, 'slug:sales'))!)))
-  const mean = async (names: string[]): Promise<number> => {
-    const usages = await Promise.all(names.map((name) => redis.client.memory('USAGE', name, 'SAMPLES', 0)))
-    return usages.reduce<number>((sum, bytes) => sum + Number(bytes), 0) / users.length
-  }
-  const [url, index] = [await mean(urls), await mean(indexes)]
-  return { url, index, total: url + index }
+/** Of a user's hash with one URL under both names of its app, by `MEMORY USAGE`. */
+export async function bytesPerUrl ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[]): Promise<number> {
+  const names = new KeyNames((await deriveSecretKeys(API_TOKEN)).keyFor('key names'), toolJetUrl)
+  const usages = await Promise.all(users.map((user) => redis.client.memory('USAGE', userKeys(prefix, names.userHash(emailOf(user))).urls, 'SAMPLES', 0)))
+  return usages.reduce<number>((sum, bytes) => sum + Number(bytes), 0) / users.length
 }

@@ -1,5 +1,5 @@
 import { asksOf, checkAnswers, firstUsers } from './asks.js'
-import { bytesPerUrl, fill, type UrlBytes } from './fill.js'
+import { bytesPerUrl, fill } from './fill.js'
 import { applyLoad } from './load.js'
 import { measure, type Figures } from './measure.js'
 import { medians, rotated } from './numbers.js'
@@ -9,8 +9,8 @@ import type { ServerProcess } from './server-process.js'
 
 export interface GrowthResult {
   sizes: { urls: number, median: Figures, rounds: Figures[] }[]
-  /** By `MEMORY USAGE` of all keys of a user with one URL. */
-  bytesPerUrl: UrlBytes
+  /** By `MEMORY USAGE` of the hash of a user with one URL. */
+  bytesPerUrl: number
   /** By how much Redis's memory grew from the smallest size to the largest, for each URL: hash tables too. */
   grownPerUrl: number
 }

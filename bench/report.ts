@@ -43,14 +43,13 @@ function ofStampede ({ stampede }: Results): string[] {
 
 function ofGrowth ({ growth }: Results): string[] {
   if (growth === undefined) return []
-  const { url, index, total } = growth.bytesPerUrl
   const rows = growth.sizes.map(({ urls, median }) => [
     short(urls), short(median.requestsPerSecond), short(median.p50), short(median.p99), short(median.cpu), short(median.redisCpu),
   ])
   return section('A hit among many cached URLs', [
     ...table(['cached URLs', 'req/s', 'p50 ms', 'p99 ms', 'CPU µs', 'Redis CPU µs'], rows),
     '',
-    `A cached URL takes ${short(total)} bytes by MEMORY USAGE: ${short(url)} for itself, ${short(index)} for the user's index.`,
+    `A cached URL takes ${short(growth.bytesPerUrl)} bytes by MEMORY USAGE, under both names of its app.`,
     `Redis grew by ${short(growth.grownPerUrl)} bytes for each, hash tables included.`,
   ])
 }

@@ -5,16 +5,15 @@ import { createLimits } from './access/limits.js'
 import { Audit } from './audit/audit.js'
 import { Chain } from './audit/chain.js'
 import { Pseudonyms } from './audit/pseudonyms.js'
-import { Keys } from './cache/keys.js'
-import { UrlStore } from './cache/store.js'
-import { Urls } from './cache/urls.js'
+import { openCache } from './cache/open.js'
 import { Closers } from './closers.js'
 import type { Settings } from './config/options.js'
-import { Sealer } from './crypto/sealing.js'
+import { Encryptor } from './crypto/encryption.js'
+import { KeyNames } from './crypto/names.js'
+import { deriveSecretKeys, type KeyPurpose } from './crypto/secret-keys.js'
 import { Embed } from './embed.js'
-import { FleetClock, timeToMs } from './redis/clock.js'
 import { connect } from './redis/connect.js'
-import { RedisGuard } from './redis/guard.js'
+import { systemTimers } from './timers.js'
 import { Pools } from './tooljet/pools.js'
 import { toolJetsOf } from './tooljet/tooljets.js'
 
@@ -36,36 +35,42 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   const log: FastifyBaseLogger = fastify.log
   const serveWithoutRedis = settings.onRedisDown === 'serve'
 
-  const { redis, disconnect } = await connect(settings.redis)
+  const timers = systemTimers
+
+  const secretKeys = await Promise.all(settings.encryptionKeys.map(deriveSecretKeys))
+  const keysFor = (purpose: KeyPurpose): Buffer[] => secretKeys.map((keys) => keys.keyFor(purpose))
+  const namesKey = keysFor('key names').at(-1)!
+
+  const { disconnect, ...connection } = await connect(settings.redis)
   closers.add(disconnect)
-  const guard = new RedisGuard(redis, { deadlineMs: redisTimeoutMs, probeKey: `${keyPrefix}probe` }, log)
-  closers.add(() => guard.close())
-  const clock = new FleetClock()
-  const clockIsSet = guard.run((client) => client.time()).then((time) => clock.set(timeToMs(time)), () => { /* the guard has logged it */ })
-  await Promise.race([clockIsSet, sleep(MAX_START_WAIT_MS, undefined, { ref: false })])
+  const longestPatExpiry = Math.max(settings.lifetimes.patExpiry, ...[...settings.apps?.values() ?? []].map(({ patExpiry }) => patExpiry))
+  const { breaker, clock, scripts, batch, cache, start, close } = openCache(
+    connection,
+    { keyPrefix, redisTimeoutMs, limitWindowMs: settings.rateLimit?.timeWindow ?? 1, longestPatExpiry, serveWithoutRedis },
+    { encryptor: new Encryptor(keysFor('urls')), timers, log }
+  )
+  closers.add(close)
+  await Promise.race([start(), sleep(MAX_START_WAIT_MS, undefined, { ref: false })])
 
   const audit = new Audit({
-    guard,
+    breaker,
     clock,
-    chain: new Chain(settings.encryptionKeys),
-    pseudonyms: new Pseudonyms(settings.encryptionKeys),
+    timers,
+    chain: new Chain(keysFor('audit')),
+    pseudonyms: new Pseudonyms(keysFor('audit identity')),
     log: settings.audit.logger ?? log,
   }, settings.audit)
 
   const pools = new Pools()
-  const tooljets = toolJetsOf(settings.tooljet, { pools, guard, log, keyPrefix, redisTimeoutMs, instance: audit.health().instance })
+  const tooljets = toolJetsOf(settings.tooljet, { pools, scripts, timers, log, keyPrefix, namesKey, redisTimeoutMs, instance: audit.health().instance })
 
-  // of no ToolJet: keys differ by the `userHash` that they are made of, and each ToolJet has its own
-  const keys = new Keys(keyPrefix, { url: '', apiToken: settings.encryptionKeys[0]! })
-  const store = new UrlStore({ guard, clock, keys, sealer: new Sealer(settings.encryptionKeys), log })
-  const urls = new Urls({ store, keys, clock }, { serveWithoutRedis })
-
-  const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { guard, keyPrefix, serveWithoutRedis })
+  const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { batch, scripts, timers, keyPrefix, serveWithoutRedis })
+  const strangers = new KeyNames(namesKey, '') // of no ToolJet
   const { identity, authorize } = settings
-  const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, urls, tooljets, strangerHash: (email) => keys.userHash(email), audit })
+  const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, cache, tooljets, strangerHash: (email) => strangers.userHash(email), audit })
 
   audit.open()
   closers.add((boundMs) => audit.close(boundMs))
   closers.add(() => pools.close()) // first, so that the last answers are in the log before it is closed
-  return { embed, tooljets, audit, guard }
+  return { embed, tooljets, audit, breaker }
 }

@@ -9,8 +9,7 @@ import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJets } from './tooljet/tooljets.js'
 import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/tracing.js'
-import { secondsLeft, type HeldUrl } from './cache/store.js'
-import type { GivenUrl, Urls } from './cache/urls.js'
+import type { UrlCache, UrlResult } from './cache/url-cache.js'
 
 /** What `request.tooljetEmbedUrl()` takes; nothing is needed where `apps` has one entry. */
 export type TooljetEmbedAsk = AppAsk & {
@@ -66,7 +65,7 @@ interface EmbedParts {
   authorize: Authorize | undefined
   apps: Apps
   limits: Limits | undefined
-  urls: Urls
+  cache: UrlCache
   tooljets: ToolJets
   /** Stands for a user in the limits' key names while it is not known which ToolJet is asked. */
   strangerHash: (email: string) => string
@@ -92,7 +91,7 @@ export class Embed {
   }
 
   async #answerTo (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<TooljetEmbedUrl> {
-    let url: GivenUrl
+    let url: UrlResult
     trail.ask = ask
     try {
       url = await this.#walk(request, ask, trail)
@@ -112,13 +111,13 @@ export class Embed {
     return answer(url)
   }
 
-  async #walk (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<GivenUrl> {
-    const { identity, authorize, apps, limits, urls, audit } = this.#parts
+  async #walk (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<UrlResult> {
+    const { identity, authorize, apps, limits, cache, audit } = this.#parts
 
     const email = trail.email = await whoAsks(identity, request)
     const found = apps.find(ask)
     const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
-    const { tooljet, user, ahead } = await this.#enter(request, email, trail, lookedFor)
+    const { tooljet, user, prefetched } = await this.#enter(request, email, trail, lookedFor)
     if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH')
 
     const app = trail.app = found ?? apps.resolve(ask) // which throws what is wrong with it
@@ -126,10 +125,11 @@ export class Embed {
     if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
 
     audit.mustBeWritable() // no mint for a URL that could not leave
-    const url = await urls.get({ user, app, replaces, ahead, lockMs: tooljet.lockMs }, async () => {
+    const { lockTtlMs, timeoutMs } = tooljet
+    const url = await cache.get({ user, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async (checkLock) => {
       await tooljet.mayBeCalled()
       await limits?.mint(user)
-      return tooljet.mint(email, app)
+      return tooljet.mint(email, app, checkLock)
     })
     audit.mustBeWritable()
     return url
@@ -137,21 +137,21 @@ export class Embed {
 
   /** The ToolJet of a request, where this ask is counted; one that has none is counted, too. */
   async #enter (request: FastifyRequest, email: string, trail: Trail, app?: App) {
-    const { tooljets, strangerHash, limits, urls } = this.#parts
+    const { tooljets, strangerHash, limits, cache } = this.#parts
     try {
       trail.tooljet = await tooljets.of(request)
     } catch (error) {
-      trail.limit = await limits?.ask(strangerHash(email))
+      trail.limit = await limits?.request(strangerHash(email))
       throw error
     }
     const user = trail.tooljet.userHash(email)
-    const ahead = app && urls.lookAhead(user, app) // on its way together with the limiter's question
-    trail.limit = await limits?.ask(user)
-    return { tooljet: trail.tooljet, user, ahead }
+    const prefetched = app && cache.prefetch(user, app) // on its way together with the limiter's question
+    trail.limit = await limits?.request(user)
+    return { tooljet: trail.tooljet, user, prefetched }
   }
 
   async forget (whose: TooljetEmbedForget): Promise<number> {
-    const { apps, tooljets, urls, audit } = this.#parts
+    const { apps, tooljets, cache, audit } = this.#parts
     const { email: given, tooljet: target, ...ask } = whose ?? {}
     const startedAt = performance.now()
     const email = checkedEmail(given)
@@ -160,7 +160,7 @@ export class Embed {
     const tooljet = tooljets.named(target)
     const event = { event: 'url.forgotten', email, app: app?.label, tooljet: this.#labelOf(tooljet) } as const
     try {
-      const dropped = await urls.forget(tooljet.userHash(email), app?.key)
+      const dropped = await cache.forget(tooljet.userHash(email), app?.key ?? '*')
       audit.record({ ...event, durationMs: performance.now() - startedAt })
       return dropped
     } catch (error) {
@@ -244,16 +244,6 @@ function checkedUrlId (replaces: unknown): string | undefined {
   throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: '"replaces" takes the urlId of an earlier answer' })
 }
 
-function answer (url: GivenUrl): TooljetEmbedUrl {
-  return {
-    redirectUrl: url.redirectUrl,
-    urlId: url.urlId,
-    source: url.source,
-    expiresAt: new Date(url.expiresAt).toISOString(),
-    expiresIn: wholeSecondsLeft(url),
-  }
-}
-
-function wholeSecondsLeft (url: HeldUrl): number {
-  return Math.max(0, Math.floor(secondsLeft(url)))
+function answer ({ redirectUrl, urlId, source, expiresAt, secondsLeft }: UrlResult): TooljetEmbedUrl {
+  return { redirectUrl, urlId, source, expiresAt: new Date(expiresAt).toISOString(), expiresIn: Math.max(0, Math.floor(secondsLeft)) }
 }

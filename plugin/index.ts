@@ -68,15 +68,16 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
   }
   const settings = resolveOptions(options, (fastify as { redis?: unknown }).redis)
   const authenticate = settings.authenticate ?? jwtVerifyOf(fastify, settings)
-  const { embed, tooljets, audit, guard, closers } = await compose(fastify, settings)
+  if (options.encryptionKey === undefined) fastify.log.warn('tooljet-embed: no encryptionKey is set, keys are derived from tooljet.apiToken')
+  const { embed, tooljets, audit, breaker, closers } = await compose(fastify, settings)
   fastify.addHook('onClose', () => closers.close(2 * settings.redisTimeoutMs))
 
   const decorator: TooljetEmbed = {
     origins: [...tooljets.origins],
     forget: (whose) => embed.forget(whose),
     async health () {
-      const up = await guard.run((redis) => redis.ping()).then(() => true, () => false)
-      const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(guard.downForMs) }
+      const up = await breaker.run((redis) => redis.ping()).then(() => true, () => false)
+      const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(breaker.openForMs) }
       return { redis, ...await tooljets.health(), audit: audit.health() }
     },
     audit: { verify: () => audit.verify() },

@@ -6,6 +6,7 @@ import type { AuditEntry } from '../plugin/audit/event.js'
 import { loadLibrary, LIBRARY, QUERIES } from '../plugin/audit/library.js'
 import { Pseudonyms } from '../plugin/audit/pseudonyms.js'
 import { AuditReader, compareIds, type AuditFilters, type AuditGrouping } from '../plugin/audit/reader.js'
+import { deriveKeys } from '../plugin/crypto/secret-keys.js'
 import { APPS, CODES, entriesOf, expectedIndexesOf, indexesOf, oneOf, someEvent, USERS, writeEvents } from './support/audit-log.js'
 import { startCluster } from './support/cluster.js'
 import { ANA, API_TOKEN, BEN, CLEO, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
@@ -336,14 +337,14 @@ test("identity 'hmac': the log names nobody, and whoever has the key finds them"
   t.equal(own[1]!.fields['email'], own[3]!.fields['email'], 'stable')
   t.not(own[1]!.fields['email'], own[4]!.fields['email'])
 
-  const find = async (keys?: string[], order: 'asc' | 'desc' = 'asc'): Promise<string[]> => (await collect(new AuditReader(portal.redis, `${portal.prefix}audit`, keys && new Pseudonyms(keys)).all({ email: ANA.toUpperCase() }, order))).map(({ id }) => id)
+  const find = async (keys?: string[], order: 'asc' | 'desc' = 'asc'): Promise<string[]> => (await collect(new AuditReader(portal.redis, `${portal.prefix}audit`, keys && new Pseudonyms(await deriveKeys(keys, 'audit identity'))).all({ email: ANA.toUpperCase() }, order))).map(({ id }) => id)
   const ofAna = entries.filter(({ fields: { email } }) => email === ANA || email === own[1]!.fields['email']).map(({ id }) => id)
   t.equal(ofAna.length, 5)
   t.same(await find([API_TOKEN]), ofAna, 'with what came before, under the e-mail')
   t.same(await find(['new', API_TOKEN], 'desc'), ofAna.toReversed(), 'after a change of the key')
   t.same(await find(), ofAna.slice(0, 1))
   t.same(await find(['another']), ofAna.slice(0, 1))
-  const { total } = await new AuditReader(portal.redis, `${portal.prefix}audit`, new Pseudonyms([API_TOKEN])).stats('event', { email: ANA })
+  const { total } = await new AuditReader(portal.redis, `${portal.prefix}audit`, new Pseudonyms(await deriveKeys([API_TOKEN], 'audit identity'))).stats('event', { email: ANA })
   t.equal(total.events, 5)
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true })
 })

@@ -1,5 +1,6 @@
 import { t as tap, test, type Test } from 'tap'
 import { Chain } from '../plugin/audit/chain.js'
+import { deriveSecretKeys } from '../plugin/crypto/secret-keys.js'
 import { API_TOKEN, ANA, CLEO, Portal, releaseRedisAfter } from './support/portal.js'
 
 releaseRedisAfter(tap)
@@ -62,7 +63,7 @@ function withValue (fields: string[], name: string, value: string): string[] {
 }
 
 /** As somebody with another key, and no other lack, would write it. */
-function signedBy (key: string, before: string, fields: string[]): string[] {
+function signedBy (key: Buffer, before: string, fields: string[]): string[] {
   const object = Object.fromEntries(fields.flatMap((name, i) => (i % 2 === 0 ? [[name, fields[i + 1]!]] : [])))
   return withValue(fields, 'mac', new Chain([key]).mac(before, object))
 }
@@ -137,11 +138,12 @@ test('verify names an event that is there twice', async (t) => {
 test('verify names an event that was written with another key, wherever it is', async (t) => {
   const log = await Log.open(t)
   const lastMac = valueOf(log.event(7)[1], 'mac')!
-  const forge = (seq: number, before: string): string[] => signedBy('another key', before, withValue(log.event(7)[1], 'seq', String(seq)))
+  const forge = (seq: number, before: string): string[] => signedBy(Buffer.from('another key'), before, withValue(log.event(7)[1], 'seq', String(seq)))
+  const ownKey = (await deriveSecretKeys(API_TOKEN)).keyFor('audit')
   const forged = (seq: number, place: number): object => ({ kind: 'forged', seq, id: `${place + 1}-0` })
 
   t.same(await log.verifyWith(t, (entries) => [...entries, ['', forge(8, lastMac)]]), [forged(8, log.entries.length)], 'as the last one')
-  t.same(await log.verifyWith(t, (entries) => [...entries, ['', signedBy(API_TOKEN, lastMac, withValue(log.event(7)[1], 'seq', '8'))]]), [], 'the right key would do')
+  t.same(await log.verifyWith(t, (entries) => [...entries, ['', signedBy(ownKey, lastMac, withValue(log.event(7)[1], 'seq', '8'))]]), [], 'the right key would do')
   const place = log.place(4)
   t.match(await log.verifyWith(t, (entries) => entries.with(place, ['', forge(4, valueOf(log.event(3)[1], 'mac')!)])), [forged(4, place)], 'in place of another')
   t.same(await log.verifyWith(t, (entries) => entries.toSpliced(place, 0, ['', forge(5, '')])), [forged(5, place)], 'with the seq of one to come')
@@ -201,18 +203,18 @@ test('verify of what is no stream is an error, and not an empty log', async (t) 
 })
 
 test('a mac covers the mac before it', async (t) => {
-  const chain = new Chain(['new', 'old'])
+  const chain = new Chain([Buffer.from('new'), Buffer.from('old')])
   const fields = { event: 'url.minted', seq: '2' }
   const signed = { ...fields, mac: chain.mac('before', fields) }
   t.ok(chain.holds('before', signed))
   t.notOk(chain.holds('another', signed))
-  t.ok(chain.holds('before', { ...fields, mac: new Chain(['old']).mac('before', fields) }), 'any of the keys')
-  t.notOk(chain.holds('before', { ...fields, mac: new Chain(['other']).mac('before', fields) }))
+  t.ok(chain.holds('before', { ...fields, mac: new Chain([Buffer.from('old')]).mac('before', fields) }), 'any of the keys')
+  t.notOk(chain.holds('before', { ...fields, mac: new Chain([Buffer.from('other')]).mac('before', fields) }))
   t.notOk(chain.holds('before', fields))
 })
 
 test('names that were made up to be taken for others change nothing for those', (t) => {
-  const chain = new Chain(['key'])
+  const chain = new Chain([Buffer.from('key')])
   const signed = { left: '1', right: '2', mac: chain.mac('', { left: '1', right: '2' }) }
   t.notOk(chain.holds('', { 'left,right': 'x', mac: signed.mac }))
   t.ok(chain.holds('', signed))

@@ -7,8 +7,9 @@ import { append } from '../plugin/audit/append.js'
 import { AuditKeys } from '../plugin/audit/indexes.js'
 import { AuditStream } from '../plugin/audit/stream.js'
 import { AuditWriter } from '../plugin/audit/writer.js'
-import { FleetClock } from '../plugin/redis/clock.js'
-import { RedisGuard } from '../plugin/redis/guard.js'
+import { RedisCircuitBreaker } from '../plugin/redis/circuit-breaker.js'
+import { RedisClock } from '../plugin/redis/clock.js'
+import { systemTimers as timers } from '../plugin/timers.js'
 import { ANA, BEN, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
 import { holdUp, newClient } from './support/redis.js'
 import { until } from './support/until.js'
@@ -220,15 +221,21 @@ test('a batch that lands after its deadline is not written again', { timeout: 60
   await portal.audit()
   await admin.call('CLIENT', 'PAUSE', '700', 'WRITE') // reads are answered, scripts wait and are carried out then
   for (let i = 0; i < 5; i++) await portal.ask(ANA, {})
-  await until('the write has failed', () => portal.logLines.some(({ msg }) => /Redis is not available/.test(String(msg))))
+  await until('the write has failed', () => portal.logLines.some(({ msg }) => /Redis connection lost/.test(String(msg))))
   t.equal((await portal.audit()).length, 6)
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: 7 }] })
 })
 
+async function startedBreaker (portal: Portal, timeoutMs: number): Promise<RedisCircuitBreaker> {
+  const breaker = new RedisCircuitBreaker(portal.redis, { timeoutMs }, { timers, log: portal.app.log })
+  await breaker.start()
+  return breaker
+}
+
 test('an event that comes just when the last batch is written does not wait for the next one', async (t) => {
   const portal = await Portal.open(t)
-  const guard = new RedisGuard(portal.redis, { deadlineMs: 5000, probeKey: `${portal.prefix}probe` }, portal.app.log)
-  const stream = new AuditStream({ guard, clock: new FleetClock(), log: portal.app.log }, { stream: `${portal.prefix}own`, retentionMs: 0, maxEntries: 0 })
+  const breaker = await startedBreaker(portal, 5000)
+  const stream = new AuditStream({ breaker, clock: new RedisClock(timers), timers, log: portal.app.log }, { stream: `${portal.prefix}own`, retentionMs: 0, maxEntries: 0 })
   const writer = new AuditWriter(stream, 'me', 100, () => {})
   let seq = 0
   const write = () => writer.addAndWait({ event: 'url.reused', instance: 'me', seq: String(++seq) })
@@ -258,8 +265,8 @@ test('a batch is written once, however often and however late it is sent', async
   t.equal(await portal.redis.xlen(stream), 1203)
   t.equal(await portal.redis.xlen(keys.email(ANA)), 2)
 
-  const guard = new RedisGuard(portal.redis, { deadlineMs: 1000, probeKey: `${portal.prefix}probe` }, portal.app.log)
-  const found = await new AuditStream({ guard, clock: new FleetClock(), log: portal.app.log }, { stream, retentionMs: 0, maxEntries: 0 }).lookFor('me', '0-0')
+  const breaker = await startedBreaker(portal, 1000)
+  const found = await new AuditStream({ breaker, clock: new RedisClock(timers), timers, log: portal.app.log }, { stream, retentionMs: 0, maxEntries: 0 }).lookFor('me', '0-0')
   t.same(found, { seq: 3, after: (await portal.redis.xrevrange(stream, '+', '-', 'COUNT', 1))[0]![0] }, 'found without that knowledge, page by page')
 })
 
@@ -270,7 +277,7 @@ test('events in doubt are looked for in the stream, should Redis know no longer 
   const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, redisTimeoutMs: 200 } })
   await portal.audit()
   await portal.ask(ANA)
-  await until('the answer is lost', () => portal.logLines.some(({ msg }) => /Redis is not available/.test(String(msg))))
+  await until('the answer is lost', () => portal.logLines.some(({ msg }) => /Redis connection lost/.test(String(msg))))
   const { instance } = (await portal.app.tooljetEmbed.health()).audit
   t.equal(await behind.redis.del(new AuditKeys(`${behind.prefix}audit`).written(instance)), 1)
   for (let i = 0; i < 3; i++) await portal.ask(ANA)

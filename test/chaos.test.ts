@@ -55,7 +55,7 @@ test('a plan follows from its seed', async (t) => {
 const ANA = 'ana@acme.test'
 const APP = 'app-1'
 const INSTANCE = 'host-1-aa'
-const chain = new Chain(['a secret'])
+const chain = new Chain([Buffer.from('a key')])
 const T0 = Date.parse('2026-01-01T00:00:00Z')
 const LIMITS = { patExpiry: 6, minRemaining: 1, timeoutMs: 1500, redisTimeoutMs: 300, lockMs: 2700, clientTimeoutMs: 10_000, stopMs: 8000 }
 

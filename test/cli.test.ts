@@ -8,6 +8,7 @@ import { t as tap, test, type Test } from 'tap'
 import type { AuditEvent } from '../plugin/audit/event.js'
 import { loadLibrary } from '../plugin/audit/library.js'
 import { Pseudonyms } from '../plugin/audit/pseudonyms.js'
+import { deriveKeys } from '../plugin/crypto/secret-keys.js'
 import type { RedisLike } from '../plugin/redis/redis-like.js'
 import { builtPackage, cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, parsed, scratch, visible } from './support/cli.js'
 import { newPrefix, releaseRedisAfter } from './support/portal.js'
@@ -222,7 +223,7 @@ test('stats: on a terminal a line tells how far it is', async (t) => {
 })
 
 test('a log with pseudonyms: a person is found by the e-mail, with the key', async (t) => {
-  const pseudonyms = new Pseudonyms([KEY])
+  const pseudonyms = new Pseudonyms(await deriveKeys([KEY], 'audit identity'))
   const { at, ids: all } = await openLog(t, [pseudonyms.disguise(EVENTS[1]!), pseudonyms.disguise(EVENTS[3]!), EVENTS[2]!])
   const keyFile = join(scratch(t), 'keys')
   writeFileSync(keyFile, `newer\n\n${KEY}\r\n`)

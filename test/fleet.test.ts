@@ -71,7 +71,7 @@ test('rateLimit max 5 over 4 processes, by route and decorator: 5 answers a wind
   const events = await audit(41)
   t.equal(events.filter(({ event, code }) => event === 'url.limited' && code === 'TOOLJET_EMBED_RATE_LIMITED').length, 35)
 
-  const counters = await redis.keys(`${prefix}limit:asks:*`)
+  const counters = await redis.keys(`{${prefix}*}:limit:requests`)
   for (const counter of counters) await redis.persist(counter)
   t.equal((await instances[0]!.ask(ANA)).status, 429)
   await instances[0]!.ask(BEN)

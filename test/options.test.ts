@@ -46,11 +46,11 @@ test('the defaults are those of the documentation', async (t) => {
   t.same(resolve({ ...good, rateLimit: { max: 5 } }).rateLimit, { max: 5, mints: 6, timeWindow: 60_000 })
   t.same(resolve({ ...good, rateLimit: { timeWindow: 1500 } }).rateLimit, { max: 60, mints: 6, timeWindow: 1500 })
   t.same(resolve({ ...good, rateLimit: { timeWindow: '2 hours' } }).rateLimit, { max: 60, mints: 6, timeWindow: 7_200_000 })
-  t.same(resolve({ ...good, encryptionKey: ['new', 'old'] }).encryptionKeys, ['new', 'old'])
-  t.same(resolve({ ...good, encryptionKey: 'one' }).encryptionKeys, ['one'])
+  t.same(resolve({ ...good, encryptionKey: ['new-secret-0123456', 'old-secret-0123456'] }).encryptionKeys, ['new-secret-0123456', 'old-secret-0123456'])
+  t.same(resolve({ ...good, encryptionKey: 'x'.repeat(16) }).encryptionKeys, ['x'.repeat(16)])
   t.same((resolve({ ...good, tooljet: { ...good.tooljet, embedOrigins: ['https://a.example/', 'http://b.example:8082'] } }).tooljet as Target).embedOrigins, ['https://a.example', 'http://b.example:8082'])
   const tooljet = () => good.tooljet
-  t.match(resolve({ ...good, tooljet, encryptionKey: 'one' }), { tooljet, encryptionKeys: ['one'] })
+  t.match(resolve({ ...good, tooljet, encryptionKey: 'one-secret-0123456' }), { tooljet, encryptionKeys: ['one-secret-0123456'] })
   t.ok(resolve({ ...good, prefix: '/v1', logLevel: 'warn', logSerializers: {} }), "Fastify's own options are fine")
 })
 
@@ -81,7 +81,7 @@ const wrong: [options: object, says: RegExp][] = [
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['*'] } }, /"tooljet\.embedOrigins\.0" is a string \(not shown\), it takes an origin/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', token: 'y' } }, /no option "tooljet\.token", here are known: url, apiToken/],
   [{ tooljet: 7 }, /"tooljet" is a number \(not shown\), it takes an object with url and apiToken, or a function of the request that gives one/],
-  [{ tooljet: () => undefined }, /"encryptionKey" is missing, .* required where "tooljet" is a function/],
+  [{ tooljet: () => undefined }, /"encryptionKey" is missing, it takes a string of at least 16 characters, or a list of such: it is required where "tooljet" is a function/],
   [{ tooljet: () => undefined, encryptionKey: '' }, /"encryptionKey" is a string \(not shown\)/],
   [{ redis: undefined }, /"redis" is missing.*@fastify\/redis/],
   [{ redis: 'memcached://x' }, /"redis" is another string \(not shown\)/],
@@ -136,10 +136,11 @@ const wrong: [options: object, says: RegExp][] = [
   [{ metrics: { registry: { registerMetric () {} } } }, /"metrics\.registry" is an object, it takes a Registry of prom-client/],
   [{ metrics: { registry: {}, path: '/metrics' } }, /no option "metrics\.path"/],
   [{ onRedisDown: 'panic' }, /"onRedisDown" is "panic", it takes 'serve' or 'fail'/],
-  [{ encryptionKey: '' }, /"encryptionKey" is a string \(not shown\)/],
+  [{ encryptionKey: '' }, /"encryptionKey" is a string \(not shown\), it takes a string of at least 16 characters, or a list of such\.$/],
+  [{ encryptionKey: 'good-secret-123' }, /"encryptionKey" is a string \(not shown\), it takes a string of at least 16/],
   [{ encryptionKey: 12345678 }, /"encryptionKey" is a number \(not shown\)/],
-  [{ encryptionKey: [] }, /"encryptionKey" is a list/],
-  [{ encryptionKey: ['good-secret', ''] }, /"encryptionKey\.1" is a string \(not shown\)/],
+  [{ encryptionKey: [] }, /"encryptionKey" is a list, it takes a string of at least 16 characters, or a list of such\.$/],
+  [{ encryptionKey: ['good-secret-0123', 'good-secret-123'] }, /"encryptionKey\.1" is a string \(not shown\)/],
   [{ patexpiry: 5 }, /no option "patexpiry", here are known: tooljet, redis/],
   [{ patExpiry: null }, /"patExpiry" is null/],
 ]

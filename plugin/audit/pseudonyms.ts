@@ -1,14 +1,13 @@
 import { createHmac } from 'node:crypto'
-import { deriveKey } from '../cache/keys.js'
 import type { AuditEvent } from './event.js'
 
 /** What stands in the audit log for people when it may not name them: stable, and of no use without the key. */
 export class Pseudonyms {
   readonly #keys: readonly Buffer[]
 
-  /** @param secrets the first makes new pseudonyms, older events may have those of the others */
-  constructor (secrets: readonly string[]) {
-    this.#keys = secrets.map((secret) => deriveKey(secret, 'audit identity'))
+  /** @param keys of purpose `audit identity`; the first makes new pseudonyms, older events may have those of the others */
+  constructor (keys: readonly Buffer[]) {
+    this.#keys = keys
   }
 
   /** @returns `hmac:` and 32 hexadecimal digits */
@@ -16,9 +15,9 @@ export class Pseudonyms {
     return pseudonym(this.#keys[0]!, email)
   }
 
-  /** Under every key, the current one first. */
+  /** Under every key, the current one first, each once. */
   allOf (email: string): string[] {
-    return this.#keys.map((key) => pseudonym(key, email))
+    return [...new Set(this.#keys.map((key) => pseudonym(key, email)))]
   }
 
   /** Takes out of an event what tells who it was. */

@@ -1,6 +1,7 @@
 import type { Log } from '../observability/log.js'
-import type { FleetClock } from '../redis/clock.js'
-import type { RedisGuard } from '../redis/guard.js'
+import type { RedisClock } from '../redis/clock.js'
+import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
+import type { Timers } from '../timers.js'
 import { append, type Retention } from './append.js'
 import type { AuditEntry, AuditFields } from './event.js'
 import { streamFacts } from './facts.js'
@@ -15,16 +16,18 @@ export interface StreamSettings extends Retention {
 
 /** The audit stream in Redis. Every method throws TOOLJET_EMBED_REDIS_DOWN when Redis is away. */
 export class AuditStream {
-  readonly #guard: RedisGuard
-  readonly #clock: FleetClock
+  readonly #breaker: RedisCircuitBreaker
+  readonly #clock: RedisClock
   readonly #settings: StreamSettings
   readonly #keys: AuditKeys
+  readonly #timers: Timers
   readonly #log: Log
   #hasToldAboutTrimming = false
 
-  constructor (parts: { guard: RedisGuard, clock: FleetClock, log: Log }, settings: StreamSettings) {
-    this.#guard = parts.guard
+  constructor (parts: { breaker: RedisCircuitBreaker, clock: RedisClock, timers: Timers, log: Log }, settings: StreamSettings) {
+    this.#breaker = parts.breaker
     this.#clock = parts.clock
+    this.#timers = parts.timers
     this.#log = parts.log
     this.#settings = settings
     this.#keys = new AuditKeys(settings.stream)
@@ -32,7 +35,7 @@ export class AuditStream {
 
   /** Id of the newest entry. */
   async tip (): Promise<string> {
-    const [newest] = await this.#guard.run((redis) => redis.xrevrange(this.#keys.stream, '+', '-', 'COUNT', 1))
+    const [newest] = await this.#breaker.run((redis) => redis.xrevrange(this.#keys.stream, '+', '-', 'COUNT', 1))
     return newest?.[0] ?? '0-0'
   }
 
@@ -51,8 +54,9 @@ export class AuditStream {
    * @returns id of the last one, empty when all were there before; nothing when Redis got them too late and did not write
    */
   async append (instance: string, events: readonly AuditFields[]): Promise<string | undefined> {
-    const { now, last, notTrimmed } = await this.#guard.run((redis) => append(redis, this.#keys, this.#settings, this.#clock.now(), instance, events))
-    this.#clock.set(now)
+    const sentAt = this.#timers.now()
+    const { now, last, notTrimmed } = await this.#breaker.run((redis) => append(redis, this.#keys, this.#settings, this.#clock.now(), instance, events))
+    this.#clock.observe(now, sentAt)
     if (notTrimmed !== '' && !this.#hasToldAboutTrimming) {
       this.#hasToldAboutTrimming = true
       this.#log.error({ reason: notTrimmed }, 'tooljet-embed: the audit log grows, Redis does not let this user trim it')
@@ -61,14 +65,14 @@ export class AuditStream {
   }
 
   facts (): Promise<StreamFacts | undefined> {
-    return this.#guard.run((redis) => streamFacts(redis, this.#keys.stream))
+    return this.#breaker.run((redis) => streamFacts(redis, this.#keys.stream))
   }
 
   /** Every entry after an id, oldest first, read page by page. */
   async * entries (after?: string): AsyncGenerator<AuditEntry> {
     let from = after === undefined ? '-' : `(${after}`
     for (;;) {
-      const page = await this.#guard.run((redis) => redis.xrange(this.#keys.stream, from, '+', 'COUNT', PAGE))
+      const page = await this.#breaker.run((redis) => redis.xrange(this.#keys.stream, from, '+', 'COUNT', PAGE))
       for (const [id, flat] of page) yield { id, fields: fieldsOf(flat) }
       if (page.length < PAGE) return
       from = `(${page[page.length - 1]![0]}`

@@ -6,7 +6,6 @@ import type { RedisClock } from '../redis/clock.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { UserBatch } from '../redis/user-batch.js'
-import type { Timers } from '../timers.js'
 import type { CachedUrl } from './cached-url.js'
 import { userKeys, type UserKeys } from './keys.js'
 
@@ -72,17 +71,15 @@ export class UrlStore {
   readonly #batch: UserBatch
   readonly #clock: RedisClock
   readonly #encryptor: Encryptor
-  readonly #timers: Timers
   readonly #log: Log
   readonly #keyPrefix: string
   readonly #longestLifeMs: number
 
-  constructor (parts: { scripts: ScriptClient, batch: UserBatch, clock: RedisClock, encryptor: Encryptor, timers: Timers, log: Log }, { keyPrefix, longestLifeMs }: { keyPrefix: string, longestLifeMs: number }) {
+  constructor (parts: { scripts: ScriptClient, batch: UserBatch, clock: RedisClock, encryptor: Encryptor, log: Log }, { keyPrefix, longestLifeMs }: { keyPrefix: string, longestLifeMs: number }) {
     this.#scripts = parts.scripts
     this.#batch = parts.batch
     this.#clock = parts.clock
     this.#encryptor = parts.encryptor
-    this.#timers = parts.timers
     this.#log = parts.log
     this.#keyPrefix = keyPrefix
     this.#longestLifeMs = longestLifeMs

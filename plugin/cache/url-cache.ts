@@ -52,7 +52,7 @@ interface LoadResult {
 class LockExpired extends Error {}
 
 const FIRST_PAUSE_MS = 15
-const LAST_PAUSE_MS = 60
+const LAST_PAUSE_MS = 100
 
 /** Reuses URLs until their end, and mints a new one once: requests of a process share a load, processes a lock in Redis. */
 export class UrlCache {
@@ -141,9 +141,7 @@ export class UrlCache {
   async #lookUp (user: string, app: App): Promise<CachedUrl | undefined> {
     try {
       const own = this.#local.get(user, app)
-      if (own?.isUnsaved === true) {
-        if (await this.#saves(user, app, own)) return own
-      }
+      if (own?.isUnsaved === true && !this.#breaker.isOpen && await this.#saves(user, app, own)) return own
       const found = await this.#store.lookUp(user, app, own?.isUnsaved === true ? undefined : own)
       return await this.#remembered(user, app, found)
     } catch (error) {
@@ -235,6 +233,7 @@ export class UrlCache {
             return await this.#mintAsOwner(request, owner, claim, mint)
           } catch (error) {
             if (!(error instanceof LockExpired)) throw error
+            this.#store.release(user, app, owner)
             if (this.#timers.now() > giveUpAt) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: error })
           }
       }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { Pseudonyms } from '../audit/pseudonyms.js'
+import { deriveKeys } from '../crypto/secret-keys.js'
 import { fileError, UsageError } from './errors.js'
 import type { Given } from './options.js'
 
@@ -33,5 +34,5 @@ export async function pseudonymsOf (given: Given, env: NodeJS.ProcessEnv): Promi
   const secrets = secretsOf(given, env)
   if (secrets.length === 0) return undefined
   const { Pseudonyms } = await import('../audit/pseudonyms.js')
-  return new Pseudonyms(secrets)
+  return new Pseudonyms(await deriveKeys(secrets, 'audit identity'))
 }

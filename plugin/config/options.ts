@@ -88,7 +88,11 @@ export interface TooljetEmbedOptions {
   }
   /** Without Redis: `serve` from this instance's own memory, or `fail` with 503. @default 'serve' */
   onRedisDown?: 'serve' | 'fail'
-  /** Seals cached URLs and authenticates audit events; of several, the first seals and all open. @default derived from tooljet.apiToken; required where `tooljet` is a function */
+  /**
+   * The secret that all keys are derived from, at least 16 characters. Of several, the first encrypts URLs and signs audit
+   * events, all decrypt and verify, and the last (the oldest) names keys in Redis.
+   * @default tooljet.apiToken, with a warning in the log; required where `tooljet` is a function
+   */
   encryptionKey?: string | string[]
 }
 
@@ -104,7 +108,8 @@ const minutes = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, takes: 'a whole
 const remaining = Type.Number({ minimum: 0, maximum: MAX_SECONDS, takes: 'a number of seconds, 0 or more and less than patExpiry' })
 const count = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, takes: 'a whole number, 1 or more' })
 const countOrNone = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, takes: 'a whole number, 0 or more' })
-const secret = Type.String({ minLength: 1, takes: 'a string that is not empty', secret: true })
+const ENCRYPTION_KEY = 'a string of at least 16 characters, or a list of such'
+const encryptionKey = Type.String({ minLength: 16, takes: ENCRYPTION_KEY, secret: true })
 const text = Type.String({ minLength: 1, takes: 'a string that is not empty' })
 const func = Type.Function([], Type.Unknown(), { takes: 'a function' })
 const any = Type.Optional(Type.Unknown())
@@ -150,8 +155,8 @@ function schemaFor (options: Record<string, unknown>): TSchema {
     metrics: Type.Optional(Type.Object({ registry: any }, { ...exact, takes: 'an object with registry' })),
     onRedisDown: Type.Optional(oneOf('serve', 'fail')),
     encryptionKey: Type.Optional(Array.isArray(options['encryptionKey'])
-      ? Type.Array(secret, { minItems: 1, takes: 'a string that is not empty, or a list of such, at least one', secret: true })
-      : secret),
+      ? Type.Array(encryptionKey, { minItems: 1, takes: ENCRYPTION_KEY, secret: true })
+      : encryptionKey),
     prefix: any,
     logLevel: any,
     logSerializers: any,
@@ -214,7 +219,7 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
 function encryptionKeysOf ({ tooljet, encryptionKey }: TooljetEmbedOptions): string[] {
   if (encryptionKey !== undefined) return [encryptionKey].flat()
   // one key is needed for all: the audit log has one chain, however many ToolJets and tokens there are
-  if (typeof tooljet === 'function') throw optionError('encryptionKey', 'a string that is not empty, or a list of such: it is required where "tooljet" is a function')
+  if (typeof tooljet === 'function') throw optionError('encryptionKey', `${ENCRYPTION_KEY}: it is required where "tooljet" is a function`)
   return [tooljet.apiToken]
 }
 

@@ -41,6 +41,18 @@ export class RedisCircuitBreaker {
     this.#options = options
     this.#timers = timers
     this.#log = log
+    this.#openSince = timers.now()
+  }
+
+  /** Until the first probe has succeeded, Redis counts as unavailable. Resolves when it has ended, well or not. */
+  async start (): Promise<void> {
+    try {
+      await this.#probe()
+      this.#openSince = undefined
+    } catch (error) {
+      this.#logLost(plainError(error))
+      this.#probeLater()
+    }
   }
 
   get timeoutMs (): number {
@@ -139,8 +151,12 @@ export class RedisCircuitBreaker {
   #open (reason: Error): void {
     if (this.isOpen) return
     this.#openSince = this.#timers.now()
-    this.#log.error({ err: reason, redis: this.#options.address }, 'tooljet-embed: Redis connection lost')
+    this.#logLost(reason)
     this.#probeLater()
+  }
+
+  #logLost (reason: Error): void {
+    this.#log.error({ err: reason, redis: this.#options.address }, 'tooljet-embed: Redis connection lost')
   }
 
   #probeLater (): void {

@@ -8,20 +8,20 @@ export interface RedisLike {
   call (command: string, ...args: (string | number)[]): Promise<unknown>
   eval (script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
   evalsha (sha1: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
-  evalBuffer (script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
-  evalshaBuffer (sha1: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
+  /** Like `call`, with bytes in place of strings. */
+  callBuffer (command: string, ...args: RedisArgument[]): Promise<unknown>
   /** Of a Cluster. */
   nodes?: (role: 'master') => { call (command: string, ...args: (string | number)[]): Promise<unknown> }[]
   /** The socket, while there is one; a Cluster has several, and shows none. */
   stream?: { cork (): void, uncork (): void }
-  /** Where a single Redis is, for log lines. */
-  options?: { host?: string | undefined, port?: number | undefined, path?: string | undefined }
+  /** `host`, `port` or `path` of a single Redis, for log lines. */
+  options?: object
   ping (): Promise<unknown>
   xrange (key: string, start: string, end: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]>
   xrevrange (key: string, end: string, start: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]>
 }
 
-const METHODS = ['call', 'eval', 'evalsha', 'evalBuffer', 'evalshaBuffer', 'ping', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
+const METHODS = ['call', 'eval', 'evalsha', 'callBuffer', 'ping', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
 
 export function isRedisLike (value: unknown): value is RedisLike {
   return typeof value === 'object' && value !== null &&

@@ -22,9 +22,15 @@ export interface GateKeys {
   probe: string
 }
 
+/** One set for all who use the same ToolJet. @param toolJetHash stands for it */
+export function gateKeys (prefix: string, toolJetHash: string): GateKeys {
+  const tag = `{${prefix}tooljet:${toolJetHash}}:`
+  return { pause: `${tag}pause`, failures: `${tag}failures`, probe: `${tag}probe` }
+}
+
 /**
  * Whether ToolJet may be called, for the whole fleet through Redis: not while it asked not to be, and after repeated
- * failures by one probe at a time. While Redis is away, each instance goes by what it knows itself.
+ * failures by one probe at a time. While Redis is unavailable, each instance goes by what it knows itself.
  */
 export class Gate {
   readonly #scripts: ScriptClient

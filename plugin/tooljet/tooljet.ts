@@ -4,7 +4,8 @@ import type { Log } from '../observability/log.js'
 import { mintChannel, traced } from '../observability/tracing.js'
 import type { Gate } from './gate.js'
 import { pauseAsked, readReply } from './replies.js'
-import type { Keys } from '../cache/keys.js'
+import { namesIn } from '../cache/store.js'
+import type { KeyNames } from '../crypto/names.js'
 import type { ToolJetClient } from './client.js'
 
 /** What `health()` tells of ToolJet: how the last mint of this instance went. */
@@ -22,31 +23,34 @@ export class ToolJet {
   readonly url: string
   /** Origins that its embed URLs may have. */
   readonly embedOrigins: readonly string[]
-  /** The bound of a mint's lock in ms: longer than any mint, and how long a holder that died delays the others. */
-  readonly lockMs: number
+  /** Bound of a mint call, ms. */
+  readonly timeoutMs: number
+  /** TTL of a mint's lock in ms: longer than any mint, and how long an owner that died delays the others. */
+  readonly lockTtlMs: number
   readonly #client: ToolJetClient
   readonly #gate: Gate
-  readonly #keys: Keys
+  readonly #names: KeyNames
   readonly #log: Log
   readonly #instance: string
   #trouble: { code: string, mend?: string } | undefined
   #asked = false
 
   /** @param options.instance name of this registration, for the subscribers of `tooljet-embed:mint` */
-  constructor (parts: { client: ToolJetClient, gate: Gate, keys: Keys, log: Log }, { url, embedOrigins, lockMs, instance }: { url: string, embedOrigins: readonly string[], lockMs: number, instance: string }) {
+  constructor (parts: { client: ToolJetClient, gate: Gate, names: KeyNames, log: Log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance }: { url: string, embedOrigins: readonly string[], timeoutMs: number, lockTtlMs: number, instance: string }) {
     this.url = url
     this.embedOrigins = embedOrigins
-    this.lockMs = lockMs
+    this.timeoutMs = timeoutMs
+    this.lockTtlMs = lockTtlMs
     this.#client = parts.client
     this.#gate = parts.gate
-    this.#keys = parts.keys
+    this.#names = parts.names
     this.#log = parts.log
     this.#instance = instance
   }
 
   /** What stands for a user of this ToolJet in key names. */
   userHash (email: string): string {
-    return this.#keys.userHash(email)
+    return this.#names.userHash(email)
   }
 
   /** @throws TOOLJET_EMBED_BUSY while ToolJet asked not to be called, TOOLJET_EMBED_UNAVAILABLE while it is only probed */
@@ -56,17 +60,19 @@ export class ToolJet {
 
   /**
    * Mints a PAT.
+   * @param checkLock called right before ToolJet is
    * @returns its URL, and all names by which ToolJet knows the app
-   * @throws the coded error of ToolJet's refusal or failure
+   * @throws the coded error of ToolJet's refusal or failure, and what `checkLock` throws
    */
-  async mint (email: string, app: App): Promise<{ redirectUrl: string, appKeys: string[] }> {
+  async mint (email: string, app: App, checkLock: () => void): Promise<{ redirectUrl: string, names: string[] }> {
     await this.#gate.enter()
+    checkLock()
     try {
       const redirectUrl = await (mintChannel.hasSubscribers
         ? traced(mintChannel, { instance: this.#instance, app: app.label }, () => this.#call(email, app))
         : this.#call(email, app))
       await this.#note(undefined)
-      return { redirectUrl, appKeys: appKeysOf(new URL(redirectUrl)) }
+      return { redirectUrl, names: namesIn(redirectUrl) }
     } catch (error) {
       await this.#note(error)
       throw error
@@ -111,11 +117,4 @@ function troubleOf (error: unknown): { code: string, mend?: string } | undefined
   if (!isEmbedError(error) || error.statusCode < 429) return undefined
   const { code, mend } = error
   return { code, ...(mend !== undefined && { mend }) }
-}
-
-/** An app that was asked for by its slug is known by its id from then on, and the other way round. */
-function appKeysOf (url: URL): string[] {
-  const id = /\/embed-apps\/([^/]+)\/?$/.exec(url.pathname)?.[1]
-  const slug = url.searchParams.get('appSlug')
-  return [...(id ? [`id:${id.toLowerCase()}`] : []), ...(slug ? [`slug:${slug}`] : [])]
 }

@@ -1,10 +1,11 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import { LRUCache } from 'lru-cache'
 import { embedError } from '../errors.js'
-import type { RedisGuard } from '../redis/guard.js'
-import { Keys } from '../cache/keys.js'
+import type { ScriptClient } from '../redis/script-client.js'
+import type { Timers } from '../timers.js'
+import { KeyNames } from '../crypto/names.js'
 import { ToolJetClient } from './client.js'
-import { Gate } from './gate.js'
+import { Gate, gateKeys } from './gate.js'
 import type { Pools } from './pools.js'
 import { checkedTarget, type Target, type TooljetOfRequest } from './target.js'
 import { ToolJet, type ToolJetHealth } from './tooljet.js'
@@ -43,28 +44,36 @@ export interface ToolJets {
 
 interface Parts {
   pools: Pools
-  guard: RedisGuard
+  scripts: ScriptClient
+  timers: Timers
   log: FastifyBaseLogger
   keyPrefix: string
+  /** Of purpose `key names`. */
+  namesKey: Buffer
   redisTimeoutMs: number
   instance: string
-  maxUsers?: number
 }
 
 export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): ToolJets {
-  if (typeof option !== 'function') return new OneToolJet(makeToolJet(option, parts))
-  const { log } = parts
-  return new SeveralToolJets(option, (target) => makeToolJet(target, { ...parts, log: log.child({ tooljet: target.url }), maxUsers: MAX_USERS_EACH }))
+  const { namesKey, log } = parts
+  if (typeof option !== 'function') {
+    // its URL alone: what is cached stays in use when the token changes
+    return new OneToolJet(makeToolJet(option, new KeyNames(namesKey, option.url), parts))
+  }
+  return new SeveralToolJets(option, (target) => {
+    // and the token: a customer who enters somebody else's URL does not get what is cached there
+    const names = new KeyNames(namesKey, JSON.stringify([target.url, target.apiToken]), MAX_USERS_EACH)
+    return makeToolJet(target, names, { ...parts, log: log.child({ tooljet: target.url }) })
+  })
 }
 
-function makeToolJet (target: Target, { pools, guard, log, keyPrefix, redisTimeoutMs, instance, maxUsers }: Parts): ToolJet {
+function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, keyPrefix, redisTimeoutMs, instance }: Parts): ToolJet {
   const { url, embedOrigins, timeoutMs } = target
-  const keys = new Keys(keyPrefix, target, maxUsers)
   const client = new ToolJetClient(pools, target)
-  const gate = new Gate(guard, keys.gate(), timeoutMs + redisTimeoutMs)
+  const gate = new Gate({ scripts, timers }, gateKeys(keyPrefix, names.toolJetHash()), timeoutMs + redisTimeoutMs)
   // one mint; before it gate, limit and gate again are asked, after it gate and store are told
-  const lockMs = timeoutMs + 5 * redisTimeoutMs
-  return new ToolJet({ client, gate, keys, log }, { url, embedOrigins, lockMs, instance })
+  const lockTtlMs = timeoutMs + 5 * redisTimeoutMs
+  return new ToolJet({ client, gate, names, log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance })
 }
 
 /** One for all requests. */

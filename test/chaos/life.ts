@@ -82,7 +82,7 @@ function readLine (text: string, life: Life, sink: Sink): void {
     return // cut off by a kill -9
   }
   if (line.tooljetEmbedAudit !== undefined) sink.logged.push({ life: life.id, fields: line.tooljetEmbedAudit })
-  if (line.msg === 'tooljet-embed: Redis is not available') life.redisDown.push({ from: line.time })
+  if (line.msg === 'tooljet-embed: Redis connection lost') life.redisDown.push({ from: line.time })
   const down = life.redisDown.at(-1)
-  if (line.msg === 'tooljet-embed: Redis is back' && down !== undefined) down.to = line.time
+  if (line.msg === 'tooljet-embed: Redis connection restored' && down !== undefined) down.to = line.time
 }

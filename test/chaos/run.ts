@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { Chain } from '../../plugin/audit/chain.js'
+import { deriveKeys } from '../../plugin/crypto/secret-keys.js'
 import type { TooljetEmbedOptions } from '../../plugin/index.js'
 import { API_TOKEN } from '../support/portal.js'
 import { check } from './checker.js'
@@ -107,7 +108,7 @@ export async function runChaos ({ ms, seed, slots = 3, perSecond = 320, options 
     email: String(body['email']), appId: String(body['appId']), at, ...(endedAt !== undefined && { endedAt }), ...(token !== undefined && { token }),
   }))
   for (const token of world.toolJet.tokens.all) records.tokens.set(token.token, token)
-  const judged = await check(records, new Chain([API_TOKEN]))
+  const judged = await check(records, new Chain(await deriveKeys([API_TOKEN], 'audit')))
   return { seed, ms, faults: struck, records, judged: [...judged, ...memoryRow(ms, memory)], memory, longestLagMs: lag.max / 1e6 }
 }
 

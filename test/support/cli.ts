@@ -10,11 +10,13 @@ import { append } from '../../plugin/audit/append.js'
 import { Chain, CHAIN_START } from '../../plugin/audit/chain.js'
 import { toFields, type AuditEvent, type AuditFields } from '../../plugin/audit/event.js'
 import { AuditKeys } from '../../plugin/audit/indexes.js'
+import { deriveKeys } from '../../plugin/crypto/secret-keys.js'
 import type { RedisLike } from '../../plugin/redis/redis-like.js'
 import { run } from '../../plugin/cli/run.js'
 import { plainEnv } from './plain-env.js'
 
 export const KEY = 'key-of-the-log-4d1f'
+const CHAIN_KEYS = await deriveKeys([KEY], 'audit')
 
 export interface Ended {
   code: number
@@ -120,7 +122,7 @@ export async function cliHere (args: string[], { env = {}, signal, isTTY = false
 /** An audit log whose events a test makes up. */
 export class Log {
   readonly #redis: Redis
-  readonly #chain = new Chain([KEY])
+  readonly #chain = new Chain(CHAIN_KEYS)
   readonly #instances = new Map<string, { seq: number, mac: string }>()
 
   constructor (redis: Redis, readonly stream: string) {

@@ -8,7 +8,7 @@ import type { Test } from 'tap'
 import tooljetEmbed, { type TooljetEmbedOptions, type TooljetEmbedUrl } from '../../plugin/index.js'
 import { INVENTORY, SALES } from '../../example/tooljet/seed.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
-import { dump, keysOf, newClient, pluginRedisUrl, sharedRedisUrl, stopOwnRedis } from './redis.js'
+import { cacheFields, dump, keysOf, newClient, pluginRedisUrl, sharedRedisUrl, stopOwnRedis } from './redis.js'
 import { until } from './until.js'
 
 export { INVENTORY, SALES }
@@ -121,6 +121,11 @@ export class Portal {
   async audit ({ all = false } = {}): Promise<Record<string, string>[]> {
     await until('the audit backlog is written', async () => (await this.app.tooljetEmbed.health()).audit.backlog === 0)
     return (await readStream(this.redis, `${this.prefix}audit`)).filter(({ event }) => all || event!.startsWith('url.'))
+  }
+
+  /** What the cache holds of one kind. */
+  async cached (kind: Parameters<typeof cacheFields>[2]): Promise<Awaited<ReturnType<typeof cacheFields>>> {
+    return cacheFields(this.redis, this.prefix, kind)
   }
 
   async keys (): Promise<string[]> {

@@ -25,10 +25,11 @@ local function drop (field)
   redis.call('HDEL', key, field)
 end
 
+-- Nothing for one whose times cannot be read.
 local function urlOf (id)
-  local kept = id and fields['u' .. id]
-  if not kept then return end
-  return tonumber(kept:sub(1, 13)), tonumber(kept:sub(14, 26)), kept
+  local kept = id and fields['u' .. id] or ''
+  local starts, ends = tonumber(kept:sub(1, 13)), tonumber(kept:sub(14, 26))
+  if starts and ends then return starts, ends, kept end
 end
 
 local function namesOf (id)
@@ -73,7 +74,46 @@ end
 local function forgets ()
   local list = {}
   for app, moment, call, dropped, names in (fields.f or ''):gmatch('([^ ;]+) (%d+) (%S+) (%d+) ([^;]+)') do
-    list[#list + 1] = { app = app, moment = moment, call = call, dropped = dropped, names = names }
+    list[#list + 1] = { app = app, moment = tonumber(moment), call = call, dropped = tonumber(dropped), names = names }
+  end
+  return list
+end
+
+local function isForgotten (names, starts)
+  for _, one in ipairs(forgets()) do
+    if starts <= one.moment then
+      for name in one.names:gmatch('%S+') do
+        if concerns(names, name) then return true end
+      end
+    end
+  end
+  return false
+end
+
+local MAX_FORGETS = 8
+
+-- Drops the URLs of an app ("*": of all) whose mint began until that moment, and keeps such from being stored later.
+local function forget (app, moment, call, life)
+  local list, names = forgets(), app
+  for _, one in ipairs(list) do
+    if one.call == call then return one.moment, one.dropped, one.names end
+  end
+
+  local linked = app ~= '*' and fields['n' .. app]
+  if linked then names = table.concat(namesOf(linked), ' ') end
+  local ids, dropped = {}, 0
+  for field in pairs(fields) do
+    if field:sub(1, 1) == 'u' then ids[#ids + 1] = field:sub(2) end
+  end
+  for _, id in ipairs(ids) do
+    local starts = urlOf(id)
+    if (not starts or starts <= moment) and concerns(namesOf(id), app) then
+      dropUrl(id)
+      dropped = dropped + 1
+    end
+  end
+
+  list[#list + 1] = { app = app, moment = moment, call = call, dropped = dropped, names = names }
   while #list > MAX_FORGETS do -- the oldest two become one, of all apps
     list[2].app, list[2].names, list[2].moment = '*', '*', math.max(list[1].moment, list[2].moment)
     table.remove(list, 1)

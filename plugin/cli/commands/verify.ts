@@ -2,6 +2,7 @@ import { Chain } from '../../audit/chain.js'
 import { streamFacts } from '../../audit/facts.js'
 import { AuditReader } from '../../audit/reader.js'
 import { verifyAudit, type AuditProblem, type AuditReport } from '../../audit/verify.js'
+import { deriveKeys } from '../../crypto/secret-keys.js'
 import type { Context } from '../commands.js'
 import { EXIT, UsageError } from '../errors.js'
 import type { Output } from '../output.js'
@@ -25,10 +26,11 @@ const PAGE = 1000
 export async function verify ({ given, stream, out, env, connect }: Context): Promise<number> {
   const secrets = secretsOf(given, env)
   if (secrets.length === 0) throw new UsageError('verify needs the key that the plugin has: in --key-file, TOOLJET_EMBED_ENCRYPTION_KEY or TOOLJET_API_TOKEN')
+  const chain = new Chain(await deriveKeys(secrets, 'audit'))
   const connection = await connect()
   const total = out.showsProgress ? Number(await connection.call('XLEN', stream)) : undefined
   const progress = new Progress(out, 'verified', total)
-  const report = await verifyAudit(progress.over(new AuditReader(connection, stream).entries()), new Chain(secrets), await streamFacts(connection, stream))
+  const report = await verifyAudit(progress.over(new AuditReader(connection, stream).entries()), chain, await streamFacts(connection, stream))
   if (report.events === 0) {
     out.note(`there is no event in ${stream}: nothing to verify`)
     return EXIT.notIntact

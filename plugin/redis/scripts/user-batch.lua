@@ -48,7 +48,7 @@ end
 local function lookUp (key, app, known)
   local id = redis.call('HGET', key, 'n' .. app)
   if not id then return false end
-  if id == known then return 1 end
+  if id == known then return redis.call('HEXISTS', key, 'u' .. id) == 1 and 1 end
   local url = redis.call('HGET', key, 'u' .. id)
   return url and { id, url }
 end

@@ -1,0 +1,58 @@
+import type { Encryptor } from '../crypto/encryption.js'
+import type { Log } from '../observability/log.js'
+import { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
+import { RedisClock } from '../redis/clock.js'
+import { Script } from '../redis/script.js'
+import { ScriptClient } from '../redis/script-client.js'
+import type { Connection } from '../redis/connect.js'
+import { UserBatch } from '../redis/user-batch.js'
+import type { Timers } from '../timers.js'
+import { UrlStore } from './store.js'
+import { UrlCache } from './url-cache.js'
+
+const PROBE = Script.of('redis/scripts/probe.lua')
+
+export interface CacheSettings {
+  keyPrefix: string
+  /** Milliseconds for each wait for Redis. */
+  redisTimeoutMs: number
+  /** Of the limiter, ms. */
+  limitWindowMs: number
+  /** Longest `patExpiry` of any app, seconds. */
+  longestPatExpiry: number
+  serveWithoutRedis: boolean
+}
+
+/** Makes the way to Redis and the cache of one registration, and ties them together. */
+export function openCache ({ redis, isOwn, address }: Omit<Connection, 'disconnect'>, settings: CacheSettings, { encryptor, timers, log }: { encryptor: Encryptor, timers: Timers, log: Log }) {
+  const { keyPrefix, redisTimeoutMs, limitWindowMs, longestPatExpiry, serveWithoutRedis } = settings
+  const longestLifeMs = longestPatExpiry * 1000
+  const breaker = new RedisCircuitBreaker(redis, { timeoutMs: redisTimeoutMs, address, corks: isOwn }, { timers, log })
+  const clock = new RedisClock(timers)
+  const scripts = new ScriptClient({ breaker, clock, timers })
+  const batch = new UserBatch({ scripts, breaker, timers }, limitWindowMs)
+  const store = new UrlStore({ scripts, batch, clock, encryptor, log }, { keyPrefix, longestLifeMs })
+  const cache = new UrlCache({ store, breaker, scripts, clock, timers }, { serveWithoutRedis, forgetLogKey: `${keyPrefix}forgets`, longestLifeMs })
+
+  breaker.probe = async () => {
+    await scripts.attempt(PROBE, [`${keyPrefix}probe`], [])
+    await cache.restore()
+  }
+  return {
+    breaker,
+    clock,
+    scripts,
+    batch,
+    store,
+    cache,
+    /** Until it resolves, Redis counts as unavailable. */
+    async start (): Promise<void> {
+      await breaker.start()
+      cache.open()
+    },
+    close (): void {
+      cache.close()
+      breaker.close()
+    },
+  }
+}

@@ -1,0 +1,44 @@
+import { createHmac } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+
+const MAX_USERS = 10_000
+/** Of base64url: 132 bits. */
+const HASH_CHARACTERS = 22
+
+/** What stands for users and for their ToolJet in the names of Redis keys: keyed hashes, which reveal nothing without the key. */
+export class KeyNames {
+  readonly #userKey: Buffer
+  readonly #toolJetHash: string
+  readonly #userHashes: LRUCache<string, string>
+
+  /**
+   * @param namesKey of purpose `key names`
+   * @param toolJetIdentity what tells this ToolJet from others; users of two identities have nothing in common
+   * @param maxUsers number of users whose hash is kept; memory for them is allocated at once
+   */
+  constructor (namesKey: Buffer, toolJetIdentity: string, maxUsers = MAX_USERS) {
+    this.#userKey = hmac(namesKey, `user\n${toolJetIdentity}`)
+    this.#toolJetHash = hashOf(namesKey, `tooljet\n${toolJetIdentity}`)
+    this.#userHashes = new LRUCache({ max: maxUsers })
+  }
+
+  /** 22 characters of base64url for a user of this ToolJet. */
+  userHash (email: string): string {
+    let hash = this.#userHashes.get(email)
+    if (hash === undefined) this.#userHashes.set(email, hash = hashOf(this.#userKey, email))
+    return hash
+  }
+
+  /** 22 characters of base64url for this ToolJet. */
+  toolJetHash (): string {
+    return this.#toolJetHash
+  }
+}
+
+function hmac (key: Buffer, text: string): Buffer {
+  return createHmac('sha256', key).update(text).digest()
+}
+
+function hashOf (key: Buffer, text: string): string {
+  return hmac(key, text).toString('base64url').slice(0, HASH_CHARACTERS)
+}
