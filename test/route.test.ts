@@ -47,6 +47,16 @@ test('e-mails are one person in any case and with spaces around, but never two p
   // the Kelvin sign is lowered to an ASCII k
   const kelvin = await portal.ask('\u212Aim@acme.test', { appId: SALES.id, email: 'kim@acme.test' })
   t.equal(kelvin.body.code, 'TOOLJET_EMBED_EMAIL_MISMATCH')
+  // a letter that lowers to, or is composed as, another one: two accounts, two mints, and each under its own name in the log
+  portal.toolJet.faults = ({ body }) => ({ reply: { status: 404, body: `no ${String(body['email'])}` } })
+  const angstroms = ['\u00C5sa@acme.test', '\u212Bsa@acme.test', '\u00E5sa@acme.test']
+  for (const email of angstroms) await portal.ask(email.replace('acme', 'ACME'))
+  t.same(portal.toolJet.calls.slice(-3).map(({ body }) => body['email']), angstroms)
+  t.same((await portal.audit()).slice(-3).map(({ email }) => email), angstroms)
+  for (const email of ['\u00A0ana@acme.test', 'ana@acme.test\uFEFF', '\u0085ana@acme.test']) {
+    t.equal((await portal.ask(email)).status, 401, 'no address, and nobody else\'s')
+    t.equal((await portal.ask(ANA, { appId: SALES.id, email })).body.code, 'TOOLJET_EMBED_EMAIL_MISMATCH')
+  }
 })
 
 test('nobody is let in without an identity', async (t) => {

@@ -30,8 +30,11 @@ export const MUTANTS: Mutant[] = [
   // who asks, and for whom
   { name: 'email-of-body', file: 'access/identity.ts', from: '=> (request as { user?', to: '=> (request.body as { email?: string } | undefined)?.email ?? (request as { user?', tests: [SNIPPET], why: 'the hole of the documented snippet is open: one gets the URL of whom one names' },
   { name: 'email-mismatch', file: 'embed.ts', from: 'normalizeEmail(ask.email) !== email', to: 'normalizeEmail(ask.email) === undefined', tests: [SNIPPET], why: 'an ask for somebody else is answered' },
-  { name: 'email-case', file: 'access/identity.ts', from: ': trimmed.toLowerCase()', to: ': trimmed', tests: ['route: e-mails are one person'], why: 'one person is two' },
-  { name: 'email-fold', file: 'access/identity.ts', from: 'FOLDS_INTO_ASCII.test(trimmed) ? trimmed :', to: '', tests: ['route: e-mails are one person'], why: 'two people are one' },
+  { name: 'email-case', file: 'access/identity.ts', from: '(letters) => letters.toLowerCase()', to: '(letters) => letters', tests: ['route: e-mails are one person'], why: 'one person is two' },
+  { name: 'email-fold', file: 'access/identity.ts', from: 'email.slice(start, end).replace(/[A-Z]+/g, (letters) => letters.toLowerCase())', to: 'email.slice(start, end).toLowerCase()', tests: ['properties: two e-mails'], why: 'two people are one' },
+  { name: 'email-space', file: 'access/identity.ts', from: 'code === 0x20 ||', to: 'code === 0x20 || code === 0xa0 ||', tests: ['properties: two e-mails'], why: 'two people are one' },
+  { name: 'query-email', file: 'audit/queries.lua', from: 'return lower(value:sub(first, last))', to: 'return lower(value)', tests: ['properties: two e-mails'], why: 'a query does not find who is spelled otherwise' },
+  { name: 'query-email-case', file: 'audit/queries.lua', from: "text:gsub('[A-Z]'", to: "text:gsub('[A-Y]'", tests: ['properties: two e-mails'], why: 'a query does not find who is spelled otherwise' },
   { name: 'email-form', file: 'access/identity.ts', from: '&& EMAIL.test(email)', to: '', tests: [NOBODY], why: 'anything is an identity' },
   { name: 'email-length', file: 'access/identity.ts', from: 'email.length <= MAX_EMAIL_LENGTH &&', to: '', tests: [NOBODY], why: 'an identity has no bound' },
   { name: 'email-surrogate', file: 'access/identity.ts', from: '&& !LONE_SURROGATE.test(email)', to: '', tests: [NOBODY], why: 'two identities share a key, since they look alike in UTF-8' },
@@ -117,7 +120,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'forget-in-mint', file: 'cache/scripts.ts', from: "if holder and string.sub(holder, -1) ~= '!' then redis.call('APPEND', lock, '!') end", to: '', tests: ['reuse: a mint under way when forget'], why: 'what is forgotten during its mint is cached' },
   { name: 'forget-twice', file: 'cache/scripts.ts', from: " and string.sub(holder, -1) ~= '!'", to: '', tests: ['reuse: forget twice'], why: 'the lock of who is forgotten twice stays' },
   { name: 'forget-denial', file: 'cache/scripts.ts', from: "redis.call('DEL', key(index, 'outcome', name))", to: '', tests: ["reuse: ToolJet's denials"], why: 'forget leaves a denial behind' },
-  { name: 'forget-case', file: 'embed.ts', from: 'const email = checkedEmail(given)', to: 'const email = checkedEmail(given) && given', tests: ['reuse: forget drops one app'], why: 'forget does not find who is spelled otherwise' },
+  { name: 'forget-case', file: 'embed.ts', from: 'const email = parseEmail(given)', to: 'const email = parseEmail(given) && given', tests: ['reuse: forget drops one app'], why: 'forget does not find who is spelled otherwise' },
   { name: 'forget-memory', file: 'cache/memory.ts', from: 'if (key.startsWith(start)) this.#urls.delete(key)', to: '', tests: ["redis-down: 'serve': what was forgotten"], why: 'what is forgotten is served from memory' },
 
   // secrets
@@ -176,8 +179,8 @@ export const MUTANTS: Mutant[] = [
   { name: 'redis-one-write', file: 'redis/guard.ts', from: '    this.#gather()\n', to: '', tests: ['reuse: what is asked of Redis'], why: 'a system call for each command' },
   { name: 'redis-closed', file: 'redis/connect.ts', from: 'disconnect: () => {} }', to: 'disconnect: () => (redis as unknown as { disconnect (): void }).disconnect() }', tests: ["host: a Redis client of the host's"], why: "the host's client is closed" },
   { name: 'redis-left-open', file: 'compose.ts', from: 'closers.add(disconnect)', to: 'closers.add(() => {})', tests: ["host: a Redis client of the host's", 'closing: a host that has closed'], why: 'a process does not end' },
-  { name: 'start-left-open', file: 'closers.ts', from: 'await this.close(FAILED_START_MS)', to: 'await Promise.resolve()', tests: ['closing: a start that fails leaves'], why: 'a start that fails leaves its connection to Redis' },
-  { name: 'start-unawaited', file: 'index.ts', from: 'await fastify.register(routes(', to: 'fastify.register(routes(', tests: ['closing: a start that fails leaves'], why: 'a path that is taken leaves a connection to Redis' },
+  { name: 'start-left-open', file: 'closers.ts', from: 'await this.close(FAILED_START_MS)', to: 'await Promise.resolve()', tests: ['failing-start: a start that fails leaves'], why: 'a start that fails leaves its connection to Redis' },
+  { name: 'start-unawaited', file: 'index.ts', from: 'await fastify.register(routes(', to: 'fastify.register(routes(', tests: ['failing-start: a start that fails leaves'], why: 'a path that is taken leaves a connection to Redis' },
   { name: 'redis-health', file: 'index.ts', from: '.then(() => true, () => false)', to: '.then(() => true, () => true)', tests: [OUTAGE], why: 'health calls a Redis up that is away' },
   { name: 'fail-serves', file: 'cache/urls.ts', from: '!this.#serveWithoutRedis || !isRedisDown(error)', to: '!isRedisDown(error)', tests: ["redis-down: 'fail': 503"], why: "with 'fail' an instance mints on its own" },
   { name: 'outage-unsaved', file: 'cache/urls.ts', from: 'own?.unsavedAs !== undefined && await', to: 'own?.sealed !== undefined && own.unsavedAs !== undefined && await', tests: ["redis-down: 'serve': a URL minted"], why: 'what was minted in an outage stays with one instance' },
