@@ -1,8 +1,10 @@
 import { t as tap, test } from 'tap'
 import fastifySwagger from '@fastify/swagger'
 import { errorCodes } from '../plugin/index.js'
-import type { Fault } from '../example/tooljet/server.js'
+import { errorBody, type Fault } from '../example/tooljet/server.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { refusal } from './support/refusal.js'
+import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
 
@@ -173,15 +175,71 @@ test('each ask is counted, whatever is answered', async (t) => {
   t.equal((await portal.audit()).length, 7)
 })
 
-test('a 404 of something in front of ToolJet is not blamed on the user', async (t) => {
-  for (const message of ['no Route matched with those values', 'Not Found', 'constructor']) {
-    const portal = await Portal.open(t)
-    portal.toolJet.faults = () => ({ reply: { status: 404, body: { message } } })
-    t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_MISCONFIGURED', message)
+/** What others say in ToolJet's place, and ToolJet's words in a form that is not its own. */
+const OTHERS: Record<string, NonNullable<Fault['reply']>> = {
+  'AWS API Gateway': { status: 403, body: { message: 'Forbidden' } },
+  'AWS API Gateway, of its authorizer': { status: 403, body: { Message: 'User is not authorized to access this resource' } },
+  'Spring Cloud Gateway': { status: 403, body: { timestamp: '2026-11-26T00:00:00.000+00:00', path: '/api/ext/users/personal-access-token', status: 403, error: 'Forbidden', message: 'Forbidden', requestId: '1' } },
+  'a gateway with "status"': { status: 403, body: { message: 'Forbidden', status: 403 } },
+  'Azure API Management': { status: 403, body: { statusCode: 403, message: 'Forbidden' } },
+  'Azure Application Gateway': { status: 403, body: '<html><head><title>403 Forbidden</title></head></html>' },
+  Cloudflare: { status: 403, body: { success: false, errors: [{ code: 1020, message: 'Access denied' }] } },
+  'Cloudflare, in words': { status: 403, body: 'error code: 1020' },
+  'a server made with Fastify': { status: 403, body: { statusCode: 403, error: 'Forbidden', message: 'Forbidden' } },
+  nothing: { status: 403, body: '' },
+  'another status inside': { status: 403, body: errorBody(404, 'User has no permission') },
+  'a status as text': { status: 403, body: { ...errorBody(403, 'no'), statusCode: '403' } },
+  'a list in JSON': { status: 403, body: [errorBody(403, 'no')] },
+  Kong: { status: 404, body: { message: 'no Route matched with those values' } },
+  'Kong with its request': { status: 404, body: { message: 'no Route matched with those values', request_id: 'user@app' } },
+  'a Go server': { status: 404, body: '404 page not found' },
+  'AWS API Gateway without a route': { status: 404, body: { message: 'Not Found' } },
+  'Azure API Management without a route': { status: 404, body: { statusCode: 404, message: 'Resource not found' } },
+  'Fastify without a route': { status: 404, body: { statusCode: 404, error: 'Not Found', message: 'Route POST:/app/api/ext/users/personal-access-token not found' } },
+  'the community edition under a sub-path': { status: 404, body: errorBody(404, 'Cannot POST /app/api/ext/users/personal-access-token') },
+  'a user in no form': { status: 404, body: { message: 'User not found' } },
+  'nothing at all': { status: 404, body: '' },
+  'a 401 in the form': { status: 401, body: errorBody(401, 'User has no permission') },
+}
+
+for (const [name, reply] of Object.entries(OTHERS)) {
+  test(`not ToolJet's verdict: ${name}`, async (t) => {
+    const portal = await Portal.open(t, { options: { patExpiry: 100, minRemaining: 99 } })
+    await portal.ask(ANA)
+    await portal.ask(BEN)
+    portal.toolJet.faults = () => ({ reply })
+    const { body } = await portal.ask(ANA, { appId: INVENTORY.id })
+    t.match(body, { statusCode: 502, code: 'TOOLJET_EMBED_MISCONFIGURED' }, 'the user is not blamed')
+    t.match(portal.logLines.filter(({ level }) => level === 50).map(({ msg }) => msg), [/does not mint: \w/], 'the operator is told')
+    portal.toolJet.faults = undefined
+    t.match(await portal.ask(ANA, { appId: INVENTORY.id }), { status: 200 }, 'nobody remembers it')
+    t.match(await portal.ask(BEN), { status: 200 })
+    t.match((await portal.audit()).map(({ event, code }) => code ?? event), ['url.minted', 'url.minted', 'TOOLJET_EMBED_MISCONFIGURED', 'url.minted', /^url/])
+  })
+}
+
+test('a refusal that is not ToolJet\'s forgets nothing, one that is does', async (t) => {
+  const portal = await Portal.open(t, { options: { patExpiry: 10, minRemaining: 9 } })
+  for (const [fault, code] of [[{ reply: OTHERS['AWS API Gateway']! }, undefined], [{ reply: OTHERS['Kong']! }, undefined], [refusal(403, 'no access'), 'TOOLJET_EMBED_ACCESS_DENIED']] as const) {
+    portal.toolJet.faults = undefined
+    const { body: first } = await portal.ask(ANA)
+    await until('it has less than minRemaining', () => Date.parse(first.expiresAt) - Date.now() < 8900)
+    portal.toolJet.faults = () => fault
+    const { body } = await portal.ask(ANA)
+    if (code === undefined) t.match(body, { source: 'reused', urlId: first.urlId }, 'its last seconds are given')
+    else t.match(body, { code })
   }
+})
+
+test('a status 422 is tried once more, and no more', async (t) => {
   const portal = await Portal.open(t)
-  portal.toolJet.faults = () => ({ reply: { status: 403, body: { message: 'constructor' } } })
-  t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
+  const { toolJet } = portal
+  toolJet.faults = () => (toolJet.calls.length === 1 ? refusal(422, 'Already exists!') : undefined)
+  t.match(await portal.ask(ANA), { status: 200, body: { source: 'minted' } })
+  t.equal(toolJet.calls.length, 2)
+  toolJet.faults = () => refusal(422, 'Already exists!')
+  t.match(await portal.ask(BEN), { status: 503, headers: { 'retry-after': /./ }, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } })
+  t.equal(toolJet.calls.length, 4)
 })
 
 test('identity says who asks', async (t) => {
@@ -199,17 +257,26 @@ interface Row {
 }
 
 const REPLIES: Record<string, Row> = {
-  'user unknown': { fault: { reply: { status: 404, body: { statusCode: 404, message: 'User with email x not found' } } }, status: 404, code: 'USER_NOT_FOUND', event: 'url.denied' },
-  'no access': { fault: { reply: { status: 403, body: { statusCode: 403, message: 'User has no permission' } } }, status: 403, code: 'ACCESS_DENIED', event: 'url.denied' },
-  'no such app': { fault: { reply: { status: 400, body: { statusCode: 400, message: 'Invalid appId or appSlug' } } }, status: 404, code: 'APP_NOT_FOUND', event: 'url.denied' },
-  'another form of id': { fault: { reply: { status: 400, body: { statusCode: 400, message: ['appId must be a UUID'] } } }, status: 400, code: 'BAD_REQUEST', event: 'url.denied' },
-  'another 400': { fault: { reply: { status: 400, body: { statusCode: 400, message: 'no' } } }, status: 502, code: 'BAD_REPLY', event: 'url.failed' },
-  'limit reached': { fault: { reply: { status: 429, body: { statusCode: 429, message: 'Too Many' } } }, status: 429, code: 'BUSY', event: 'url.limited', retryAfter: true },
-  'bad API token': { fault: { reply: { status: 403, body: { statusCode: 403, message: 'Unauthorized' } } }, status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
-  'external API off': { fault: { reply: { status: 403, body: { statusCode: 403, message: 'External API is disabled' } } }, status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
-  'licence without it': { fault: { reply: { status: 403, body: { statusCode: 403, message: 'You do not have access to this resource' } } }, status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
-  'community guard': { fault: { reply: { status: 403, body: { statusCode: 403, message: 'Forbidden resource' } } }, status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
-  'community edition': { fault: { reply: { status: 404, body: { statusCode: 404, message: 'Cannot POST /api/ext/users/personal-access-token' } } }, status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
+  'user unknown': { fault: refusal(404, 'User with email x not found'), status: 404, code: 'USER_NOT_FOUND', event: 'url.denied' },
+  'no access': { fault: refusal(403, 'User has no permission'), status: 403, code: 'ACCESS_DENIED', event: 'url.denied' },
+  'no such app': { fault: refusal(400, 'Invalid appId or appSlug'), status: 404, code: 'APP_NOT_FOUND', event: 'url.denied' },
+  'another form of id': { fault: refusal(400, ['appId must be a UUID']), status: 400, code: 'BAD_REQUEST', event: 'url.denied' },
+  'an e-mail that is none': { fault: refusal(400, ['email must be an email', 'sessionExpiry must not be less than 1']), status: 400, code: 'BAD_REQUEST', event: 'url.denied' },
+  'no e-mail': { fault: refusal(400, 'Either userId or email must be provided'), status: 400, code: 'BAD_REQUEST', event: 'url.denied' },
+  'no such app, of an older version': { fault: { reply: { status: 400, body: { statusCode: 400, message: 'Invalid appId or appSlug', error: 'Bad Request' } } }, status: 404, code: 'APP_NOT_FOUND', event: 'url.denied' },
+  'no such slug': { fault: refusal(404, 'appSlug not found'), status: 404, code: 'APP_NOT_FOUND', event: 'url.denied' },
+  'user unknown, of an older version': { fault: { reply: { status: 404, body: { statusCode: 404, message: 'User not found', error: 'Not Found' } } }, status: 404, code: 'USER_NOT_FOUND', event: 'url.denied' },
+  'no access, of an older version': { fault: { reply: { status: 403, body: { statusCode: 403, message: 'constructor', error: 'Forbidden' } } }, status: 403, code: 'ACCESS_DENIED', event: 'url.denied' },
+  'no access, with a code': { fault: { reply: { status: 403, body: { ...errorBody(403, 'Forbidden'), code: '403' } } }, status: 403, code: 'ACCESS_DENIED', event: 'url.denied' },
+  'bad API token, of an older version': { fault: { reply: { status: 403, body: { statusCode: 403, message: 'Unauthorized', error: 'Forbidden' } } }, status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
+  'a 400 of a gateway': { fault: { reply: { status: 400, body: { message: 'Invalid appId or appSlug' } } }, status: 502, code: 'BAD_REPLY', event: 'url.failed' },
+  'another 400': { fault: refusal(400, 'no'), status: 502, code: 'BAD_REPLY', event: 'url.failed' },
+  'limit reached': { fault: refusal(429, 'Too Many'), status: 429, code: 'BUSY', event: 'url.limited', retryAfter: true },
+  'bad API token': { fault: refusal(403, 'Unauthorized'), status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
+  'external API off': { fault: refusal(403, 'External API is disabled'), status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
+  'licence without it': { fault: refusal(403, 'You do not have access to this resource'), status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
+  'community guard': { fault: refusal(403, 'Forbidden resource'), status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
+  'community edition': { fault: refusal(404, 'Cannot POST /api/ext/users/personal-access-token'), status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
   'a proxy that refuses': { fault: { reply: { status: 403, body: '<html>no</html>' } }, status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
   'a proxy that wants a password': { fault: { reply: { status: 401 } }, status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
   'starter plan': { fault: { reply: { status: 451 } }, status: 502, code: 'MISCONFIGURED', event: 'url.failed' },
@@ -221,7 +288,7 @@ const REPLIES: Record<string, Row> = {
   'endless reply': { fault: { reply: { status: 201, body: 'x'.repeat(100_000) } }, status: 502, code: 'BAD_REPLY', event: 'url.failed' },
   redirect: { fault: { reply: { status: 302, headers: { location: 'https://evil.example/' } } }, status: 502, code: 'BAD_REPLY', event: 'url.failed' },
   teapot: { fault: { reply: { status: 418 } }, status: 502, code: 'BAD_REPLY', event: 'url.failed' },
-  'server error': { fault: { reply: { status: 500, body: { statusCode: 500, message: 'Internal server error' } } }, status: 503, code: 'UNAVAILABLE', event: 'url.failed', retryAfter: true },
+  'server error': { fault: refusal(500, 'Internal server error'), status: 503, code: 'UNAVAILABLE', event: 'url.failed', retryAfter: true },
   'gateway without server': { fault: { reply: { status: 502 } }, status: 503, code: 'UNAVAILABLE', event: 'url.failed', retryAfter: true },
   'cut connection': { fault: { cut: 'before' }, status: 503, code: 'UNAVAILABLE', event: 'url.failed', retryAfter: true },
   'cut in the reply': { fault: { cut: 'middle' }, status: 503, code: 'UNAVAILABLE', event: 'url.failed', retryAfter: true },
@@ -249,7 +316,7 @@ for (const [name, { fault, status, code, event, retryAfter }] of Object.entries(
 test('the operator is told what to mend, once per change of state', async (t) => {
   const portal = await Portal.open(t)
   const lines = () => portal.logLines.filter(({ level, msg }) => level === 50 || /mints again/.test(String(msg))).map(({ msg }) => msg)
-  portal.toolJet.faults = () => ({ reply: { status: 403, body: { statusCode: 403, message: 'External API is disabled' } } })
+  portal.toolJet.faults = () => refusal(403, 'External API is disabled')
   await portal.ask(ANA)
   await portal.ask(BEN)
   t.match(lines(), [/does not mint: set ENABLE_EXTERNAL_API=true/])
