@@ -105,10 +105,13 @@ export class Gate {
     await this.#tell((redis) => RECOVERED.run(redis, [this.#keys.failures, this.#keys.probe], []))
   }
 
-  /** Seconds of the pause that are left. */
-  async pausedFor (): Promise<number> {
-    const shared = await this.#tell((redis) => redis.pttl(this.#keys.pause))
-    return Math.max(0, Number(shared ?? 0), this.#pausedUntil - performance.now()) / 1000
+  get pauseKey (): string {
+    return this.#keys.pause
+  }
+
+  /** Seconds of the pause that are left. @param sharedMs what Redis says of it */
+  pausedFor (sharedMs: number): number {
+    return Math.max(0, sharedMs, this.#pausedUntil - performance.now()) / 1000
   }
 
   async #refusal (probeMs: number): Promise<EmbedError | undefined> {

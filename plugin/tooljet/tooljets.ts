@@ -5,6 +5,7 @@ import type { RedisGuard } from '../redis/guard.js'
 import { Keys } from '../cache/keys.js'
 import { ToolJetClient } from './client.js'
 import { Gate } from './gate.js'
+import { pausesLeft } from './pauses.js'
 import type { Pools } from './pools.js'
 import { checkedTarget, type Target, type TooljetOfRequest } from './target.js'
 import { ToolJet, type ToolJetHealth } from './tooljet.js'
@@ -52,9 +53,9 @@ interface Parts {
 }
 
 export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): ToolJets {
-  if (typeof option !== 'function') return new OneToolJet(makeToolJet(option, parts))
-  const { log } = parts
-  return new SeveralToolJets(option, (target) => makeToolJet(target, { ...parts, log: log.child({ tooljet: target.url }), maxUsers: MAX_USERS_EACH }))
+  if (typeof option !== 'function') return new OneToolJet(makeToolJet(option, parts), parts.guard)
+  const { log, guard } = parts
+  return new SeveralToolJets(option, (target) => makeToolJet(target, { ...parts, log: log.child({ tooljet: target.url }), maxUsers: MAX_USERS_EACH }), guard)
 }
 
 function makeToolJet (target: Target, { pools, guard, log, keyPrefix, redisTimeoutMs, instance, maxUsers }: Parts): ToolJet {
@@ -71,9 +72,11 @@ function makeToolJet (target: Target, { pools, guard, log, keyPrefix, redisTimeo
 class OneToolJet implements ToolJets {
   readonly areSeveral = false
   readonly #tooljet: ToolJet
+  readonly #guard: RedisGuard
 
-  constructor (tooljet: ToolJet) {
+  constructor (tooljet: ToolJet, guard: RedisGuard) {
     this.#tooljet = tooljet
+    this.#guard = guard
   }
 
   get origins (): readonly string[] {
@@ -90,7 +93,8 @@ class OneToolJet implements ToolJets {
   }
 
   async health (): Promise<ToolJetsHealth> {
-    return { tooljet: await this.#tooljet.health() }
+    const [pauseMs = 0] = await pausesLeft(this.#guard, [this.#tooljet.pauseKey])
+    return { tooljet: this.#tooljet.health(pauseMs) }
   }
 }
 
@@ -100,12 +104,14 @@ class SeveralToolJets implements ToolJets {
   readonly areSeveral = true
   readonly #targetOf: TooljetOfRequest
   readonly #make: (target: Target) => ToolJet
+  readonly #guard: RedisGuard
   readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS, ttl: FORGOTTEN_MS, updateAgeOnGet: true })
   readonly #complaints = new LRUCache<string, true>({ max: MAX_TOOLJETS, ttl: COMPLAINT_MS })
 
-  constructor (targetOf: TooljetOfRequest, make: (target: Target) => ToolJet) {
+  constructor (targetOf: TooljetOfRequest, make: (target: Target) => ToolJet, guard: RedisGuard) {
     this.#targetOf = targetOf
     this.#make = make
+    this.#guard = guard
   }
 
   async of (request: FastifyRequest): Promise<ToolJet> {
@@ -128,7 +134,9 @@ class SeveralToolJets implements ToolJets {
   }
 
   async health (): Promise<ToolJetsHealth> {
-    const tooljets = await Promise.all([...this.#known.values()].map(async (tooljet) => ({ url: tooljet.url, ...await tooljet.health() })))
+    const known = [...this.#known.values()] // those asked for last come first
+    const pauses = await pausesLeft(this.#guard, known.map(({ pauseKey }) => pauseKey))
+    const tooljets = known.map((tooljet, i) => ({ url: tooljet.url, ...tooljet.health(pauses[i]!) }))
     const { url: _, ...worst } = tooljets.reduce((worst, one) => (isWorse(one, worst) ? one : worst), { url: '', state: 'unknown' })
     return { tooljet: worst, tooljets }
   }
