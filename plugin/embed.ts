@@ -3,7 +3,7 @@ import type { App, AppAsk, Apps, UncheckedAsk } from './access/apps.js'
 import type { Audit } from './audit/audit.js'
 import { codeOf, embedError, failureEvent, isEmbedError } from './errors.js'
 import { foreign } from './observability/foreign.js'
-import { checkedEmail, normalizeEmail, whoAsks, type Identity } from './access/identity.js'
+import { normalizeEmail, parseEmail, resolveUser, type Identity } from './access/identity.js'
 import type { Limits, LimitState } from './access/limits.js'
 import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
@@ -114,7 +114,7 @@ export class Embed {
   async #walk (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<UrlResult> {
     const { identity, authorize, apps, limits, cache, audit } = this.#parts
 
-    const email = trail.email = await whoAsks(identity, request)
+    const email = trail.email = await resolveUser(identity, request)
     const found = apps.find(ask)
     const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
     const { tooljet, user, prefetched } = await this.#enter(request, email, trail, lookedFor)
@@ -154,7 +154,7 @@ export class Embed {
     const { apps, tooljets, cache, audit } = this.#parts
     const { email: given, tooljet: target, ...ask } = whose ?? {}
     const startedAt = performance.now()
-    const email = checkedEmail(given)
+    const email = parseEmail(given)
     if (email === undefined) throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the "email" of a user' })
     const app = Object.values(ask).some((name) => name !== undefined) ? apps.resolve(ask) : undefined
     const tooljet = tooljets.named(target)
@@ -180,7 +180,7 @@ export class Embed {
   async #refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<never> {
     if (isEmbedError(error)) throw error // nobody is signed in
     try {
-      trail.email = await whoAsks(this.#parts.identity, request)
+      trail.email = await resolveUser(this.#parts.identity, request)
     } catch {
       throw error
     }

@@ -267,9 +267,9 @@ test('the plugin loads the queries when it starts; a newer version stays, an old
   t.match(await query('code', 'ACCESS_DENIED'), ['0-0', [[/-/, { length: 28 }]]])
   t.match(await query('email', ANA.toUpperCase()), ['0-0', { length: 1 }])
 
-  const versions: [number, number][] = [[0, 1], [1, 1], [2, 2]]
+  const versions: [number, number][] = [[1, 2], [2, 2], [3, 3]]
   for (const [loaded, expected] of versions) {
-    await portal.redis.call('FUNCTION', 'LOAD', 'REPLACE', LIBRARY.replace('VERSION = 1', `VERSION = ${loaded}`))
+    await portal.redis.call('FUNCTION', 'LOAD', 'REPLACE', LIBRARY.replace('VERSION = 2', `VERSION = ${loaded}`))
     await loadLibrary(portal.redis)
     t.equal(await portal.redis.call('FCALL', 'tooljet_audit_version', '0'), expected)
   }
@@ -360,7 +360,7 @@ test('in a Cluster every master has the queries, and the indexes are in the slot
     await until('the queries are loaded', async () => (await Promise.all(servers.map(async ({ url }) => {
       const node = newClient(url)
       try { return await node.call('FCALL', 'tooljet_audit_version', '0') } catch { return 0 } finally { node.disconnect() }
-    }))).every((version) => version === 1))
+    }))).every((version) => version === 2))
     const reader = new AuditReader(portal.redis, stream)
     t.match(await reader.query({ email: ANA }), { entries: [{ fields: { email: ANA } }] })
     t.match(await reader.query({ app: SALES.id, outcome: 'failure' }), { entries: [{ fields: { email: CLEO } }] })

@@ -7,12 +7,10 @@ import { append } from '../plugin/audit/append.js'
 import { AuditKeys } from '../plugin/audit/indexes.js'
 import { AuditStream } from '../plugin/audit/stream.js'
 import { AuditWriter } from '../plugin/audit/writer.js'
-import { RedisCircuitBreaker } from '../plugin/redis/circuit-breaker.js'
-import { RedisClock } from '../plugin/redis/clock.js'
-import { systemTimers as timers } from '../plugin/timers.js'
 import { ANA, BEN, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
 import { holdUp, newClient } from './support/redis.js'
 import { until } from './support/until.js'
+import { wayToRedis } from './support/way-to-redis.js'
 
 releaseRedisAfter(tap)
 
@@ -226,16 +224,10 @@ test('a batch that lands after its deadline is not written again', { timeout: 60
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: 7 }] })
 })
 
-async function startedBreaker (portal: Portal, timeoutMs: number): Promise<RedisCircuitBreaker> {
-  const breaker = new RedisCircuitBreaker(portal.redis, { timeoutMs }, { timers, log: portal.app.log })
-  await breaker.start()
-  return breaker
-}
-
 test('an event that comes just when the last batch is written does not wait for the next one', async (t) => {
   const portal = await Portal.open(t)
-  const breaker = await startedBreaker(portal, 5000)
-  const stream = new AuditStream({ breaker, clock: new RedisClock(timers), timers, log: portal.app.log }, { stream: `${portal.prefix}own`, retentionMs: 0, maxEntries: 0 })
+  const way = await wayToRedis(portal.redis, 5000, portal.app.log)
+  const stream = new AuditStream(way, { stream: `${portal.prefix}own`, retentionMs: 0, maxEntries: 0 })
   const writer = new AuditWriter(stream, 'me', 100, () => {})
   let seq = 0
   const write = () => writer.addAndWait({ event: 'url.reused', instance: 'me', seq: String(++seq) })
@@ -265,8 +257,8 @@ test('a batch is written once, however often and however late it is sent', async
   t.equal(await portal.redis.xlen(stream), 1203)
   t.equal(await portal.redis.xlen(keys.email(ANA)), 2)
 
-  const breaker = await startedBreaker(portal, 1000)
-  const found = await new AuditStream({ breaker, clock: new RedisClock(timers), timers, log: portal.app.log }, { stream, retentionMs: 0, maxEntries: 0 }).lookFor('me', '0-0')
+  const way = await wayToRedis(portal.redis, 1000, portal.app.log)
+  const found = await new AuditStream(way, { stream, retentionMs: 0, maxEntries: 0 }).lookFor('me', '0-0')
   t.same(found, { seq: 3, after: (await portal.redis.xrevrange(stream, '+', '-', 'COUNT', 1))[0]![0] }, 'found without that knowledge, page by page')
 })
 

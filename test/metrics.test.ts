@@ -18,6 +18,7 @@ import { Child, freePorts } from './support/child.js'
 import { familiesOf, samplesOf, valueOf } from './support/metrics.js'
 import { plainEnv } from './support/plain-env.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { refusal } from './support/refusal.js'
 import { readQuery } from './support/promql.js'
 import { until } from './support/until.js'
 
@@ -83,7 +84,7 @@ test('a scrape waits for no Redis, and tells that it is away', async (t) => {
 
 test('no label holds what an asker can choose, and there are only so many', async (t) => {
   const registry = new Registry()
-  const toolJetFaults: (Fault | undefined)[] = [undefined, undefined, { reply: { status: 404, body: { message: `User ${ANA} not found` } } }, { reply: { status: 500 } }, { reply: { status: 418, body: { message: 'pat_deadbeef' } } }, { cut: 'middle' }, { reply: { status: 403, body: { message: 'no permission' } } }]
+  const toolJetFaults: (Fault | undefined)[] = [undefined, undefined, refusal(404, `User ${ANA} not found`), { reply: { status: 500 } }, { reply: { status: 418, body: { message: 'pat_deadbeef' } } }, { cut: 'middle' }, refusal(403, 'no permission')]
   let asked = 0
   const portal = await Portal.open(t, {
     options: {

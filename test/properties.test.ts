@@ -1,11 +1,18 @@
 import { randomBytes } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import { t as tap, test } from 'tap'
 import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
-import { normalizeEmail } from '../plugin/access/identity.js'
+import { normalizeEmail, parseEmail } from '../plugin/access/identity.js'
+import { nameOf } from '../plugin/audit/indexes.js'
+import { loadLibrary, QUERIES } from '../plugin/audit/library.js'
+import { Pseudonyms } from '../plugin/audit/pseudonyms.js'
 import { resolveOptions } from '../plugin/config/options.js'
 import { Encryptor } from '../plugin/crypto/encryption.js'
-import { ANA, API_TOKEN, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { KeyNames } from '../plugin/crypto/names.js'
+import { entriesOf, writeEvents } from './support/audit-log.js'
+import { ANA, API_TOKEN, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
 
 releaseRedisAfter(tap)
 
@@ -52,6 +59,21 @@ test('options are refused with a coded error or accepted whole, and no secret is
   t.pass()
 })
 
+/** Letters that fold into one another somewhere, white space of every kind, forms of one letter: what two accounts may differ by. */
+const ODD = ['a', 'A', 'k', 'K', '\u212A', 'i', 'I', '\u0130', '\u0131', '\u00E5', '\u00C5', '\u212B', 'A\u030A', '\u00DF', '\u1E9E', '\u03C3', '\u03C2', '\u03A3', '\uFB01', '\u{1F600}', '\u{10400}', '\u{10428}', '-', '.', '+']
+const SPACES = [' ', '\t', '\n', '\v', '\f', '\r', '\u0085', '\u00A0', '\u1680', '\u2003', '\u2028', '\u202F', '\u3000', '\uFEFF', '\u200B', '\u180E']
+const oddEmails = fc.tuple(
+  fc.array(fc.constantFrom(...SPACES), { maxLength: 2 }), fc.array(fc.constantFrom(...ODD), { minLength: 1, maxLength: 4 }),
+  fc.array(fc.constantFrom(...ODD), { minLength: 1, maxLength: 3 }), fc.array(fc.constantFrom(...SPACES), { maxLength: 2 })
+).map(([before, name, domain, after]) => `${before.join('')}${name.join('')}@${domain.join('')}${after.join('')}`)
+
+/** The rule, said in another way. */
+function isSamePerson (one: string, other: string): boolean {
+  const plain = (email: string): string => /^[\t\n\v\f\r ]*([^]*?)[\t\n\v\f\r ]*$/.exec(email)![1]!
+  const [a, b] = [[...plain(one)], [...plain(other)]]
+  return a.length === b.length && a.every((letter, i) => letter === b[i] || (/^[a-z]{2}$/i.test(`${letter}${b[i]}`) && Math.abs(letter.charCodeAt(0) - b[i]!.charCodeAt(0)) === 32))
+}
+
 test('one spelling for one person, and the same again', async (t) => {
   fc.assert(fc.property(fc.emailAddress(), fc.boolean(), (email, shout) => {
     const once = normalizeEmail(` ${shout ? email.toUpperCase() : email}\t`)
@@ -59,9 +81,63 @@ test('one spelling for one person, and the same again', async (t) => {
   }))
   fc.assert(fc.property(fc.string({ unit: 'binary' }), (text) => {
     const ascii = /^[\x00-\x7f]*$/ // eslint-disable-line no-control-regex
-    return ascii.test(text.trim()) || !ascii.test(normalizeEmail(text))
+    return ascii.test(text) === ascii.test(normalizeEmail(text))
   }), { numRuns: 2000 })
+  const began = performance.now()
+  normalizeEmail(`a${' '.repeat(1_000_000)}a`)
+  t.ok(performance.now() - began < 1000, 'whatever a client sends')
+})
+
+test('two e-mails are one person only when they differ by ASCII case and ASCII white space around, and else share no key', async (t) => {
+  const keys = new KeyNames(randomBytes(32), 'http://tooljet.test')
+  const pseudonyms = new Pseudonyms([randomBytes(32)])
+  const judge = (one: string, other: string): boolean => {
+    const same = isSamePerson(one, other)
+    if (same !== (normalizeEmail(one) === normalizeEmail(other))) return false
+    const [a, b] = [parseEmail(one), parseEmail(other)]
+    if (a === undefined || b === undefined) return !same || a === b // refused, both of them
+    return same === (keys.userHash(a) === keys.userHash(b)) && same === (nameOf(a) === nameOf(b)) && same === (pseudonyms.of(a) === pseudonyms.of(b))
+  }
+  const binary = fc.string({ unit: 'binary', minLength: 1, maxLength: 3 })
+  const binaryEmails = fc.tuple(binary, binary).map((parts) => parts.join('@'))
+  fc.assert(fc.property(oddEmails, oddEmails, judge), { numRuns: RUNS * 10 })
+  fc.assert(fc.property(oddEmails, fc.func(fc.boolean()), (email, flip) => { // near ones
+    const other = Array.from(email, (letter, i) => (flip(i) ? (letter === letter.toLowerCase() ? letter.toUpperCase() : letter.toLowerCase()) : letter)).join('')
+    return judge(email, other) && judge(email, `\u00A0${email}`) && judge(email, ` ${email}\r\n`) && judge(email, email.normalize('NFC')) && judge(email, email.normalize('NFKC'))
+  }), { numRuns: RUNS * 5 })
+  fc.assert(fc.property(binaryEmails, binaryEmails, judge), { numRuns: RUNS })
   t.pass()
+})
+
+test('two e-mails that are two people are found in the audit log each on its own', { timeout: 600_000 }, async (t) => {
+  const redis = newClient(await sharedRedisUrl())
+  const prefix = newPrefix()
+  t.teardown(async () => {
+    await Promise.all((await keysOf(redis, prefix)).map((key) => redis.del(key)))
+    redis.disconnect()
+  })
+  await loadLibrary(redis)
+  const stream = `${prefix}audit`
+  const sample = fc.sample(fc.oneof(oddEmails, fc.emailAddress().map((email) => email.toUpperCase()), fc.tuple(fc.string({ unit: 'binary', minLength: 1, maxLength: 3 }), fc.constant('@acme.test')).map((parts) => parts.join(''))), 600)
+  const spellings = [...sample, '\u00C5sa@acme.test', '\u212Bsa@acme.test', '\u00E5sa@acme.test', ' \u00C9VA@Acme.Test\t', '\u212Aim@acme.test', 'kim@acme.test', 'KIM@acme.test']
+  const accepted = spellings.flatMap((given) => (parseEmail(given) === undefined ? [] : [{ given, email: parseEmail(given)! }]))
+  t.ok(accepted.length > 150, `${accepted.length} are addresses`)
+  await writeEvents(redis, stream, accepted.length, { make: (seq) => ({ event: 'url.minted', email: accepted[seq - 1]!.email, seq: String(seq) }) })
+  const written = await entriesOf(redis, stream)
+  const ways = [
+    (email: string) => redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', email, 'limit', '250'),
+    (email: string) => redis.eval(QUERIES, 1, stream, 'email', email, 'limit', '250'),
+  ]
+  for (const [i, { given, email }] of accepted.entries()) {
+    const expected = written.filter(({ fields }) => accepted[Number(fields['seq']) - 1]!.email === email)
+    t.ok(expected.every(({ fields }) => fields['email'] === email), 'as it was given')
+    for (const spelling of [given, email, ` ${email.replace(/[a-z]/g, (letter) => letter.toUpperCase())}\v\r\n`]) {
+      const [cursor, entries] = await ways[i % 2]!(spelling) as [string, [id: string][]]
+      const found = { cursor, ids: entries.map(([id]) => id).reverse() }
+      if (!isDeepStrictEqual(found, { cursor: '0-0', ids: expected.map(({ id }) => id) })) t.same(found, expected, JSON.stringify(spelling))
+    }
+  }
+  await t.rejects(redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ' \t'), { message: /argument "email" is " \t", it takes a value/ })
 })
 
 test('what was encrypted is decrypted under its own name and keys only', async (t) => {

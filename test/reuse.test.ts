@@ -6,6 +6,7 @@ import { startServer } from '../example/redis.js'
 import type { Fault } from '../example/tooljet/server.js'
 import type { TokenMode } from '../example/tooljet/tokens.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { refusal } from './support/refusal.js'
 import { newClient } from './support/redis.js'
 import { until } from './support/until.js'
 
@@ -244,14 +245,14 @@ test('a user who lost access loses the cached URL with the next mint', async (t)
   const portal = await Portal.open(t, { options: { patExpiry: 10, minRemaining: 9 } })
   await portal.ask(ANA)
   await sleep(1100)
-  portal.toolJet.faults = () => ({ reply: { status: 403, body: { statusCode: 403, message: 'no access' } } })
+  portal.toolJet.faults = () => refusal(403, 'no access')
   t.equal((await portal.ask(ANA)).body.code, 'TOOLJET_EMBED_ACCESS_DENIED', 'ToolJet said no, a URL still alive does not help')
   t.same(await portal.cached('url'), [])
 })
 
 test('a URL in its last seconds is served rather than an error', async (t) => {
   const faults: Fault[] = [
-    { reply: { status: 500 } }, { reply: { status: 429 } }, { reply: { status: 403, body: { message: 'Unauthorized' } } }, { cut: 'before' }, { reply: { status: 201, body: 'x' } },
+    { reply: { status: 500 } }, { reply: { status: 429 } }, refusal(403, 'Unauthorized'), { cut: 'before' }, { reply: { status: 201, body: 'x' } },
   ]
   for (const fault of faults) {
     const portal = await Portal.open(t, { options: { patExpiry: 10, minRemaining: 9 } })
@@ -413,7 +414,7 @@ test('keys: the prefix first, a TTL on all but the audit log, no e-mail, no TTL 
 
 test('forget twice during a mint that is then denied leaves no lock behind', async (t) => {
   const [one, other] = await Portal.openSeveral(t, 2) as [Portal, Portal]
-  one.toolJet.faults = () => ({ delayMs: 300, reply: { status: 403, body: { message: 'no access' } } })
+  one.toolJet.faults = () => ({ delayMs: 300, ...refusal(403, 'no access') })
   const asked = one.ask(ANA)
   await until('the mint is under way', () => one.toolJet.calls.length === 1)
   const waiting = other.ask(ANA)
@@ -427,7 +428,7 @@ test('forget twice during a mint that is then denied leaves no lock behind', asy
 })
 
 test('a holder whose lock passed to another stores nothing, and a late denial touches nothing', async (t) => {
-  for (const fault of [{ delayMs: 400 }, { delayMs: 400, reply: { status: 403, body: { message: 'no access' } } }]) {
+  for (const fault of [{ delayMs: 400 }, { delayMs: 400, ...refusal(403, 'no access') }] as Fault[]) {
     const [late, quick] = await Portal.openSeveral(t, 2, { toolJet: { tokens: 'replace' } }) as [Portal, Portal]
     late.toolJet.faults = () => (late.toolJet.calls.length === 1 ? fault : undefined)
     const asked = late.ask(ANA)

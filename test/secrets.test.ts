@@ -2,6 +2,7 @@ import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
 import type { Fault } from '../example/tooljet/server.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { refusal } from './support/refusal.js'
 import { newClient } from './support/redis.js'
 
 releaseRedisAfter(tap)
@@ -12,7 +13,7 @@ test('after a full run no secret is in a log line, an audit field, an error or r
   const errors: string[] = []
   const tokens: string[] = []
   const faults: (Fault | undefined)[] = [
-    undefined, { cut: 'before' }, { cut: 'middle' }, { reply: { status: 500 } }, { reply: { status: 403, body: { message: 'Unauthorized' } } },
+    undefined, { cut: 'before' }, { cut: 'middle' }, { reply: { status: 500 } }, refusal(403, 'Unauthorized'),
     { reply: { status: 201, body: { redirectUrl: 'https://evil.example/?personal-access-token=pat_deadbeefdeadbeef' } } }, { reply: { status: 429, headers: { 'retry-after': '1' } } },
   ]
   for (const fault of faults) {

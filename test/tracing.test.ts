@@ -4,6 +4,7 @@ import { inspect } from 'node:util'
 import { t as tap, test, type Test } from 'tap'
 import type { TooljetEmbedMintTrace, TooljetEmbedUrlTrace } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, JWT_SECRET, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { refusal } from './support/refusal.js'
 import { newClient, sharedRedisUrl } from './support/redis.js'
 
 releaseRedisAfter(tap)
@@ -123,7 +124,7 @@ test('no message holds an e-mail or a secret', async (t) => {
   })
   for (const fault of [
     undefined, { cut: 'before' as const }, { reply: { status: 201, body: { redirectUrl: 'https://evil.example/?personal-access-token=pat_deadbeefdeadbeef' } } },
-    { reply: { status: 404, body: { message: `User ${ANA} not found` } } }, { reply: { status: 201, body: `pat_deadbeef ${ANA}` } },
+    refusal(404, `User ${ANA} not found`), { reply: { status: 201, body: `pat_deadbeef ${ANA}` } },
   ]) {
     portal.toolJet.faults = () => fault
     for (const ask of [{ appId: SALES.id, replaces: 'x' }, { appSlug: 'refused' }, { appId: ANA }, { appSlug: 'pat_deadbeef' }, '{']) {

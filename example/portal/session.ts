@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { DemoUser } from './users.js'
+import { spellingOf, type DemoUser } from './users.js'
 
 /** The cookie that holds the session's JWT. */
 export const SESSION_COOKIE = 'portal_session'
@@ -18,8 +18,8 @@ export function session (users: readonly DemoUser[]) {
     const body = { type: 'object', required: ['email'], properties: { email: { type: 'string', maxLength: 254 } }, examples: [{ email: users[0]?.email }] }
     const schema = { tags: ['session'], summary: 'Signs in as a demo user', security: [], body }
     scope.post<{ Body: { email: string } }>('/sign-in', { schema }, async (request, reply) => {
-      const email = request.body.email.trim().toLowerCase()
-      const user = users.find((user) => user.email.toLowerCase() === email)
+      const email = spellingOf(request.body.email)
+      const user = users.find((user) => spellingOf(user.email) === email)
       if (user === undefined) {
         return reply.code(401).send({ statusCode: 401, error: 'Unauthorized', message: 'This is not one of the demo users.' })
       }

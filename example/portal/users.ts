@@ -26,8 +26,13 @@ export function usersOf (list = '', admin = ''): readonly DemoUser[] {
   const users = emails.length === 0 ? DEMO_USERS : emails.map((email) => userOf(email, 'A user of your ToolJet.'))
   const adminEmail = admin.trim()
   if (adminEmail === '') return users
-  const others = users.filter(({ email, isAdmin }) => isAdmin !== true && email.toLowerCase() !== adminEmail.toLowerCase())
+  const others = users.filter(({ email, isAdmin }) => isAdmin !== true && spellingOf(email) !== spellingOf(adminEmail))
   return [...others, { ...userOf(adminEmail, 'Sees the audit log (DEMO_ADMIN).'), isAdmin: true }]
+}
+
+/** One spelling for one user, by the plugin's rule: letters other than ASCII are never taken for each other. */
+export function spellingOf (email: string): string {
+  return email.replace(/^[ \t-\r]+/, '').replace(/[ \t-\r]+$/, '').replace(/[A-Z]/g, (letter) => letter.toLowerCase())
 }
 
 /** Whether this is the audit log's admin. */

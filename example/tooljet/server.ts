@@ -48,8 +48,22 @@ export interface Fault {
 /** Decides over each call of an endpoint. */
 export type Faults = (call: { path: 'mint' | 'session', body: Record<string, unknown> }) => Fault | undefined
 
+/** How ToolJet says no. */
+export interface ErrorBody {
+  statusCode: number
+  timestamp: string
+  path: string
+  message: string | string[]
+}
+
+const MINT_PATH = '/api/ext/users/personal-access-token'
+
+export function errorBody (statusCode: number, message: string | string[], path = MINT_PATH): ErrorBody {
+  return { statusCode, timestamp: new Date().toISOString(), path, message }
+}
+
 class Refused extends Error {
-  constructor (readonly statusCode: number, readonly reply: { message: string | string[], error?: string }) {
+  constructor (readonly statusCode: number, readonly reply: { message: string | string[] }) {
     super(String(reply.message))
   }
 }
@@ -103,14 +117,14 @@ export class ToolJetStandIn {
   }
 
   #addRoutes (app: FastifyInstance): void {
-    app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
       const statusCode = error.statusCode ?? 500
-      return reply.code(statusCode).send({ statusCode, ...(error instanceof Refused ? error.reply : { message: 'Internal server error' }) })
+      return reply.code(statusCode).send(errorBody(statusCode, error instanceof Refused ? error.reply.message : 'Internal server error', request.url))
     })
-    app.setNotFoundHandler((request, reply) => reply.code(404).send({ statusCode: 404, message: `Cannot ${request.method} ${request.url}`, error: 'Not Found' }))
+    app.setNotFoundHandler((request, reply) => reply.code(404).send(errorBody(404, `Cannot ${request.method} ${request.url}`, request.url)))
     app.addHook('onRequest', async (_request, reply) => { reply.header('content-security-policy', 'frame-ancestors *') })
 
-    app.post('/api/ext/users/personal-access-token', async (request, reply) => {
+    app.post(MINT_PATH, async (request, reply) => {
       const call: MintCall = { at: Date.now(), authorization: request.headers.authorization, body: bodyOf(request) }
       this.calls.push(call)
       try {
@@ -171,15 +185,15 @@ export class ToolJetStandIn {
       ...(isPositiveInteger(patExpiry) ? [] : ['patExpiry must not be less than 1']),
       ...(isPositiveInteger(sessionExpiry) ? [] : ['sessionExpiry must not be less than 1']),
     ]
-    if (complaints.length > 0) throw new Refused(400, { message: complaints, error: 'Bad Request' })
-    if (typeof email !== 'string' || email === '') throw new Refused(400, { message: 'Either userId or email must be provided', error: 'Bad Request' })
+    if (complaints.length > 0) throw new Refused(400, { message: complaints })
+    if (typeof email !== 'string' || email === '') throw new Refused(400, { message: 'Either userId or email must be provided' })
     if (appId === undefined && appSlug === undefined) throw new Error('a known defect of the server')
 
     const user = this.#options.seed.users.find((user) => user.email === email)
-    if (user === undefined) throw new Refused(404, { message: `User with email ${email} not found`, error: 'Not Found' })
+    if (user === undefined) throw new Refused(404, { message: `User with email ${email} not found` })
     const app = this.#options.seed.apps.find((app) => app.id === appId || app.slug === appSlug)
-    if (app === undefined) throw new Refused(400, { message: 'Invalid appId or appSlug', error: 'Bad Request' })
-    if (!user.apps.includes(app.slug)) throw new Refused(403, { message: 'User does not have access to this app', error: 'Forbidden' })
+    if (app === undefined) throw new Refused(400, { message: 'Invalid appId or appSlug' })
+    if (!user.apps.includes(app.slug)) throw new Refused(403, { message: 'User does not have access to this app' })
 
     const lifeMs = Number(patExpiry) * (this.#options.patUnit === 'minutes' ? 60_000 : 1000)
     const { token } = this.tokens.mint(email, app.id, lifeMs, Number(sessionExpiry))
@@ -187,7 +201,7 @@ export class ToolJetStandIn {
   }
 
   #checkApiToken (authorization: string | undefined): void {
-    if (authorization !== `Basic ${this.#options.apiToken}`) throw new Refused(403, { message: 'Unauthorized', error: 'Forbidden' })
+    if (authorization !== `Basic ${this.#options.apiToken}`) throw new Refused(403, { message: 'Unauthorized' })
   }
 
   #checkLimit (): void {

@@ -7,39 +7,49 @@ export type Identity = (request: FastifyRequest) => string | Promise<string>
 /** The default: the `email` claim that `@fastify/jwt` verified. */
 export const emailOfJwt: Identity = (request) => (request as { user?: { email?: string } | null }).user?.email ?? ''
 
-// Kelvin sign and dotted capital I turn into ASCII letters when lowered: two different people must not become one.
-const FOLDS_INTO_ASCII = /[\u212A\u0130]/
-
-/** One spelling for one person: trimmed, in lower case. */
+/**
+ * One spelling for one person: ASCII white space around it is trimmed, ASCII letters are lowered, and everything else is
+ * kept as it is. More than that would make one person of two: what `toLowerCase()` and `trim()` of JavaScript do besides
+ * depends on the version of Unicode, and other letters fold into each other. `queries.lua` has the same rule.
+ */
 export function normalizeEmail (email: string): string {
-  const trimmed = email.trim()
-  return FOLDS_INTO_ASCII.test(trimmed) ? trimmed : trimmed.toLowerCase()
+  let start = 0
+  let end = email.length
+  // no regular expression: it would take quadratic time over white space that is inside
+  while (start < end && isAsciiSpace(email.charCodeAt(start))) start++
+  while (start < end && isAsciiSpace(email.charCodeAt(end - 1))) end--
+  return email.slice(start, end).replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
 }
 
-// Not a validator of addresses: it keeps out what cannot be one, and what could not be written to a key or a log line.
-// eslint-disable-next-line no-control-regex
-const EMAIL = /^[^\s\u0000-\u001f\u007f@]+@[^\s\u0000-\u001f\u007f@]+$/
+/** Space, and what lies from tab to carriage return. */
+function isAsciiSpace (code: number): boolean {
+  return code === 0x20 || (code >= 0x09 && code <= 0x0d)
+}
+
+// Not a validator of addresses: it keeps out what cannot be one (white space of any kind inside, a no-break space before
+// it too), and what could not be written to a key or a log line.
+const EMAIL = /^[^\s\p{Cc}@]+@[^\s\p{Cc}@]+$/u
 const MAX_EMAIL_LENGTH = 254
 // All of them look alike in UTF-8.
 const LONE_SURROGATE = /\p{Surrogate}/u
 
 /**
- * Who asks.
+ * The signed-in user.
  * @returns the e-mail, normalized
- * @throws TOOLJET_EMBED_UNAUTHENTICATED when the server's side names nobody
+ * @throws TOOLJET_EMBED_UNAUTHENTICATED when the server's side names nobody, or what is no e-mail address
  */
-export async function whoAsks (identity: Identity, request: FastifyRequest): Promise<string> {
+export async function resolveUser (identity: Identity, request: FastifyRequest): Promise<string> {
   const given: unknown = await identity(request)
-  if (typeof given !== 'string' || given.trim() === '') {
+  if (typeof given !== 'string' || normalizeEmail(given) === '') {
     throw embedError('TOOLJET_EMBED_UNAUTHENTICATED')
   }
-  const email = checkedEmail(given)
+  const email = parseEmail(given)
   if (email === undefined) throw embedError('TOOLJET_EMBED_UNAUTHENTICATED', { detail: 'what "identity" gave is not an e-mail address' })
   return email
 }
 
 /** @returns the e-mail, normalized; nothing when it cannot be one */
-export function checkedEmail (given: unknown): string | undefined {
+export function parseEmail (given: unknown): string | undefined {
   if (typeof given !== 'string') return undefined
   const email = normalizeEmail(given)
   return email.length <= MAX_EMAIL_LENGTH && EMAIL.test(email) && !LONE_SURROGATE.test(email) ? email : undefined

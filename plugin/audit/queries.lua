@@ -1,6 +1,6 @@
 -- Queries of fastify-tooljet-embed's audit log: read-only, and bounded in what one call looks at. A reply begins with a
 -- cursor: pass it as "after" to go on, until it is 0-0.
-local VERSION = 1
+local VERSION = 2
 
 local LOOKS_AT = 250 -- events per call: a few milliseconds at the most
 local PAGE = 50
@@ -33,6 +33,19 @@ end
 local function any (value)
   if value ~= '' then return value end
   return nil, 'a value'
+end
+
+-- ASCII letters, whatever the locale: string.lower and %s would go by that.
+local function lower (text)
+  return (text:gsub('[A-Z]', function (letter) return string.char(letter:byte() + 32) end))
+end
+
+-- An e-mail as the plugin writes it: without the ASCII white space around, ASCII letters lowered, all else as it is.
+local function address (value)
+  local first, last = value:find('[^ \t-\r]'), #value
+  if not first then return nil, 'a value' end
+  while value:find('^[ \t-\r]', last) do last = last - 1 end
+  return lower(value:sub(first, last))
 end
 
 local function whole_number (value)
@@ -98,7 +111,7 @@ local function time (value)
 end
 
 local ARGUMENTS = {
-  email = any,
+  email = address,
   app = any,
   event = one_of { 'url.minted', 'url.reused', 'url.denied', 'url.limited', 'url.failed', 'url.forgotten', 'audit.opened', 'audit.closed' },
   outcome = one_of { 'success', 'failure' },
@@ -118,7 +131,7 @@ local function parse (query, keys, args)
   if #keys ~= 1 then refuse(query, 'it takes one key, the audit stream, and got ' .. #keys) end
   local given = {}
   for i = 1, #args, 2 do
-    local name, value = args[i]:lower(), args[i + 1]
+    local name, value = lower(args[i]), args[i + 1]
     local check = (' ' .. USAGE[query]):find('[ [](' .. name:gsub('%W', '%%%0') .. ') ') and ARGUMENTS[name]
     if not check then refuse(query, 'there is no argument "' .. args[i] .. '"') end
     if value == nil then refuse(query, 'argument "' .. name .. '" has no value') end
@@ -127,7 +140,6 @@ local function parse (query, keys, args)
     if checked == nil then refuse(query, 'argument "' .. name .. '" is "' .. value .. '", it takes ' .. takes) end
     given[name] = checked
   end
-  if given.email then given.email = given.email:lower() end
   return given
 end
 

@@ -1,3 +1,4 @@
+import { normalizeEmail } from '../access/identity.js'
 import type { RedisLike } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
 import type { AuditEntry, AuditEventName } from './event.js'
@@ -122,7 +123,7 @@ export class AuditReader {
   /** Events of one person may be there under the e-mail and, since, under pseudonyms. */
   #emailsOf ({ email }: AuditFilters): (string | undefined)[] {
     if (email === undefined || this.#pseudonyms === undefined) return [email]
-    return [email, ...this.#pseudonyms.allOf(email.toLowerCase())]
+    return [email, ...this.#pseudonyms.allOf(normalizeEmail(email))]
   }
 
   async #call (query: 'tooljet_audit' | 'tooljet_audit_stats', given: Record<string, string | number | undefined>): Promise<unknown> {

@@ -45,7 +45,7 @@ export interface TooljetEmbedOptions {
   minRemaining?: number
   /** Authenticates on the plugin's own route. @default request.jwtVerify() */
   authenticate?: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
-  /** The signed-in user's e-mail, from the server's side. @default request.user.email */
+  /** The signed-in user's e-mail, from the server's side. ASCII white space around it is trimmed, ASCII letters are lowered, all else is kept. @default request.user.email */
   identity?: Identity
   /** Whether this user may open this app; only `true` lets through. @default everyone */
   authorize?: (request: FastifyRequest, ask: { email: string, app: string }) => boolean | Promise<boolean>

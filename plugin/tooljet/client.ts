@@ -66,7 +66,7 @@ export class ToolJetClient {
       const mayRetry = tries <= MAX_RETRIES
       try {
         const reply = await this.#call(body, signal)
-        if (!mayRetry || !isPassing(reply)) return reply
+        if (!mayRetry || !isPassing(reply, tries)) return reply
       } catch (error) {
         if (signal.aborted || !mayRetry || !NOT_REACHED.has(systemCodeOf(error))) throw unreachable(error)
       }
@@ -98,9 +98,12 @@ async function readBounded (body: Dispatcher.ResponseData['body']): Promise<stri
   return Buffer.concat(chunks).toString('utf8')
 }
 
-/** A gateway without its server behind it: the mint did not happen. With `Retry-After` it is a pause, not a hiccup. */
-function isPassing ({ status, headers }: Reply): boolean {
-  return status === 502 || (status === 503 && headers['retry-after'] === undefined)
+/**
+ * A gateway without its server behind it: the mint did not happen. With `Retry-After` it is a pause, not a hiccup.
+ * A 422 is a constraint of ToolJet's database, against which two mints at once can run: nothing was written, and once more is enough.
+ */
+function isPassing ({ status, headers }: Reply, tries: number): boolean {
+  return status === 502 || (status === 503 && headers['retry-after'] === undefined) || (status === 422 && tries === 1)
 }
 
 function systemCodeOf (error: unknown): string {

@@ -85,11 +85,13 @@ export class Gate {
     await this.#tell(RECOVERED, [this.#keys.failures, this.#keys.probe], [])
   }
 
-  /** Seconds of the pause that are left. */
-  async pausedFor (): Promise<number> {
-    const { pause, failures, probe } = this.#keys
-    const [state, left] = await this.#tell(ENTER, [pause, failures, probe], [MAX_FAILURES, 0, newCall()]) ?? []
-    return Math.max(0, String(state) === 'paused' ? Number(left) : 0, this.#pausedUntil - this.#timers.now()) / 1000
+  get pauseKey (): string {
+    return this.#keys.pause
+  }
+
+  /** Seconds of the pause that are left. @param sharedMs what Redis says of it */
+  pausedFor (sharedMs: number): number {
+    return Math.max(0, sharedMs, this.#pausedUntil - this.#timers.now()) / 1000
   }
 
   async #refusal (probeMs: number): Promise<EmbedError | undefined> {

@@ -10,7 +10,16 @@ export interface Reply {
 }
 
 const MintReply = Type.Object({ redirectUrl: Type.String({ minLength: 1, maxLength: 4096 }) })
-const NestError = Type.Object({ message: Type.Union([Type.String(), Type.Array(Type.String())]) })
+
+const Refused = Type.Object({ statusCode: Type.Integer(), message: Type.Union([Type.String(), Type.Array(Type.String())]) })
+/**
+ * ToolJet's own form, and that of its older versions. Gateways have JSON of their own: Azure's has neither `error` nor
+ * `path`, Spring's a `status`, Kong's and AWS's a message alone.
+ */
+const ToolJetError = Type.Union([
+  Type.Intersect([Refused, Type.Object({ timestamp: Type.String(), path: Type.String() })]),
+  Type.Intersect([Refused, Type.Object({ error: Type.String() })]),
+])
 
 /** Without `Retry-After` ToolJet's 429 pauses for its documented window. */
 const DEFAULT_PAUSE_SECONDS = 60
@@ -62,39 +71,52 @@ function usableUrl (body: string, origins: readonly string[]): string {
   return json.redirectUrl
 }
 
+/** Only what has ToolJet's own form is a verdict on a user or an app: whatever else refuses the call, refuses the server. */
 function refusal (reply: Reply): EmbedError {
   const { status } = reply
-  const message = nestMessage(reply.body)
   if (pauseAsked(reply) !== undefined) return embedError('TOOLJET_EMBED_BUSY', { retryAfter: pauseAsked(reply) })
-  if (status >= 500) return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: `it answered with status ${status}` })
+  if (status >= 500 || status === 422) return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: `it answered with status ${status}` })
   if (status >= 300 && status < 400) return badReply(`it redirects (status ${status}), and redirects are not followed: is tooljet.url right?`)
+  if (status === 401) return misconfigured('something in front of ToolJet asks for other credentials (status 401)')
+  if (status === 451) return misconfigured('ToolJet\'s plan does not include the external API')
+  const message = toolJetMessage(reply)
   switch (status) {
     case 400:
-      if (/must be a uuid/i.test(message ?? '')) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet takes another form of app id' })
-      if (/invalid app/i.test(message ?? '')) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
-      return badReply('it does not accept the request')
-    case 401:
-      return misconfigured('something in front of ToolJet asks for other credentials (status 401)')
+      return badRequest(message)
     case 403: {
       if (message === undefined) return misconfigured('something in front of ToolJet refuses the call (status 403 without ToolJet\'s JSON)')
       const mend = REFUSES_SERVER.get(message.trim().toLowerCase())
       return mend === undefined ? embedError('TOOLJET_EMBED_ACCESS_DENIED') : misconfigured(mend)
     }
     case 404:
-      if (/user|@/i.test(message ?? '') && !/^cannot post/i.test(message!)) return embedError('TOOLJET_EMBED_USER_NOT_FOUND')
-      if (/\bapp\b/i.test(message ?? '')) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
-      return misconfigured('there is no external API at tooljet.url: the address or its sub-path is wrong, or it is the community edition')
-    case 451:
-      return misconfigured('ToolJet\'s plan does not include the external API')
+      return notFound(message)
     default:
       return badReply(`it answered with status ${status}`)
   }
 }
 
-function nestMessage (body: string): string | undefined {
+function badRequest (message = ''): EmbedError {
+  if (/\bappId must be a uuid/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet takes another form of app id' })
+  if (/invalid app/i.test(message)) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
+  if (/\bemail must be\b|\bemail must be provided\b/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet does not accept the user\'s e-mail as an address' })
+  return badReply('it does not accept the request')
+}
+
+function notFound (message = ''): EmbedError {
+  // of a route that is not there, in whose path there are "users"
+  const isAboutRoute = /^(?:cannot|route) post\b/i.test(message)
+  if (!isAboutRoute && /\buser\b|@/i.test(message)) return embedError('TOOLJET_EMBED_USER_NOT_FOUND')
+  if (!isAboutRoute && /\bapp(?:id|slug)?\b/i.test(message)) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
+  return misconfigured('there is no external API at tooljet.url: the address or its sub-path is wrong, or it is the community edition')
+}
+
+/** @returns nothing when it was not ToolJet that answered */
+function toolJetMessage ({ status, body }: Reply): string | undefined {
   const json = parseJson(body)
-  if (!Value.Check(NestError, json)) return undefined
-  return Array.isArray(json.message) ? json.message.join('; ') : json.message
+  if (!Value.Check(ToolJetError, json) || json.statusCode !== status) return undefined
+  const message = Array.isArray(json.message) ? json.message.join('; ') : json.message
+  // NestJS leaves `error` out when it has no message of its own: servers that say the same twice are others
+  return 'error' in json && !('path' in json) && json.error === message ? undefined : message
 }
 
 function parseJson (text: string): unknown {

@@ -86,8 +86,14 @@ export class ToolJet {
     return readReply(reply, this.embedOrigins)
   }
 
-  async health (): Promise<ToolJetHealth> {
-    const pausedFor = await this.#gate.pausedFor()
+  /** Of the fleet's pause, in Redis. */
+  get pauseKey (): string {
+    return this.#gate.pauseKey
+  }
+
+  /** @param pauseMs what Redis says is left of the pause; 0: none, or not known */
+  health (pauseMs: number): ToolJetHealth {
+    const pausedFor = this.#gate.pausedFor(pauseMs)
     if (pausedFor > 0) return { state: 'paused', pausedFor: Math.ceil(pausedFor) }
     if (this.#trouble !== undefined) return { state: 'failing', code: this.#trouble.code }
     return { state: this.#asked ? 'ok' : 'unknown' }

@@ -6,6 +6,7 @@ import type { Timers } from '../timers.js'
 import { KeyNames } from '../crypto/names.js'
 import { ToolJetClient } from './client.js'
 import { Gate, gateKeys } from './gate.js'
+import { pausesLeft } from './pauses.js'
 import type { Pools } from './pools.js'
 import { checkedTarget, type Target, type TooljetOfRequest } from './target.js'
 import { ToolJet, type ToolJetHealth } from './tooljet.js'
@@ -55,16 +56,16 @@ interface Parts {
 }
 
 export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): ToolJets {
-  const { namesKey, log } = parts
+  const { namesKey, log, scripts } = parts
   if (typeof option !== 'function') {
     // its URL alone: what is cached stays in use when the token changes
-    return new OneToolJet(makeToolJet(option, new KeyNames(namesKey, option.url), parts))
+    return new OneToolJet(makeToolJet(option, new KeyNames(namesKey, option.url), parts), scripts)
   }
   return new SeveralToolJets(option, (target) => {
     // and the token: a customer who enters somebody else's URL does not get what is cached there
     const names = new KeyNames(namesKey, JSON.stringify([target.url, target.apiToken]), MAX_USERS_EACH)
     return makeToolJet(target, names, { ...parts, log: log.child({ tooljet: target.url }) })
-  })
+  }, scripts)
 }
 
 function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, keyPrefix, redisTimeoutMs, instance }: Parts): ToolJet {
@@ -80,9 +81,11 @@ function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers,
 class OneToolJet implements ToolJets {
   readonly areSeveral = false
   readonly #tooljet: ToolJet
+  readonly #scripts: ScriptClient
 
-  constructor (tooljet: ToolJet) {
+  constructor (tooljet: ToolJet, scripts: ScriptClient) {
     this.#tooljet = tooljet
+    this.#scripts = scripts
   }
 
   get origins (): readonly string[] {
@@ -99,7 +102,8 @@ class OneToolJet implements ToolJets {
   }
 
   async health (): Promise<ToolJetsHealth> {
-    return { tooljet: await this.#tooljet.health() }
+    const [pauseMs = 0] = await pausesLeft(this.#scripts, [this.#tooljet.pauseKey])
+    return { tooljet: this.#tooljet.health(pauseMs) }
   }
 }
 
@@ -109,12 +113,14 @@ class SeveralToolJets implements ToolJets {
   readonly areSeveral = true
   readonly #targetOf: TooljetOfRequest
   readonly #make: (target: Target) => ToolJet
+  readonly #scripts: ScriptClient
   readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS, ttl: FORGOTTEN_MS, updateAgeOnGet: true })
   readonly #complaints = new LRUCache<string, true>({ max: MAX_TOOLJETS, ttl: COMPLAINT_MS })
 
-  constructor (targetOf: TooljetOfRequest, make: (target: Target) => ToolJet) {
+  constructor (targetOf: TooljetOfRequest, make: (target: Target) => ToolJet, scripts: ScriptClient) {
     this.#targetOf = targetOf
     this.#make = make
+    this.#scripts = scripts
   }
 
   async of (request: FastifyRequest): Promise<ToolJet> {
@@ -137,7 +143,9 @@ class SeveralToolJets implements ToolJets {
   }
 
   async health (): Promise<ToolJetsHealth> {
-    const tooljets = await Promise.all([...this.#known.values()].map(async (tooljet) => ({ url: tooljet.url, ...await tooljet.health() })))
+    const known = [...this.#known.values()] // those asked for last come first
+    const pauses = await pausesLeft(this.#scripts, known.map(({ pauseKey }) => pauseKey))
+    const tooljets = known.map((tooljet, i) => ({ url: tooljet.url, ...tooljet.health(pauses[i]!) }))
     const { url: _, ...worst } = tooljets.reduce((worst, one) => (isWorse(one, worst) ? one : worst), { url: '', state: 'unknown' })
     return { tooljet: worst, tooljets }
   }

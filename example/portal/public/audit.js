@@ -136,7 +136,7 @@ function offer (entry) {
 function matches (fields) {
   const { email, app, event, outcome, code, until } = filters
   return isUnderstood && until === undefined && // a time that is over
-    (email === undefined || fields.email === email.toLowerCase()) &&
+    (email === undefined || fields.email === email.replace(/[A-Z]/g, (letter) => letter.toLowerCase())) &&
     (app === undefined || fields.app === app) &&
     (event === undefined || fields.event === event) &&
     (outcome === undefined || fields.outcome === outcome) &&

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { normalizeEmail } from '../../access/identity.js'
 import type { AuditEntry } from '../../audit/event.js'
 import { AuditReader, compareIds } from '../../audit/reader.js'
 import { fieldsOf } from '../../audit/stream.js'
@@ -33,7 +34,7 @@ export async function tail ({ given, stream, out, env, connect, interrupted }: C
     let position = await newestId(connection, stream)
     await writer.write(await history(reader, filters, last, position))
 
-    const email = filters.email?.toLowerCase()
+    const email = filters.email === undefined ? undefined : normalizeEmail(filters.email)
     const emails = email === undefined ? [] : [email, ...pseudonyms?.allOf(email) ?? []]
     while (!end.aborted) {
       const entries = await next(connection, stream, position)
