@@ -28,6 +28,7 @@ const needed = {
 const others = {
   PORT: port(3001),
   HOST,
+  ENCRYPTION_KEY: Type.Optional(Type.String({ minLength: 16, description: 'at least 16 characters', writeOnly: true })),
   TOOLJET_EMBED_ORIGINS: Type.Optional(Type.String({ description: 'origins with commas between them', writeOnly: true })),
   TOOLJET_APP_ID: Type.Optional(Type.String({ pattern: '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$', description: 'the id of an app, a UUID' })),
   DEMO_USERS: text('e-mails with commas between them'),

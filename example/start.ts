@@ -16,6 +16,7 @@ type Env = Static<typeof startEnv>
 
 const MAX_INSTANCES = 64
 const STAND_IN_TOKEN = 'tooljet-demo-token'
+const STAND_IN_ENCRYPTION_KEY = 'encryption-demo-key'
 /** A portal that has not closed by then is killed. */
 const STOP_MS = 10_000
 
@@ -50,6 +51,7 @@ async function start (): Promise<void> {
     REDIS_URL: redis.url,
     TOOLJET_URL: tooljet.url,
     TOOLJET_API_TOKEN: tooljet.apiToken,
+    ENCRYPTION_KEY: env.ENCRYPTION_KEY ?? tooljet.encryptionKey,
     JWT_SECRET: env.JWT_SECRET ?? randomBytes(32).toString('base64url'), // one for all: a session is good on each portal
   }
   const portals: ChildProcess[] = []
@@ -74,7 +76,7 @@ function portalPorts (first: number): number[] {
 }
 
 /** The ToolJet of the environment, or the stand-in. */
-async function provideToolJet (env: Env, taken: number[]): Promise<{ url: string, apiToken: string, how: string }> {
+async function provideToolJet (env: Env, taken: number[]): Promise<{ url: string, apiToken: string, encryptionKey?: string, how: string }> {
   const { TOOLJET_URL: url, TOOLJET_API_TOKEN: apiToken } = env
   if (url && apiToken) return { url, apiToken, how: `${url} (TOOLJET_URL)` }
   if (url || apiToken) throw new Error('TOOLJET_URL and TOOLJET_API_TOKEN go together, and only one of them is set')
@@ -82,7 +84,7 @@ async function provideToolJet (env: Env, taken: number[]): Promise<{ url: string
   const port = !taken.includes(3000) && await isFree(3000) ? 3000 : 0
   const standIn = new ToolJetStandIn({ port, host: 'localhost', apiToken: STAND_IN_TOKEN, mintsPerMinute: 10 })
   await started(standIn.listen(), () => standIn.close())
-  return { url: standIn.url, apiToken: STAND_IN_TOKEN, how: `${standIn.url} (a stand-in: TOOLJET_URL and TOOLJET_API_TOKEN are not set)` }
+  return { url: standIn.url, apiToken: STAND_IN_TOKEN, encryptionKey: STAND_IN_ENCRYPTION_KEY, how: `${standIn.url} (a stand-in: TOOLJET_URL and TOOLJET_API_TOKEN are not set)` }
 }
 
 /** `localhost` is two addresses: the port must be free on both. */

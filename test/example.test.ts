@@ -72,6 +72,7 @@ test('npm start: two portals share Redis, answer each demo user, leave readable 
   const [, cliPort, command = ''] = /redis-cli -p (\d+) (XREVRANGE .+)/.exec(summary) ?? []
   t.equal(cliPort, String(server.port))
   t.equal(command, 'XREVRANGE tooljet-embed:audit + - COUNT 5')
+  t.notMatch(child.output, 'no encryptionKey', 'it brings a key along with the stand-in')
 
   const anonymous = await fetch(one, { redirect: 'manual' })
   t.same([anonymous.status, anonymous.headers.get('location')], [302, '/sign-in'])

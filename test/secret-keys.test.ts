@@ -2,6 +2,7 @@ import { createHmac, hkdfSync, scryptSync } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setImmediate } from 'node:timers/promises'
 import { t as tap, test, type Test } from 'tap'
 import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
 import { deriveKeys, deriveSecretKeys } from '../plugin/crypto/secret-keys.js'
@@ -104,19 +105,24 @@ test('point 14: a guess at the token costs one scrypt, from a key name as from a
   t.ok(mac)
 })
 
-test('point 14: keys are derived beside the event loop, once per secret, and few are kept', async (t) => {
+test('point 14: keys are derived beside the event loop, once per secret, and few are kept', { timeout: 120_000 }, async (t) => {
+  let turns = 0
+  const isDerived = deriveSecretKeys('a-key-of-its-own').then(() => true)
+  while (!await Promise.race([isDerived, setImmediate(false)])) turns++
+  t.ok(turns > 5, `${turns} turns of the event loop meanwhile`)
+
+  // and while the plugin registers: one that blocks does so for four keys, each time; a busy machine's pauses come and go
   await Portal.open(t) // what is done but once in a process is done
-  const longestPauseMs = async (attempt: number): Promise<number> => {
-    const encryptionKey = Array.from({ length: 3 }, (_, i) => `a-key-of-its-own-${attempt}-${i}`)
+  const pauses: number[] = []
+  while (pauses.length < 10 && !pauses.some((ms) => ms < 100)) {
+    const encryptionKey = Array.from({ length: 4 }, (_, i) => `a-key-of-its-own-${pauses.length}-${i}`)
     const delay = monitorEventLoopDelay({ resolution: 1 })
     delay.enable()
     await Portal.open(t, { options: { encryptionKey } })
     delay.disable()
-    return delay.max / 1e6
+    pauses.push(delay.max / 1e6)
   }
-  // one that blocks does so each time; of a busy machine's pauses the least counts
-  const pauses = [await longestPauseMs(1), await longestPauseMs(2), await longestPauseMs(3)]
-  t.ok(Math.min(...pauses) < 50, `${pauses.join(', ')} ms`)
+  t.ok(pauses.at(-1)! < 100, `pauses of ${pauses.join(', ')} ms`)
 
   const first = deriveSecretKeys(OLD)
   t.equal(deriveSecretKeys(OLD), first)
@@ -127,7 +133,7 @@ test('point 14: keys are derived beside the event loop, once per secret, and few
   t.not(deriveSecretKeys(OLD), first)
 })
 
-test('point 14: the command verifies with the secret that the plugin has', async (t) => {
+test('point 14: the command verifies with the secret that the plugin has', { timeout: 60_000 }, async (t) => {
   const portal = await Portal.open(t)
   const keyed = await Portal.open(t, { options: { encryptionKey: [NEW, OLD] } })
   const redisUrl = await sharedRedisUrl()

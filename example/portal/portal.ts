@@ -24,6 +24,8 @@ export interface PortalSettings {
   /** A redis:// or rediss:// URL. */
   redis: string
   jwtSecret: string
+  /** @default tooljet.apiToken stands in for it */
+  encryptionKey?: string | undefined
   apps: readonly PortalApp[]
   /** @default the users of the stand-in ToolJet */
   users?: readonly DemoUser[]
@@ -37,7 +39,7 @@ export interface PortalSettings {
 
 /** Builds the portal, which does not listen yet. */
 export function createPortal (settings: PortalSettings): FastifyInstance {
-  const { tooljet, redis, jwtSecret, apps, users = DEMO_USERS, trustProxy = false, logLevel = 'warn', embed } = settings
+  const { tooljet, redis, jwtSecret, encryptionKey, apps, users = DEMO_USERS, trustProxy = false, logLevel = 'warn', embed } = settings
   const registry = new Registry()
   const app = Fastify({ logger: { level: logLevel }, trustProxy })
 
@@ -65,6 +67,7 @@ export function createPortal (settings: PortalSettings): FastifyInstance {
     redis,
     apps: Object.fromEntries(apps.map(({ alias, appId }) => [alias, { appId }])),
     metrics: { registry },
+    encryptionKey,
     ...embed,
   })
   app.register(session(users))

@@ -14,6 +14,7 @@ function settingsOf (env: Env): PortalSettings {
     tooljet: { url: env.TOOLJET_URL, apiToken: env.TOOLJET_API_TOKEN, ...(embedOrigins.length > 0 && { embedOrigins }) },
     redis: env.REDIS_URL,
     jwtSecret: env.JWT_SECRET,
+    encryptionKey: env.ENCRYPTION_KEY,
     apps: appsOf(env.TOOLJET_APP_ID),
     users: usersOf(env.DEMO_USERS, env.DEMO_ADMIN),
     ...(env.TRUST_PROXY && { trustProxy: env.TRUST_PROXY }),
