@@ -1,4 +1,4 @@
-import { append } from '../plugin/audit/append.js'
+import { append, trim } from '../plugin/audit/append.js'
 import type { AuditFields } from '../plugin/audit/event.js'
 import { AuditKeys } from '../plugin/audit/indexes.js'
 import { loadLibrary } from '../plugin/audit/library.js'
@@ -67,7 +67,10 @@ export function audit (world: World): Promise<AuditResult> {
 
 async function appendAll ({ client }: BenchRedis, events: readonly AuditFields[]): Promise<void> {
   const keys = new AuditKeys(STREAM)
-  for (const batch of batches(events)) await append(client, keys, RETENTION, Date.now(), INSTANCE, batch)
+  for (const batch of batches(events)) {
+    const { excess } = await append(client, keys, RETENTION, Date.now(), INSTANCE, batch)
+    if (excess !== undefined) await trim(client, keys, excess)
+  }
 }
 
 /** The same fields without indexes, order or retention: the least that writing them can cost. */

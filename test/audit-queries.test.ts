@@ -2,7 +2,9 @@ import { randomInt } from 'node:crypto'
 import { Redis } from 'ioredis'
 import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
+import { append, trim, type Excess } from '../plugin/audit/append.js'
 import type { AuditEntry } from '../plugin/audit/event.js'
+import { AuditKeys } from '../plugin/audit/indexes.js'
 import { loadLibrary, LIBRARY, QUERIES } from '../plugin/audit/library.js'
 import { Pseudonyms } from '../plugin/audit/pseudonyms.js'
 import { AuditReader, compareIds, type AuditFilters, type AuditGrouping } from '../plugin/audit/reader.js'
@@ -221,6 +223,39 @@ test('the indexes hold each event of the stream, and nothing that was trimmed', 
   t.same(new Map([...indexes].sort()), new Map([...await expectedIndexesOf(redis, stream)].sort()))
   t.notOk([...indexes.keys()].some((key) => key.includes('acme')), 'key names carry no e-mail')
   t.ok((await redis.pttl((await keysOf(redis, stream)).find((key) => key.includes(':written:'))!)) > 0)
+})
+
+test('nothing is left for ever by who wrote and ended before it trimmed, or trims late or twice', async (t) => {
+  const { redis, stream } = await openStream(t)
+  const keys = new AuditKeys(stream)
+  const retention = { retentionMs: 0, maxEntries: 50 }
+  let seq = 0
+  const write = async (email: () => string): Promise<Excess> => {
+    const events = Array.from({ length: 120 }, () => ({ ...someEvent(++seq), email: email() }))
+    return (await append(redis, keys, retention, Date.now(), 'portal-1', events)).excess!
+  }
+  t.equal(await write(() => 'gone@acme.test'), undefined)
+  const found = [await write(() => 'gone@acme.test'), await write(() => oneOf(USERS)), await write(() => oneOf(USERS))]
+  t.equal(await redis.xlen(stream), 480, 'all that are gone again have trimmed nothing')
+  t.ok(found.every(({ keep }) => compareIds(keep, found[0]!.keep) >= 0))
+  for (const excess of [found[2]!, found[0]!, found[2]!]) t.equal(await trim(redis, keys, excess), '')
+  t.equal(await redis.xlen(stream), 320, 'at most 160 at once')
+  for (let i = 0; i < 4; i++) t.equal(await trim(redis, keys, await write(() => oneOf(USERS))), '')
+  t.notOk((await entriesOf(redis, stream)).some(({ fields }) => fields['email'] === 'gone@acme.test'))
+  t.same(await indexesOf(redis, stream), await expectedIndexesOf(redis, stream))
+})
+
+test('an index that cannot be trimmed does not keep the others, nor the log', async (t) => {
+  const { redis, stream } = await openStream(t)
+  const keys = new AuditKeys(stream)
+  await writeEvents(redis, stream, 120, { make: (seq) => ({ ...someEvent(seq), email: seq % 2 ? ANA : BEN }) })
+  await redis.set(keys.email(ANA), 'a string')
+  const keep = (await entriesOf(redis, stream))[110]!.id
+  t.match(await trim(redis, keys, { keep, emails: [ANA, BEN], apps: [] }), /WRONGTYPE/)
+  t.equal(await redis.xlen(stream), 10)
+  await redis.del(keys.email(ANA))
+  const held = (await expectedIndexesOf(redis, stream)).get(keys.email(BEN))
+  t.same((await indexesOf(redis, stream)).get(keys.email(BEN)), held)
 })
 
 test('what is too old leaves stream and indexes, a little at a time', async (t) => {

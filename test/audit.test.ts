@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
-import { append } from '../plugin/audit/append.js'
+import { append, trim } from '../plugin/audit/append.js'
 import { AuditKeys } from '../plugin/audit/indexes.js'
 import { AuditStream } from '../plugin/audit/stream.js'
 import { AuditWriter } from '../plugin/audit/writer.js'
@@ -103,11 +103,10 @@ test('the stream is trimmed by size and by age', async (t) => {
   await portal.redis.del(stream)
   await portal.redis.rename(other, stream)
   await portal.ask(ANA)
-  await portal.audit()
-  t.ok((await readStream(portal.redis, stream)).filter(({ event }) => event === 'old').length <= 100, 'by age')
+  t.ok(await until('what is old is trimmed', async () => (await readStream(portal.redis, stream)).filter(({ event }) => event === 'old').length <= 100), 'by age')
   for (let i = 0; i < 400; i++) await portal.ask(ANA)
   await portal.audit()
-  t.ok(await portal.redis.xlen(stream) < 250, 'by size')
+  t.ok(await until('what is too much is trimmed', async () => await portal.redis.xlen(stream) < 250), 'by size')
 })
 
 test('retentionDays 0 and maxEntries 0 keep all', async (t) => {
@@ -315,6 +314,24 @@ test('who may not trim the log is told so once, and loses nothing', async (t) =>
   const told = portal.logLines.filter(({ msg }) => /does not let this user trim it/.test(String(msg)))
   t.match(told, [{ level: 50, reason: /can't run this command/ }])
   t.equal(told.length, 1)
+})
+
+test("a trimming without an answer fails no event, with delivery 'required' neither", async (t) => {
+  const behind = await Portal.open(t)
+  const lost = { answers: 0 }
+  const isTrim = (args: unknown[]): boolean => args[2] === `${behind.prefix}audit` && /^\d+-\d+$/.test(String(args.at(-1)))
+  const redis = holdUp(behind.redis, (args) => isTrim(args) && lost.answers++ === 0, 1500)
+  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, rateLimit: false, redisTimeoutMs: 1000, audit: { delivery: 'required', maxEntries: 10 } } })
+  await trim(behind.redis, new AuditKeys(`${behind.prefix}audit`), { keep: '0-1', emails: [], apps: [] }) // so that Redis knows the script
+  for (let events = 2; events < 110; events++) t.equal((await portal.ask(ANA)).status, 200) // the last one makes 100 too many
+  const isDown = (): boolean => portal.logLines.some(({ msg }) => /Redis is not available/.test(String(msg)))
+  t.notOk(isDown(), 'nobody has waited for the trimming')
+  await until('its answer is lost', isDown)
+  await until('Redis is seen to be back', async () => (await portal.ask(ANA)).status === 200)
+  for (let i = 0; i < 130; i++) await portal.ask(ANA)
+  await until('the rest is trimmed', async () => await behind.redis.xlen(`${behind.prefix}audit`) < 110)
+  t.ok(lost.answers >= 2)
+  t.match(await behind.app.tooljetEmbed.audit.verify(), { ok: true })
 })
 
 test('past the bound of waiting events, an event is in the log at level error', { timeout: 60_000 }, async (t) => {

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache'
 
 /**
  * Keys that belong to a stream, in its slot: for each e-mail and each app a small stream with the ids of its events,
- * so that a query reads these and not the whole log. The Lua of `append.ts` and `queries.lua` names them the same way.
+ * so that a query reads these and not the whole log. `queries.lua` names them the same way.
  */
 export class AuditKeys {
   readonly #start: string
@@ -29,7 +29,7 @@ export class AuditKeys {
 const names = new LRUCache<string, string>({ max: 10_000 })
 
 /** What stands for an e-mail in the name of its index: key names carry none. */
-export function nameOf (email: string): string {
+function nameOf (email: string): string {
   let name = names.get(email)
   if (name === undefined) names.set(email, name = createHash('sha1').update(email).digest('hex').slice(0, 20))
   return name

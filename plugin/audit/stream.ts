@@ -1,8 +1,9 @@
+import { isEmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { RedisClock } from '../redis/clock.js'
 import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { Timers } from '../timers.js'
-import { append, type Retention } from './append.js'
+import { append, trim, type Excess, type Retention } from './append.js'
 import type { AuditEntry, AuditFields } from './event.js'
 import { streamFacts } from './facts.js'
 import { AuditKeys } from './indexes.js'
@@ -51,17 +52,24 @@ export class AuditStream {
 
   /**
    * Writes one instance's events, each once, however often it is sent.
-   * @returns id of the last one, empty when all were there before; nothing when Redis got them too late and did not write
+   * @returns id of the last one, empty when all were there before; nothing when Redis got them too late and did not
+   *   write. And what is now too much or too old, for `trim`.
    */
-  async append (instance: string, events: readonly AuditFields[]): Promise<string | undefined> {
+  async append (instance: string, events: readonly AuditFields[]): Promise<{ last: string | undefined, excess: Excess | undefined }> {
     const sentAt = this.#timers.now()
-    const { now, last, notTrimmed } = await this.#breaker.run((redis) => append(redis, this.#keys, this.#settings, this.#clock.now(), instance, events))
+    const { now, last, excess, problem } = await this.#breaker.run((redis) => append(redis, this.#keys, this.#settings, this.#clock.now(), instance, events))
     this.#clock.observe(now, sentAt)
-    if (notTrimmed !== '' && !this.#hasToldAboutTrimming) {
-      this.#hasToldAboutTrimming = true
-      this.#log.error({ reason: notTrimmed }, 'tooljet-embed: the audit log grows, Redis does not let this user trim it')
+    this.#tellAboutTrimming(problem)
+    return { last, excess }
+  }
+
+  /** Where this fails the next batch finds the same excess, so that nobody needs to know. */
+  async trim (excess: Excess): Promise<void> {
+    try {
+      this.#tellAboutTrimming(await this.#breaker.run((redis) => trim(redis, this.#keys, excess)))
+    } catch (error) {
+      if (!isEmbedError(error)) throw error
     }
-    return last
   }
 
   facts (): Promise<StreamFacts | undefined> {
@@ -77,6 +85,12 @@ export class AuditStream {
       if (page.length < PAGE) return
       from = `(${page[page.length - 1]![0]}`
     }
+  }
+
+  #tellAboutTrimming (problem: string): void {
+    if (problem === '' || this.#hasToldAboutTrimming) return
+    this.#hasToldAboutTrimming = true
+    this.#log.error({ reason: problem }, 'tooljet-embed: the audit log grows, Redis does not let this user trim it')
   }
 }
 

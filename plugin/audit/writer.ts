@@ -97,11 +97,12 @@ export class AuditWriter {
     const batch = this.#queue.slice(0, MAX_BATCH).map(({ fields }) => fields)
     if (batch.length === 0) return
     this.#inDoubt = true
-    const last = await this.#stream.append(this.#instance, batch)
+    const { last, excess } = await this.#stream.append(this.#instance, batch)
     if (last === undefined) return // it came too late; what came before it may be there
     this.#inDoubt = false
     if (last !== '') this.#after = last
     this.#confirm(Number(batch.at(-1)!['seq']))
+    if (excess !== undefined) await this.#stream.trim(excess) // nobody who waits for an event waits for this
   }
 
   /** Takes out of the queue what is known to be written. */

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { Redis } from 'ioredis'
-import { append, type Retention } from '../../plugin/audit/append.js'
+import { append, trim, type Retention } from '../../plugin/audit/append.js'
 import type { AuditEntry, AuditFields } from '../../plugin/audit/event.js'
 import { AuditKeys } from '../../plugin/audit/indexes.js'
 import { compareIds } from '../../plugin/audit/reader.js'
@@ -38,7 +38,8 @@ export async function writeEvents (redis: Redis, stream: string, count: number, 
   const keys = new AuditKeys(stream)
   for (let seq = 1; seq <= count;) {
     const batch = Array.from({ length: Math.min(1 + randomInt(most), count - seq + 1) }, () => make(seq++))
-    await append(redis, keys, retention, Date.now(), 'portal-1', batch)
+    const { excess } = await append(redis, keys, retention, Date.now(), 'portal-1', batch)
+    if (excess !== undefined) await trim(redis, keys, excess)
   }
 }
 
