@@ -8,7 +8,7 @@ export interface PlannedFault {
   forMs: number
   /** Which instance, where it hits one. */
   slot?: number
-  /** Share of ToolJet's calls that it hits. */
+  /** Share of ToolJet's calls, or of the scripts' replies, that it hits. */
   share?: number
   /** One number more, where the kind has one: delay, bytes per second, Retry-After, how many. */
   amount?: number
@@ -17,6 +17,7 @@ export interface PlannedFault {
 type FaultKind =
   | 'instance-kill' | 'instance-stop' | 'instance-stall'
   | 'redis-stall' | 'redis-restart-empty' | 'redis-restart-kept' | 'redis-cut' | 'redis-black-hole' | 'redis-refuse' | 'redis-slow' | 'redis-narrow'
+  | 'redis-lose-replies' | 'redis-kill-clients'
   | 'tooljet-500' | 'tooljet-502' | 'tooljet-503' | 'tooljet-429' | 'tooljet-hang' | 'tooljet-cut' | 'tooljet-slow' | 'tooljet-garbage' | 'tooljet-link-cut' | 'tooljet-revoke'
 
 type Shape = Omit<PlannedFault, 'at' | 'kind'>
@@ -64,6 +65,9 @@ const SHAPES: Record<FaultKind, (random: Random, slots: number) => Shape> = {
   'redis-refuse': (random, slots) => ({ forMs: random.between(300, 3000), ...oneOrAll(random, slots) }),
   'redis-slow': (random, slots) => ({ forMs: random.between(1000, 4000), amount: random.between(20, 250), ...oneOrAll(random, slots) }),
   'redis-narrow': (random, slots) => ({ forMs: random.between(1000, 3000), amount: random.between(4, 64) * 1024, ...oneOrAll(random, slots) }),
+  // a connection carries hundreds in a second: with more than that none of them lives long enough to be of use
+  'redis-lose-replies': (random, slots) => ({ forMs: random.between(2000, 6000), share: random.pick([0.003, 0.01, 0.02]), ...oneOrAll(random, slots) }),
+  'redis-kill-clients': (random) => ({ forMs: random.between(2000, 5000) }),
   'tooljet-500': (random) => ({ forMs: random.between(500, 4000), share: shareOf(random) }),
   'tooljet-502': (random) => ({ forMs: random.between(500, 4000), share: shareOf(random) }),
   'tooljet-503': (random) => ({ forMs: random.between(500, 2000), share: shareOf(random), amount: random.between(1, 2) }),
@@ -90,7 +94,7 @@ export function tellFault ({ at, kind, forMs, slot, share, amount }: PlannedFaul
     `${(at / 1000).toFixed(1).padStart(7)} s  ${kind.padEnd(20)}`,
     forMs > 0 && `for ${forMs} ms`,
     slot !== undefined && `instance ${slot}`,
-    share !== undefined && `${share * 100} % of the calls`,
+    share !== undefined && `${share * 100} % of the ${kind.startsWith('redis') ? 'replies' : 'calls'}`,
     amount !== undefined && `amount ${amount}`,
   ]
   return parts.filter(Boolean).join('  ')

@@ -12,7 +12,7 @@ import { Random } from './random.js'
 import type { Limits, Records } from './records.js'
 import { report, type Told } from './report.js'
 import type { Judged } from './row.js'
-import { World } from './world.js'
+import { MAX_MINT_MS, World } from './world.js'
 
 /*
  * `node --import tsx test/chaos/run.ts --minutes 10 --seed S`: a fleet under load, with faults that follow from the seed, and a
@@ -30,6 +30,7 @@ const LIMITS: Limits = {
   timeoutMs: TIMEOUT_MS,
   redisTimeoutMs: REDIS_TIMEOUT_MS,
   lockMs: LOCK_MS,
+  promptMs: REDIS_TIMEOUT_MS + 500 + MAX_MINT_MS,
   // who waits gives up after two locks; then comes a mint without Redis, and some slack for a busy machine
   clientTimeoutMs: 2 * LOCK_MS + TIMEOUT_MS + 5 * REDIS_TIMEOUT_MS + 2000,
   stopMs: 2 * LOCK_MS + TIMEOUT_MS + 5 * REDIS_TIMEOUT_MS,
@@ -67,7 +68,7 @@ export async function runChaos ({ ms, seed, slots = 3, perSecond = 320, options 
   let load: Load | undefined
   const began = performance.now()
   try {
-    load = await Load.prepare({ records, instances: () => world.instances, toolJet: world.toolJet, random: new Random(seed + 2), perSecond })
+    load = await Load.prepare({ records, instances: () => world.instances, toolJet: world.toolJet, random: new Random(seed + 2), perSecond, isLosing: () => world.isLosing })
     const loading = load.run()
     loading.catch(() => {})
     lag.enable()
@@ -108,7 +109,7 @@ export async function runChaos ({ ms, seed, slots = 3, perSecond = 320, options 
   }))
   for (const token of world.toolJet.tokens.all) records.tokens.set(token.token, token)
   const judged = await check(records, new Chain([API_TOKEN]))
-  return { seed, ms, faults: struck, records, judged: [...judged, ...memoryRow(ms, memory)], memory, longestLagMs: lag.max / 1e6 }
+  return { seed, ms, faults: struck, lostReplies: world.lostReplies, records, judged: [...judged, ...memoryRow(ms, memory)], memory, longestLagMs: lag.max / 1e6 }
 }
 
 /** Of the one instance that is as old as the run. */
