@@ -94,6 +94,7 @@ function goodRun (): Records & { epochs: StreamEntry[][] } {
     logged: [],
     pauses: [],
     disturbances: [],
+    lags: [],
     leaks: [],
   }
 }
@@ -264,6 +265,11 @@ test('the checker sees answers that a lost reply holds up', async (t) => {
     })
     t.notOk(found.some((name) => promise.test(name)), `besides: ${of}`)
   }
+  const found = await broken((run) => {
+    slow(run)
+    run.lags.push({ from: T0 + 2200, to: T0 + 2900 })
+  })
+  t.notOk(found.some((name) => promise.test(name)), 'it was the machine')
 })
 
 test('the checker sees unanswered asks, crashes and secrets', async (t) => {

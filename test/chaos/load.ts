@@ -23,6 +23,7 @@ export const LOAD_SEED: Seed = {
 }
 
 const TICK_MS = 20
+const LAG_MS = 100
 const MAX_IN_FLIGHT = 600
 const MAX_MINT_UNDER_WAY_MS = 60
 /** Tabs that report the same dead URL. */
@@ -53,12 +54,13 @@ export class Load {
 
   /** Asks until `end()` is called, then waits for what is under way. */
   async run (): Promise<void> {
-    const { random, perSecond, isLosing } = this.parts
+    const { records, random, perSecond, isLosing } = this.parts
     let due = 0
     for (let last = performance.now(); !this.#isOver;) {
       await sleep(TICK_MS)
       const at = performance.now()
       due = Math.min(due + (at - last) / 1000 * perSecond, perSecond) // what a stall held up is not made up for
+      if (at - last > TICK_MS + LAG_MS) records.lags.push({ from: now() - (at - last), to: now() })
       last = at
       for (; due >= 1; due--) {
         if (this.#inFlight >= MAX_IN_FLIGHT) continue

@@ -14,7 +14,7 @@ export interface PlannedFault {
   amount?: number
 }
 
-type FaultKind =
+export type FaultKind =
   | 'instance-kill' | 'instance-stop' | 'instance-stall'
   | 'redis-stall' | 'redis-restart-empty' | 'redis-restart-kept' | 'redis-cut' | 'redis-black-hole' | 'redis-refuse' | 'redis-slow' | 'redis-narrow'
   | 'redis-lose-replies' | 'redis-kill-clients'
@@ -28,9 +28,9 @@ const LAST_CALM_MS = 6000
 
 /**
  * Which faults a run has, and when: volleys of two or three, with a calm after each, so that recovery is judged, too. Every kind comes
- * once before any comes twice. Slot 0 is never ended, so that one instance is as old as the run.
+ * once before any comes twice; `kinds` leaves out the others. Slot 0 is never ended, so that one instance is as old as the run.
  */
-export function planFaults (seed: number, ms: number, slots: number): PlannedFault[] {
+export function planFaults (seed: number, ms: number, slots: number, kinds: readonly FaultKind[] = FAULT_KINDS): PlannedFault[] {
   const random = new Random(seed)
   const plan: PlannedFault[] = []
   let deck: FaultKind[] = []
@@ -38,7 +38,7 @@ export function planFaults (seed: number, ms: number, slots: number): PlannedFau
     let end = at
     const volley: PlannedFault[] = []
     for (let left = random.pick([2, 2, 3, 3]); left > 0; left--) {
-      if (deck.length === 0) deck = random.shuffled(Object.keys(SHAPES) as FaultKind[])
+      if (deck.length === 0) deck = random.shuffled(kinds)
       const kind = deck.pop()!
       const fault = { at: at + random.between(0, 1500), kind, ...SHAPES[kind](random, slots) }
       volley.push(fault)
@@ -65,8 +65,7 @@ const SHAPES: Record<FaultKind, (random: Random, slots: number) => Shape> = {
   'redis-refuse': (random, slots) => ({ forMs: random.between(300, 3000), ...oneOrAll(random, slots) }),
   'redis-slow': (random, slots) => ({ forMs: random.between(1000, 4000), amount: random.between(20, 250), ...oneOrAll(random, slots) }),
   'redis-narrow': (random, slots) => ({ forMs: random.between(1000, 3000), amount: random.between(4, 64) * 1024, ...oneOrAll(random, slots) }),
-  // a connection carries hundreds in a second: with more than that none of them lives long enough to be of use
-  'redis-lose-replies': (random, slots) => ({ forMs: random.between(2000, 6000), share: random.pick([0.003, 0.01, 0.02]), ...oneOrAll(random, slots) }),
+  'redis-lose-replies': (random, slots) => ({ forMs: random.between(2000, 6000), share: random.pick([0.02, 0.1, 0.5]), ...oneOrAll(random, slots) }),
   'redis-kill-clients': (random) => ({ forMs: random.between(2000, 5000) }),
   'tooljet-500': (random) => ({ forMs: random.between(500, 4000), share: shareOf(random) }),
   'tooljet-502': (random) => ({ forMs: random.between(500, 4000), share: shareOf(random) }),
@@ -79,6 +78,8 @@ const SHAPES: Record<FaultKind, (random: Random, slots: number) => Shape> = {
   'tooljet-link-cut': () => ({ forMs: 0 }),
   'tooljet-revoke': (random) => ({ forMs: 0, amount: random.between(3, 20) }),
 }
+
+export const FAULT_KINDS = Object.keys(SHAPES) as FaultKind[]
 
 function shareOf (random: Random): number {
   return random.pick([0.3, 0.7, 1])

@@ -114,6 +114,8 @@ export interface Records {
   /** ToolJet's 429 and 503 with Retry-After. */
   pauses: { at: number, seconds: number }[]
   disturbances: Disturbance[]
+  /** When the process with the load, the proxies and the stand-in was busy with something else: what came late then may have been in time. */
+  lags: { from: number, to: number }[]
   /** Log lines with a PAT, the API token or a JWT. */
   leaks: string[]
 }
@@ -123,7 +125,7 @@ export function pairOf ({ email, appId }: { email: string, appId: string }): str
 }
 
 /** A line for people. */
-export function tell ({ requestId, via, email, appId, life, start, end, status, code, failure }: Answer): string {
-  const came = failure ?? `${status} ${code ?? ''}`
+export function tell ({ requestId, via, email, appId, life, start, end, status, code, source, failure }: Answer): string {
+  const came = failure ?? `${status} ${code ?? source}`
   return `${via} ${email} ${appId.slice(0, 8)} of life ${life} at ${new Date(start).toISOString()} +${Math.round(end - start)} ms: ${came} (${requestId})`
 }

@@ -37,7 +37,7 @@ export interface Excused {
   redisOf: (life: Life) => Windows
   /** Nothing, but for what an instance does that has taken Redis for away. While they last, answers come in time. */
   replies: Windows
-  /** All that the plan does besides. */
+  /** All that the plan does besides, and a machine that is too busy to tell. */
   otherThanReplies: Windows
   /** Of these the promise of one mint at a time knows nothing: the caller is gone, and the stand-in goes on with its call. */
   links: Windows
@@ -55,7 +55,7 @@ const RECONNECT_MS = 1000
 const MAX_PAUSE_MS = 2000
 
 /** Generous on purpose: what is judged then holds for certain. */
-export function excusedBy ({ disturbances, lives, limits }: Records): Excused {
+export function excusedBy ({ disturbances, lives, limits, lags }: Records): Excused {
   const { lockMs, redisTimeoutMs, timeoutMs } = limits
   const redisAfterMs = PROBE_MS + RECONNECT_MS + lockMs + redisTimeoutMs + SLACK_MS
   const planned = widened(disturbances, ['redis'], redisAfterMs)
@@ -77,7 +77,7 @@ export function excusedBy ({ disturbances, lives, limits }: Records): Excused {
     redis: new Windows(redis),
     redisOf,
     replies: new Windows(replies),
-    otherThanReplies: new Windows([...planned, ...tooljet, ...instances]),
+    otherThanReplies: new Windows([...planned, ...tooljet, ...instances, ...lags]),
     links: new Windows(links),
     instances: new Windows(instances),
     any: new Windows([...redis, ...tooljet, ...instances]),

@@ -3,7 +3,7 @@ import type { Fault, Faults } from '../../example/tooljet/server.js'
 import { ToolJetStandIn } from '../../example/tooljet/server.js'
 import type { TooljetEmbedOptions } from '../../plugin/index.js'
 import { API_TOKEN, JWT_SECRET } from '../support/portal.js'
-import { ReplyProxy } from '../support/reply-proxy.js'
+import { ReplyProxy, type Command, type Fate } from '../support/reply-proxy.js'
 import { TcpProxy, type Weather } from '../support/tcp-proxy.js'
 import { now } from './clock.js'
 import { LivingInstance } from './life.js'
@@ -17,6 +17,8 @@ const KEY_PREFIX = 'chaos:'
 export const MAX_MINT_MS = 80
 /** So that a mint lasts long enough for another one to overlap with it. */
 const MINT_MS: [least: number, most: number] = [10, MAX_MINT_MS]
+
+const MIN_CONNECTION_MS = 150
 
 /** Redis, ToolJet and the instances of a run, with a proxy on every way between them, and what can go wrong with each. */
 export class World {
@@ -106,7 +108,7 @@ export class World {
         return this.#weather(slot, { bytesPerSecond: amount }, forMs)
       case 'redis-lose-replies':
         return this.#inTurn('way to redis', 'redis-replies', async () => {
-          for (const proxy of this.#proxiesOf(slot)) proxy.fate = ({ script }) => (script !== undefined && this.random.chance(share) ? 'lose' : undefined)
+          for (const proxy of this.#proxiesOf(slot)) proxy.fate = this.#losing(share)
           await sleep(forMs)
           for (const proxy of this.#proxiesOf(slot)) proxy.fate = undefined
         }, slot)
@@ -177,6 +179,16 @@ export class World {
       await sleep(forMs)
       for (const proxy of this.#proxiesOf(slot)) proxy.set({})
     }, slot)
+  }
+
+  /** A share of the scripts' replies on one way, but not so many that no connection lives long enough to be of use. */
+  #losing (share: number): (command: Command) => Fate {
+    let nextAt = 0
+    return ({ script }) => {
+      if (script === undefined || performance.now() < nextAt || !this.random.chance(share)) return undefined
+      nextAt = performance.now() + MIN_CONNECTION_MS
+      return 'lose'
+    }
   }
 
   #proxiesOf (slot: number | undefined): ReplyProxy[] {
