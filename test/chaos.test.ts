@@ -5,7 +5,7 @@ import { t as tap, test, type Test } from 'tap'
 import { Chain, CHAIN_START } from '../plugin/audit/chain.js'
 import { check } from './chaos/checker.js'
 import { planFaults } from './chaos/plan.js'
-import type { Answer, MintRecord, Records, StreamEntry } from './chaos/records.js'
+import type { Answer, Disturbance, MintRecord, Records, StreamEntry } from './chaos/records.js'
 import { report, type Told } from './chaos/report.js'
 import { runChaos } from './chaos/run.js'
 import { TcpProxy } from './support/tcp-proxy.js'
@@ -45,7 +45,7 @@ test('a plan follows from its seed', async (t) => {
   const plan = planFaults(SEED, 600_000, 3)
   t.same(planFaults(SEED, 600_000, 3), plan)
   t.notSame(planFaults(SEED + 1, 600_000, 3), plan)
-  t.equal(new Set(plan.map(({ kind }) => kind)).size, 21, 'in ten minutes every kind comes')
+  t.equal(new Set(plan.map(({ kind }) => kind)).size, 23, 'in ten minutes every kind comes')
   t.ok(plan.every(({ at, forMs }) => at + forMs < 600_000))
   t.notOk(plan.some(({ kind, slot }) => kind.startsWith('instance') && slot === 0))
 })
@@ -57,7 +57,7 @@ const APP = 'app-1'
 const INSTANCE = 'host-1-aa'
 const chain = new Chain([Buffer.from('a key')])
 const T0 = Date.parse('2026-01-01T00:00:00Z')
-const LIMITS = { patExpiry: 6, minRemaining: 1, timeoutMs: 1500, redisTimeoutMs: 300, lockMs: 2700, clientTimeoutMs: 10_000, stopMs: 8000 }
+const LIMITS = { patExpiry: 6, minRemaining: 1, timeoutMs: 1500, redisTimeoutMs: 300, lockMs: 2700, promptMs: 880, clientTimeoutMs: 10_000, stopMs: 8000 }
 
 function answer (n: number, at: number, more: Partial<Answer> = {}): Answer {
   return { requestId: `r${n}`, life: 0, via: 'route', email: ANA, appId: APP, expect: 'url', start: T0 + at, end: T0 + at + 10, sentAt: T0 + at + 9, status: 200, urlId: 'u1', source: 'reused', token: 'pat1', ...more }
@@ -94,6 +94,7 @@ function goodRun (): Records & { epochs: StreamEntry[][] } {
     logged: [],
     pauses: [],
     disturbances: [],
+    lags: [],
     leaks: [],
   }
 }
@@ -136,13 +137,11 @@ test('the checker sees wrong answers', async (t) => {
   await catches(t, own, (run) => { run.tokens.clear() })
   await catches(t, /after its end/, (run) => { run.answers[2]!.sentAt = T0 + 7100 })
   await catches(t, /minRemaining/, (run) => { run.answers[2]!.sentAt = T0 + 6500 })
-  await catches(t, /says minted/, (run) => { run.answers[1]!.source = 'minted' })
   await catches(t, /gets another one/, (run) => { run.answers[1]!.replaces = 'u1' })
   await catches(t, /given to nobody/, (run) => {
     secondToken(run, 1500)
     Object.assign(run.answers[1]!, { replaces: 'u1', urlId: 'u2', token: 'pat2' })
   })
-  await catches(t, /before forget/, (run) => { run.forgets.push({ life: 0, email: ANA, appId: APP, start: T0 + 1500, end: T0 + 1600, status: 200 }) })
   await catches(t, /last one minted/, (run) => secondToken(run, 2200))
   await catches(t, /documented code/, (run) => { Object.assign(run.answers[1]!, { status: 500, code: 'ERR_X' }) })
   await catches(t, /documented code/, (run) => { Object.assign(run.answers[1]!, { status: 500, code: 'TOOLJET_EMBED_BUSY' }) })
@@ -150,6 +149,127 @@ test('the checker sees wrong answers', async (t) => {
   await catches(t, /right one/, (run) => { Object.assign(run.answers[1]!, { status: 404, code: 'TOOLJET_EMBED_USER_NOT_FOUND' }) })
   await catches(t, /right one/, (run) => { run.answers[1]!.expect = 'ACCESS_DENIED' })
   await catches(t, /calm times everyone/, (run) => { Object.assign(run.answers[1]!, { status: 504, code: 'TOOLJET_EMBED_TIMEOUT' }) })
+})
+
+test('the checker sees mints that are not one answer and one event', async (t) => {
+  const once = /one answer per mint says minted/
+  const event = /one event per mint/
+  await catches(t, once, (run) => { run.answers[1]!.source = 'minted' })
+  await catches(t, once, (run) => { run.answers[0]!.source = 'reused' })
+  await catches(t, once, (run) => secondToken(run, 2200)) // given to nobody
+  await catches(t, once, (run) => {
+    run.answers[0]!.source = 'reused'
+    run.disturbances.push({ of: 'redis', from: T0, to: T0 + 9000 })
+  })
+  await catches(t, event, (run) => { run.epochs[0] = entriesOf(GOOD_EVENTS.map((event) => (event.event === 'url.minted' ? { ...event, event: 'url.reused' } : event))) })
+  await catches(t, event, (run) => { run.epochs[0] = entriesOf(GOOD_EVENTS.map((event) => (event.event === 'url.reused' ? { ...event, event: 'url.minted' } : event))) })
+
+  const isNot = async (promise: RegExp, spoil: Parameters<typeof broken>[0], why: string): Promise<void> => {
+    const found = await broken(spoil)
+    t.notOk(found.some((name) => promise.test(name)), why)
+  }
+  const withoutAnswer = (more: Partial<Answer>) => (run: ReturnType<typeof goodRun>) => {
+    const { status, urlId, token, source, ...rest } = run.answers[0]!
+    run.answers[0] = { ...rest, ...more }
+    run.epochs[0] = entriesOf(GOOD_EVENTS.filter((event) => event.event !== 'url.minted'))
+  }
+  for (const promise of [once, event]) {
+    await isNot(promise, withoutAnswer({ failure: 'ECONNRESET' }), 'its requester is gone')
+    await isNot(promise, withoutAnswer({ status: 503, code: 'TOOLJET_EMBED_REDIS_DOWN', retryAfter: '1' }), 'its requester was told that Redis is away')
+    await catches(t, promise, withoutAnswer({ status: 504, code: 'TOOLJET_EMBED_TIMEOUT' }))
+    await catches(t, promise, (run) => {
+      withoutAnswer({ failure: 'ECONNRESET' })(run)
+      run.mints[0]!.at -= 500 // of another's mint
+    })
+  }
+  for (const of of ['redis', 'tooljet-link', 'instance'] as const) {
+    await isNot(once, (run) => {
+      secondToken(run, 2200)
+      run.disturbances.push({ of, from: T0 + 2000, to: T0 + 2100 })
+    }, `given to nobody, but: ${of}`)
+  }
+  await catches(t, once, (run) => {
+    secondToken(run, 2200)
+    run.disturbances.push({ of: 'redis-replies', from: T0 + 2000, to: T0 + 3000 })
+  })
+})
+
+test('the checker sees URLs that come back after a forget', async (t) => {
+  const promise = /before a forget/
+  type Run = ReturnType<typeof goodRun>
+  const forgetAt = (run: Run, start: number, status = 200): void => { run.forgets.push({ life: 0, email: ANA, appId: APP, start: T0 + start, end: T0 + start + 100, status }) }
+  const isFine = async (why: string, spoil: (run: Run) => void): Promise<void> => {
+    t.notOk((await broken(spoil)).some((name) => promise.test(name)), why)
+  }
+  await catches(t, promise, (run) => forgetAt(run, 1500))
+  await isFine('it failed', (run) => forgetAt(run, 1500, 503))
+  await isFine('nobody asks later', (run) => forgetAt(run, 2950))
+  // the mint was under way
+  await catches(t, promise, (run) => forgetAt(run, 1010))
+  await isFine('its mint began later', (run) => forgetAt(run, 900))
+  await catches(t, promise, (run) => { // a denial is a forget
+    run.answers.push(answer(4, 1500, { status: 403, code: 'TOOLJET_EMBED_ACCESS_DENIED', expect: 'ACCESS_DENIED' }))
+  })
+  const secondInstance = (run: Run): void => {
+    run.lives.push({ ...run.lives[0]!, id: 1, slot: 1, instance: 'host-2-bb', redisDown: [] })
+    for (const later of run.answers.slice(1)) later.life = 1
+    forgetAt(run, 1500)
+  }
+  await catches(t, promise, secondInstance)
+  await isFine('it was cut off', (run) => {
+    secondInstance(run)
+    run.disturbances.push({ of: 'redis', slot: 1, from: T0 + 1400, to: T0 + 4000 })
+  })
+  await isFine('it had taken Redis for away', (run) => {
+    secondInstance(run)
+    run.lives[1]!.redisDown.push({ from: T0 + 1400, to: T0 + 4000 })
+  })
+  // another one was cut off
+  await catches(t, promise, (run) => {
+    secondInstance(run)
+    run.disturbances.push({ of: 'redis', slot: 2, from: T0 + 1400, to: T0 + 4000 })
+    run.lives[0]!.redisDown.push({ from: T0 + 1400, to: T0 + 4000 })
+  })
+  // replies are lost, and no more
+  await catches(t, promise, (run) => {
+    secondInstance(run)
+    run.disturbances.push({ of: 'redis-replies', from: T0 + 1400, to: T0 + 4000 })
+  })
+  const longAfter = (run: Run, from: number): void => {
+    run.limits = { ...LIMITS, patExpiry: 60 }
+    secondInstance(run)
+    run.answers.push(answer(4, 15_000, { life: 1 }))
+    run.answers.splice(1, 2)
+    run.disturbances.push({ of: 'redis', slot: 1, from: T0 + 1400, to: T0 + 2000 }, { of: 'redis', slot: 1, from: T0 + from, to: T0 + 16_000 })
+  }
+  // it had 5 s and an answer of Redis between two outages
+  await catches(t, promise, (run) => longAfter(run, 14_000))
+  await isFine('it could not know', (run) => longAfter(run, 2100))
+})
+
+test('the checker sees answers that a lost reply holds up', async (t) => {
+  const promise = /one Redis timeout/
+  const slow = (run: ReturnType<typeof goodRun>, of: Disturbance['of'] = 'redis-replies'): void => {
+    run.answers[1]!.end = run.answers[1]!.start + 1500
+    run.disturbances.push({ of, from: T0 + 1500, to: T0 + 2500 })
+  }
+  await catches(t, promise, (run) => slow(run))
+  await catches(t, promise, (run) => { // an outage by its own log is no excuse
+    slow(run)
+    run.lives[0]!.redisDown.push({ from: T0 + 2100, to: T0 + 2900 })
+  })
+  for (const of of ['redis', 'tooljet', 'tooljet-link', 'instance'] as const) {
+    const found = await broken((run) => {
+      slow(run)
+      slow(run, of)
+    })
+    t.notOk(found.some((name) => promise.test(name)), `besides: ${of}`)
+  }
+  const found = await broken((run) => {
+    slow(run)
+    run.lags.push({ from: T0 + 2200, to: T0 + 2900 })
+  })
+  t.notOk(found.some((name) => promise.test(name)), 'it was the machine')
 })
 
 test('the checker sees unanswered asks, crashes and secrets', async (t) => {

@@ -34,7 +34,7 @@ export function openCache ({ redis, isOwn, address }: Omit<Connection, 'disconne
   const store = new UrlStore({ scripts, batch, clock, encryptor, log }, { keyPrefix, longestLifeMs })
   const cache = new UrlCache({ store, breaker, scripts, clock, timers }, { serveWithoutRedis, forgetLogKey: `${keyPrefix}forgets`, longestLifeMs })
 
-  breaker.probe = async () => {
+  const probe = async (): Promise<void> => {
     await scripts.attempt(PROBE, [`${keyPrefix}probe`], [])
     await cache.restore()
   }
@@ -47,7 +47,7 @@ export function openCache ({ redis, isOwn, address }: Omit<Connection, 'disconne
     cache,
     /** Until it resolves, Redis counts as unavailable. */
     async start (): Promise<void> {
-      await breaker.start()
+      await breaker.start(probe)
       cache.open()
     },
     close (): void {

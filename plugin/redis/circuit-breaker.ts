@@ -30,7 +30,7 @@ export class RedisCircuitBreaker {
   readonly #log: Log
   #openSince: number | undefined
   #cancelProbe = (): void => {}
-  #probe: () => Promise<unknown> = () => this.#redis.ping()
+  #probe!: () => Promise<unknown>
   #closed = false
   #corked: RedisLike['stream']
   #lastAnswerAt = -Infinity
@@ -44,8 +44,12 @@ export class RedisCircuitBreaker {
     this.#openSince = timers.now()
   }
 
-  /** Until the first probe has succeeded, Redis counts as unavailable. Resolves when it has ended, well or not. */
-  async start (): Promise<void> {
+  /**
+   * Until the first probe has succeeded, Redis counts as unavailable. Resolves when it has ended, well or not.
+   * @param probe what has to succeed before Redis counts as available (again), by `attempt`
+   */
+  async start (probe: () => Promise<unknown> = () => this.attempt((redis) => redis.ping())): Promise<void> {
+    this.#probe = probe
     try {
       await this.#probe()
       this.#openSince = undefined
@@ -76,11 +80,6 @@ export class RedisCircuitBreaker {
   /** When the last answer came, on the monotonic clock. */
   get lastAnswerAt (): number {
     return this.#lastAnswerAt
-  }
-
-  /** @param probe what has to succeed before Redis counts as available again; it may use `attempt` */
-  set probe (probe: () => Promise<unknown>) {
-    this.#probe = probe
   }
 
   /**

@@ -88,20 +88,20 @@ export class UserBatch {
   #send (): void {
     const parts = [...this.#parts.values()]
     this.#parts = new Map()
-    if (this.#scripts.isCluster) for (const part of parts) void this.#sendParts([part])
-    else void this.#sendParts(parts)
+    for (const together of this.#scripts.isCluster ? parts.map((part) => [part]) : [parts]) {
+      this.#call(together).then((reply) => {
+        for (let i = 0; i < together.length; i++) this.#settle(together[i]!, reply, reply.values[i] as unknown[])
+      }).catch((error: unknown) => {
+        for (const { counts, lookups } of together) for (const waiting of [...counts, ...lookups]) waiting.reject(error)
+      })
+    }
   }
 
-  async #sendParts (parts: Part[]): Promise<void> {
+  #call (parts: Part[]): Promise<ScriptReply> {
     const number = ++this.#number
-    try {
-      const reply = await this.#scripts.run(SCRIPT,
-        parts.flatMap(({ keys }) => [keys.limiter, keys.urls]),
-        [`${this.#instance} ${this.#windowMs}`, ...parts.map(({ counts, lookups }) => argumentOf(counts.length, number, lookups))])
-      for (let i = 0; i < parts.length; i++) this.#settle(parts[i]!, reply, reply.values[i] as unknown[])
-    } catch (error) {
-      for (const { counts, lookups } of parts) for (const waiting of [...counts, ...lookups]) waiting.reject(error)
-    }
+    return this.#scripts.run(SCRIPT,
+      parts.flatMap(({ keys }) => [keys.limiter, keys.urls]),
+      [`${this.#instance} ${this.#windowMs}`, ...parts.map(({ counts, lookups }) => argumentOf(counts.length, number, lookups))])
   }
 
   #settle ({ counts, lookups }: Part, { at, sentAt }: ScriptReply, [total, leftMs, ...found]: unknown[]): void {

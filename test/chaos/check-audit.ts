@@ -47,6 +47,17 @@ export function auditRows (records: Records): Row[] {
   return [perAnswer, truthful, whole, closed, tail, doubled, secrets]
 }
 
+/** How many different events say `url.minted`, by `url_id`. */
+export function mintedEvents (records: Records): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const { events } of readAll(records).values()) {
+    for (const { event, url_id: urlId } of events.values()) {
+      if (event === 'url.minted') counts.set(urlId!, (counts.get(urlId!) ?? 0) + 1)
+    }
+  }
+  return counts
+}
+
 /** Not a violation: for the table. */
 export function takenByKill (records: Records): number {
   const { answers, lives } = records

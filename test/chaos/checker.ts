@@ -1,8 +1,10 @@
 import { verifyAudit } from '../../plugin/audit/verify.js'
 import type { Chain } from '../../plugin/audit/chain.js'
 import { auditRows } from './check-audit.js'
+import { forgetRows } from './check-forget.js'
+import { mintedRows } from './check-minted.js'
 import { groupBy } from './group.js'
-import type { Answer, Records } from './records.js'
+import { pairOf, tell, type Answer, type Records } from './records.js'
 import { Row, type Judged } from './row.js'
 import { excusedBy, type Excused } from './windows.js'
 
@@ -10,6 +12,8 @@ import { excusedBy, type Excused } from './windows.js'
 const TOLERANCE_MS = 50
 const REMAINING_TOLERANCE_MS = 250
 const OVERLAP_TOLERANCE_MS = 20
+/** A machine that runs a fleet, its Redis, its ToolJet and its users at once. */
+const BUSY_TOLERANCE_MS = 250
 /** Calls that were on their way when ToolJet's 429 left it. */
 const PAUSE_TOLERANCE_MS = 500
 
@@ -38,6 +42,8 @@ export async function check (records: Records, chain: Chain): Promise<Judged[]> 
   const rows = [
     ...answerRows(records, excused),
     ...urlRows(records, excused),
+    ...mintedRows(records, excused),
+    ...forgetRows(records, excused),
     ...mintRows(records, excused),
     ...processRows(records),
     ...auditRows(records),
@@ -46,13 +52,9 @@ export async function check (records: Records, chain: Chain): Promise<Judged[]> 
   return rows.map((row) => row.judged)
 }
 
-function tell ({ requestId, via, email, appId, life, start, end, status, code, failure }: Answer): string {
-  const came = failure ?? `${status} ${code ?? ''}`
-  return `${via} ${email} ${appId.slice(0, 8)} of life ${life} at ${new Date(start).toISOString()} +${Math.round(end - start)} ms: ${came} (${requestId})`
-}
-
-function answerRows ({ answers, lives, limits }: Records, { any }: Excused): Row[] {
+function answerRows ({ answers, lives, limits }: Records, { any, replies, otherThanReplies }: Excused): Row[] {
   const answered = new Row('every ask is answered in time')
+  const prompt = new Row('where a reply of Redis is lost, it takes one Redis timeout at the most')
   const coded = new Row('every answer is a URL or a documented code with its status')
   const retry = new Row('Retry-After on every 429 and 503')
   const expected = new Row('a refusal is the right one, and nobody else is refused')
@@ -64,6 +66,9 @@ function answerRows ({ answers, lives, limits }: Records, { any }: Excused): Row
     // Fastify's own, which no hook of the instance saw
     const isOfHost = wasEnding && status === 503 && code === '' && answer.sentAt === undefined
     answered.judge(failure === undefined ? end - start <= limits.clientTimeoutMs : failure !== 'timeout' && wasEnding, () => tell(answer))
+    if (replies.touch(start, end) && !otherThanReplies.touch(start, end) && !wasEnding) {
+      prompt.judge(end - start <= limits.promptMs + BUSY_TOLERANCE_MS, () => tell(answer))
+    }
     if (status === undefined || isOfHost) continue
     const short = code?.replace('TOOLJET_EMBED_', '')
     coded.judge(status === 200 ? answer.token !== undefined : DOCUMENTED.get(code!) === status, () => tell(answer))
@@ -72,24 +77,20 @@ function answerRows ({ answers, lives, limits }: Records, { any }: Excused): Row
     expected.judge(isRight, () => tell(answer))
     if (expect === 'url' && !wasEnding && !any.touch(start, end)) recovers.judge(status === 200, () => tell(answer))
   }
-  return [answered, coded, retry, expected, recovers]
+  return [answered, prompt, coded, retry, expected, recovers]
 }
 
 function urlRows (records: Records, { redis, links, any, instances }: Excused): Row[] {
-  const { answers, tokens, limits, mints, forgets } = records
+  const { answers, tokens, limits, mints } = records
   const own = new Row('a URL is its user\'s own, for the app asked for')
   const alive = new Row('no URL is sent after its end')
   const remaining = new Row('a reused URL has minRemaining left (calm times)')
-  const oneMinted = new Row('one answer per mint says minted')
   const notDead = new Row('who reports a dead URL gets another one')
   const noLonger = new Row('a URL reported dead is given to nobody (Redis undisturbed)')
-  const forgotten = new Row('a URL minted before forget is not given after it (Redis undisturbed)')
   const newest = new Row('a URL is the last one minted (Redis undisturbed)')
 
-  const mintedBy = new Map<string, Answer>()
   const reported = new Map<string, Answer>()
   const ofPair = groupBy(mints.filter(({ token, at, endedAt }) => token !== undefined && endedAt !== undefined && endedAt - at < limits.timeoutMs - 200), pairOf)
-  const forgetsOf = groupBy(forgets.filter(({ status }) => status === 200), pairOf)
 
   for (const answer of answers.toSorted((a, b) => a.start - b.start)) {
     if (answer.replaces !== undefined && answer.status === 200 && answer.urlId !== answer.replaces) {
@@ -109,16 +110,8 @@ function urlRows (records: Records, { redis, links, any, instances }: Excused): 
       const leftMs = token.expiresAt - sentAt
       remaining.judge(leftMs + REMAINING_TOLERANCE_MS >= limits.minRemaining * 1000, () => `${Math.round(leftMs)} ms left: ${tell(answer)}`)
     }
-    if (answer.source === 'minted') {
-      oneMinted.judge(!mintedBy.has(answer.token!), () => `${tell(answer)} and ${tell(mintedBy.get(answer.token!)!)}`)
-      mintedBy.set(answer.token!, answer)
-    }
     const report = reported.get(answer.urlId!)
     if (report !== undefined && report.end < answer.start && !redis.touch(report.start, answer.end)) noLonger.judge(false, () => `${tell(answer)}; reported by ${tell(report)}`)
-    for (const forget of forgetsOf.get(pairOf(answer)) ?? []) {
-      if (forget.end >= answer.start || answer.start - forget.end > limits.patExpiry * 1000 || redis.touch(forget.start, answer.end)) continue
-      forgotten.judge(token.mintedAt >= forget.start, () => `${tell(answer)}; forgotten at ${new Date(forget.end).toISOString()}, minted at ${new Date(token.mintedAt).toISOString()}`)
-    }
     const last = ofPair.get(pairOf(answer))?.findLast(({ endedAt }) => endedAt! + OVERLAP_TOLERANCE_MS < answer.start)
     if (last === undefined || last.token === answer.token || [redis, links, instances].some((windows) => windows.touch(last.at, answer.end))) continue
     newest.judge((tokens.get(last.token!)?.mintedAt ?? last.at) <= token.mintedAt, () => `${tell(answer)}: minted at ${new Date(token.mintedAt).toISOString()}, another at ${new Date(last.at).toISOString()}`)
@@ -126,11 +119,7 @@ function urlRows (records: Records, { redis, links, any, instances }: Excused): 
   // those that were never given again are the good ones, and were judged by each later answer
   noLonger.count += reported.size
   newest.count += [...ofPair.values()].reduce((sum, { length }) => sum + length, 0)
-  return [own, alive, remaining, oneMinted, notDead, noLonger, forgotten, newest]
-}
-
-function pairOf ({ email, appId }: { email: string, appId: string }): string {
-  return `${email} ${appId}`
+  return [own, alive, remaining, notDead, noLonger, newest]
 }
 
 function mintRows ({ mints, pauses, limits }: Records, { redis, links }: Excused): Row[] {

@@ -73,6 +73,9 @@ export class LivingInstance {
   }
 }
 
+const DOWN = /Redis (?:is not available|connection lost)/
+const UP = /Redis (?:is back|connection restored)/
+
 /** A log line is an audit event that Redis did not get, a change of Redis's state as this instance sees it, or nothing to the checker. */
 function readLine (text: string, life: Life, sink: Sink): void {
   let line: { time: number, msg?: string, tooljetEmbedAudit?: Record<string, string> }
@@ -82,7 +85,7 @@ function readLine (text: string, life: Life, sink: Sink): void {
     return // cut off by a kill -9
   }
   if (line.tooljetEmbedAudit !== undefined) sink.logged.push({ life: life.id, fields: line.tooljetEmbedAudit })
-  if (line.msg === 'tooljet-embed: Redis connection lost') life.redisDown.push({ from: line.time })
+  if (line.msg !== undefined && DOWN.test(line.msg)) life.redisDown.push({ from: line.time })
   const down = life.redisDown.at(-1)
-  if (line.msg === 'tooljet-embed: Redis connection restored' && down !== undefined) down.to = line.time
+  if (line.msg !== undefined && UP.test(line.msg) && down !== undefined) down.to = line.time
 }

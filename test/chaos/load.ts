@@ -23,7 +23,9 @@ export const LOAD_SEED: Seed = {
 }
 
 const TICK_MS = 20
+const LAG_MS = 100
 const MAX_IN_FLIGHT = 600
+const MAX_MINT_UNDER_WAY_MS = 60
 /** Tabs that report the same dead URL. */
 const TABS = 3
 
@@ -38,7 +40,7 @@ export class Load {
   readonly #pending = new Set<Promise<void>>()
 
   private constructor (
-    private readonly parts: { records: Records, instances: () => LivingInstance[], toolJet: ToolJetStandIn, random: Random, perSecond: number },
+    private readonly parts: { records: Records, instances: () => LivingInstance[], toolJet: ToolJetStandIn, random: Random, perSecond: number, isLosing: () => boolean },
     bearers: Map<string, string>
   ) {
     this.#bearers = bearers
@@ -52,16 +54,17 @@ export class Load {
 
   /** Asks until `end()` is called, then waits for what is under way. */
   async run (): Promise<void> {
-    const { random, perSecond } = this.parts
+    const { records, random, perSecond, isLosing } = this.parts
     let due = 0
     for (let last = performance.now(); !this.#isOver;) {
       await sleep(TICK_MS)
       const at = performance.now()
       due = Math.min(due + (at - last) / 1000 * perSecond, perSecond) // what a stall held up is not made up for
+      if (at - last > TICK_MS + LAG_MS) records.lags.push({ from: now() - (at - last), to: now() })
       last = at
       for (; due >= 1; due--) {
         if (this.#inFlight >= MAX_IN_FLIGHT) continue
-        if (random.chance(0.002)) this.#do(this.#forget())
+        if (random.chance(isLosing() ? 0.02 : 0.002)) this.#do(this.#forgetAndAsk())
         else this.#do(this.#ask(this.#nextAsk()))
       }
     }
@@ -96,11 +99,10 @@ export class Load {
     return { email, appId, expect: 'url' }
   }
 
-  async #ask (ask: Ask): Promise<void> {
-    const { records, instances, random, toolJet } = this.parts
-    const there = instances()
-    if (there.length === 0) return
-    const { url, life } = random.pick(there)
+  async #ask (ask: Ask, instance = this.#someInstance()): Promise<void> {
+    const { records, random, toolJet } = this.parts
+    if (instance === undefined) return
+    const { url, life } = instance
     // the decorator knows no e-mail of the body, and who is not signed in is refused by the host there
     const via = !['EMAIL_MISMATCH', 'UNAUTHENTICATED'].includes(ask.expect) && random.chance(0.4) ? 'decorator' : 'route'
     const answer: Answer = { requestId: randomUUID(), life: life.id, via, ...ask, start: now(), end: 0 }
@@ -138,17 +140,34 @@ export class Load {
     }
   }
 
-  async #forget (): Promise<void> {
-    const { records, instances, random } = this.parts
-    const there = instances()
-    if (there.length === 0) return
-    const { url, life } = random.pick(there)
-    const forget: Records['forgets'][number] = { life: life.id, email: random.pick(BOTH), appId: random.pick(APPS).id, start: now(), end: 0 }
+  #someInstance (other?: LivingInstance): LivingInstance | undefined {
+    const there = this.parts.instances()
+    const others = there.filter((instance) => instance !== other)
+    return there.length === 0 ? undefined : this.parts.random.pick(others.length > 0 ? others : there)
+  }
+
+  /** Who asks right after a forget has resolved, at that instance or another, gets a URL whose mint began later; so does who asks after one that ran into that mint. */
+  async #forgetAndAsk (): Promise<void> {
+    const { random } = this.parts
+    const email = random.pick(BOTH)
+    const app = random.pick(APPS)
+    for (let times = random.between(1, 2); times > 0; times--) {
+      const instance = this.#someInstance()
+      if (instance === undefined || !await this.#forget(instance, email, app)) return
+      for (const at of [this.#someInstance(instance), instance]) this.#do(this.#ask({ email, appId: app.id, expect: 'url' }, at))
+      await sleep(random.between(0, MAX_MINT_UNDER_WAY_MS))
+    }
+  }
+
+  /** @returns whether it resolved */
+  async #forget ({ url, life }: LivingInstance, email: string, { id, slug }: Seed['apps'][number]): Promise<boolean> {
+    const { records, random } = this.parts
+    const forget: Records['forgets'][number] = { life: life.id, email, appId: id, start: now(), end: 0 }
     try {
       const reply = await request(`${url}/forget`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ email: forget.email, appId: forget.appId }),
+        body: JSON.stringify({ email, ...(random.chance(0.5) ? { appId: id } : { appSlug: slug }) }),
         dispatcher: this.#agent,
         signal: AbortSignal.timeout(records.limits.clientTimeoutMs),
       })
@@ -159,6 +178,7 @@ export class Load {
     }
     forget.end = now()
     records.forgets.push(forget)
+    return forget.status === 200
   }
 }
 

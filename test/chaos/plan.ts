@@ -8,15 +8,16 @@ export interface PlannedFault {
   forMs: number
   /** Which instance, where it hits one. */
   slot?: number
-  /** Share of ToolJet's calls that it hits. */
+  /** Share of ToolJet's calls, or of the scripts' replies, that it hits. */
   share?: number
   /** One number more, where the kind has one: delay, bytes per second, Retry-After, how many. */
   amount?: number
 }
 
-type FaultKind =
+export type FaultKind =
   | 'instance-kill' | 'instance-stop' | 'instance-stall'
   | 'redis-stall' | 'redis-restart-empty' | 'redis-restart-kept' | 'redis-cut' | 'redis-black-hole' | 'redis-refuse' | 'redis-slow' | 'redis-narrow'
+  | 'redis-lose-replies' | 'redis-kill-clients'
   | 'tooljet-500' | 'tooljet-502' | 'tooljet-503' | 'tooljet-429' | 'tooljet-hang' | 'tooljet-cut' | 'tooljet-slow' | 'tooljet-garbage' | 'tooljet-link-cut' | 'tooljet-revoke'
 
 type Shape = Omit<PlannedFault, 'at' | 'kind'>
@@ -27,9 +28,9 @@ const LAST_CALM_MS = 6000
 
 /**
  * Which faults a run has, and when: volleys of two or three, with a calm after each, so that recovery is judged, too. Every kind comes
- * once before any comes twice. Slot 0 is never ended, so that one instance is as old as the run.
+ * once before any comes twice; `kinds` leaves out the others. Slot 0 is never ended, so that one instance is as old as the run.
  */
-export function planFaults (seed: number, ms: number, slots: number): PlannedFault[] {
+export function planFaults (seed: number, ms: number, slots: number, kinds: readonly FaultKind[] = FAULT_KINDS): PlannedFault[] {
   const random = new Random(seed)
   const plan: PlannedFault[] = []
   let deck: FaultKind[] = []
@@ -37,7 +38,7 @@ export function planFaults (seed: number, ms: number, slots: number): PlannedFau
     let end = at
     const volley: PlannedFault[] = []
     for (let left = random.pick([2, 2, 3, 3]); left > 0; left--) {
-      if (deck.length === 0) deck = random.shuffled(Object.keys(SHAPES) as FaultKind[])
+      if (deck.length === 0) deck = random.shuffled(kinds)
       const kind = deck.pop()!
       const fault = { at: at + random.between(0, 1500), kind, ...SHAPES[kind](random, slots) }
       volley.push(fault)
@@ -64,6 +65,8 @@ const SHAPES: Record<FaultKind, (random: Random, slots: number) => Shape> = {
   'redis-refuse': (random, slots) => ({ forMs: random.between(300, 3000), ...oneOrAll(random, slots) }),
   'redis-slow': (random, slots) => ({ forMs: random.between(1000, 4000), amount: random.between(20, 250), ...oneOrAll(random, slots) }),
   'redis-narrow': (random, slots) => ({ forMs: random.between(1000, 3000), amount: random.between(4, 64) * 1024, ...oneOrAll(random, slots) }),
+  'redis-lose-replies': (random, slots) => ({ forMs: random.between(2000, 6000), share: random.pick([0.02, 0.1, 0.5]), ...oneOrAll(random, slots) }),
+  'redis-kill-clients': (random) => ({ forMs: random.between(2000, 5000) }),
   'tooljet-500': (random) => ({ forMs: random.between(500, 4000), share: shareOf(random) }),
   'tooljet-502': (random) => ({ forMs: random.between(500, 4000), share: shareOf(random) }),
   'tooljet-503': (random) => ({ forMs: random.between(500, 2000), share: shareOf(random), amount: random.between(1, 2) }),
@@ -75,6 +78,8 @@ const SHAPES: Record<FaultKind, (random: Random, slots: number) => Shape> = {
   'tooljet-link-cut': () => ({ forMs: 0 }),
   'tooljet-revoke': (random) => ({ forMs: 0, amount: random.between(3, 20) }),
 }
+
+export const FAULT_KINDS = Object.keys(SHAPES) as FaultKind[]
 
 function shareOf (random: Random): number {
   return random.pick([0.3, 0.7, 1])
@@ -90,7 +95,7 @@ export function tellFault ({ at, kind, forMs, slot, share, amount }: PlannedFaul
     `${(at / 1000).toFixed(1).padStart(7)} s  ${kind.padEnd(20)}`,
     forMs > 0 && `for ${forMs} ms`,
     slot !== undefined && `instance ${slot}`,
-    share !== undefined && `${share * 100} % of the calls`,
+    share !== undefined && `${share * 100} % of the ${kind.startsWith('redis') ? 'replies' : 'calls'}`,
     amount !== undefined && `amount ${amount}`,
   ]
   return parts.filter(Boolean).join('  ')

@@ -79,7 +79,9 @@ export interface StreamEntry {
 
 /** What was disturbed, while it was. */
 export interface Disturbance {
-  of: 'redis' | 'tooljet' | 'tooljet-link' | 'instance'
+  of: 'redis' | 'redis-replies' | 'tooljet' | 'tooljet-link' | 'instance'
+  /** Of the one instance that it hits; `undefined`: of all. */
+  slot?: number
   from: number
   to: number
 }
@@ -91,6 +93,8 @@ export interface Limits {
   redisTimeoutMs: number
   /** docs/reuse.md: `timeoutMs` + 5 × `redisTimeoutMs`. */
   lockMs: number
+  /** For an answer while replies of Redis are lost, and nothing else is wrong: one Redis timeout, one mint, and half a second. */
+  promptMs: number
   clientTimeoutMs: number
   /** For the end of an instance after SIGTERM. */
   stopMs: number
@@ -110,6 +114,18 @@ export interface Records {
   /** ToolJet's 429 and 503 with Retry-After. */
   pauses: { at: number, seconds: number }[]
   disturbances: Disturbance[]
+  /** When the process with the load, the proxies and the stand-in was busy with something else: what came late then may have been in time. */
+  lags: { from: number, to: number }[]
   /** Log lines with a PAT, the API token or a JWT. */
   leaks: string[]
+}
+
+export function pairOf ({ email, appId }: { email: string, appId: string }): string {
+  return `${email} ${appId}`
+}
+
+/** A line for people. */
+export function tell ({ requestId, via, email, appId, life, start, end, status, code, source, failure }: Answer): string {
+  const came = failure ?? `${status} ${code ?? source}`
+  return `${via} ${email} ${appId.slice(0, 8)} of life ${life} at ${new Date(start).toISOString()} +${Math.round(end - start)} ms: ${came} (${requestId})`
 }

@@ -10,6 +10,7 @@ import type { StreamEntry } from './records.js'
 const PAGE = 1000
 const READ_EVERY_MS = 50
 const CAUGHT_UP_MS = 10_000
+const KILL_EVERY_MS = 150
 
 /** The entries of a stream from one empty start of Redis to the next; as text, which takes a fraction of the memory. */
 class Epoch implements Iterable<StreamEntry> {
@@ -64,6 +65,15 @@ export class ChaosRedis {
 
   goOn (): void {
     this.#server.process.kill('SIGCONT')
+  }
+
+  /** Ends all connections again and again, whatever is on its way in them; the reader's, too. */
+  async killClients (forMs: number): Promise<void> {
+    const client = connect(this.port)
+    for (const end = performance.now() + forMs; performance.now() < end; await sleep(KILL_EVERY_MS)) {
+      await client.call('CLIENT', 'KILL', 'TYPE', 'normal')
+    }
+    client.disconnect()
   }
 
   async restartKept (downMs: number): Promise<void> {

@@ -8,6 +8,8 @@ export interface Told {
   seed: number
   ms: number
   faults: string[]
+  /** On purpose, one by one; those of killed clients are not counted. */
+  lostReplies: number
   records: Records
   judged: Judged[]
   memory: { afterMs: number, instances: { slot: number, memory: Memory }[] }[]
@@ -16,7 +18,7 @@ export interface Told {
 }
 
 /** The result, for people. */
-export function report ({ seed, ms, faults, records, judged, memory, longestLagMs }: Told): string {
+export function report ({ seed, ms, faults, lostReplies, records, judged, memory, longestLagMs }: Told): string {
   const { answers, mints, lives, epochs, forgets, logged } = records
   const answered = answers.filter(({ status }) => status !== undefined)
   const times = answered.map(({ start, end }) => end - start).toSorted((a, b) => a - b)
@@ -37,7 +39,7 @@ export function report ({ seed, ms, faults, records, judged, memory, longestLagM
     table(['memory', 'instance', 'heapUsed MB', 'RSS MB'], memory.flatMap(({ afterMs, instances }) => instances.map(({ slot, memory: { heapUsed, rss } }) => [`after ${Math.round(afterMs / 1000)} s`, slot, mb(heapUsed), mb(rss)]))),
     '',
     `seed ${seed}, ${Math.round(ms / 1000)} s: ${answered.length} answers (${Math.round(answered.length / ms * 1000)} a second; p50 ${at(0.5)}, p99 ${at(0.99)}, longest ${at(1)}), ${mints.length} mint calls, ${mints.filter(({ token }) => token !== undefined).length} of them minted, ${forgets.length} forgets`,
-    `${lives.length} lives of instances; Redis forgot everything ${epochs.length - 1} times; ${logged.length} events left to the log; kill -9 took the events of ${takenByKill(records)} answers`,
+    `${lives.length} lives of instances; Redis forgot everything ${epochs.length - 1} times; ${lostReplies} replies of scripts were lost one by one; ${logged.length} events left to the log; kill -9 took the events of ${takenByKill(records)} answers`,
     `Redis was taken for away ${lives.reduce((sum, { redisDown }) => sum + redisDown.length, 0)} times, ${unexplainedDowns(records)} of them without a fault of the plan (a busy machine; the longest lag of this process was ${Math.round(longestLagMs)} ms)`,
     `What is judged with Redis undisturbed was judged in ${seconds(excused.redis.leftOf(from, to))} of these seconds, what is judged in calm times in ${seconds(excused.any.leftOf(from, to))}`,
     `${violations} violations`,

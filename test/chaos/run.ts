@@ -8,12 +8,12 @@ import type { TooljetEmbedOptions } from '../../plugin/index.js'
 import { API_TOKEN } from '../support/portal.js'
 import { check } from './checker.js'
 import { Load } from './load.js'
-import { planFaults, tellFault } from './plan.js'
+import { FAULT_KINDS, planFaults, tellFault, type FaultKind } from './plan.js'
 import { Random } from './random.js'
 import type { Limits, Records } from './records.js'
 import { report, type Told } from './report.js'
 import type { Judged } from './row.js'
-import { World } from './world.js'
+import { MAX_MINT_MS, World } from './world.js'
 
 /*
  * `node --import tsx test/chaos/run.ts --minutes 10 --seed S`: a fleet under load, with faults that follow from the seed, and a
@@ -31,6 +31,7 @@ const LIMITS: Limits = {
   timeoutMs: TIMEOUT_MS,
   redisTimeoutMs: REDIS_TIMEOUT_MS,
   lockMs: LOCK_MS,
+  promptMs: REDIS_TIMEOUT_MS + 500 + MAX_MINT_MS,
   // who waits gives up after two locks; then comes a mint without Redis, and some slack for a busy machine
   clientTimeoutMs: 2 * LOCK_MS + TIMEOUT_MS + 5 * REDIS_TIMEOUT_MS + 2000,
   stopMs: 2 * LOCK_MS + TIMEOUT_MS + 5 * REDIS_TIMEOUT_MS,
@@ -48,6 +49,8 @@ export interface ChaosOptions {
   slots?: number
   /** Asks. @default 320 */
   perSecond?: number
+  /** @default all */
+  kinds?: FaultKind[]
   /** The plugin's, besides those of the run. */
   options?: Partial<TooljetEmbedOptions>
   log?: (line: string) => void
@@ -55,12 +58,12 @@ export interface ChaosOptions {
   signal?: AbortSignal
 }
 
-export async function runChaos ({ ms, seed, slots = 3, perSecond = 320, options = {}, log = () => {}, signal }: ChaosOptions): Promise<Told> {
-  const plan = planFaults(seed, ms, slots)
+export async function runChaos ({ ms, seed, slots = 3, perSecond = 320, kinds, options = {}, log = () => {}, signal }: ChaosOptions): Promise<Told> {
+  const plan = planFaults(seed, ms, slots, kinds)
   log(`seed ${seed}, ${plan.length} faults planned:`)
   for (const fault of plan) log(tellFault(fault))
 
-  const records: Records = { limits: LIMITS, answers: [], forgets: [], lives: [], mints: [], tokens: new Map(), epochs: [], logged: [], pauses: [], disturbances: [], leaks: [] }
+  const records: Records = { limits: LIMITS, answers: [], forgets: [], lives: [], mints: [], tokens: new Map(), epochs: [], logged: [], pauses: [], disturbances: [], lags: [], leaks: [] }
   const world = await World.start(slots, records, new Random(seed + 1), options)
   const memory: Told['memory'] = []
   const struck: string[] = []
@@ -68,7 +71,7 @@ export async function runChaos ({ ms, seed, slots = 3, perSecond = 320, options 
   let load: Load | undefined
   const began = performance.now()
   try {
-    load = await Load.prepare({ records, instances: () => world.instances, toolJet: world.toolJet, random: new Random(seed + 2), perSecond })
+    load = await Load.prepare({ records, instances: () => world.instances, toolJet: world.toolJet, random: new Random(seed + 2), perSecond, isLosing: () => world.isLosing })
     const loading = load.run()
     loading.catch(() => {})
     lag.enable()
@@ -109,7 +112,7 @@ export async function runChaos ({ ms, seed, slots = 3, perSecond = 320, options 
   }))
   for (const token of world.toolJet.tokens.all) records.tokens.set(token.token, token)
   const judged = await check(records, new Chain(await deriveKeys([API_TOKEN], 'audit')))
-  return { seed, ms, faults: struck, records, judged: [...judged, ...memoryRow(ms, memory)], memory, longestLagMs: lag.max / 1e6 }
+  return { seed, ms, faults: struck, lostReplies: world.lostReplies, records, judged: [...judged, ...memoryRow(ms, memory)], memory, longestLagMs: lag.max / 1e6 }
 }
 
 /** Of the one instance that is as old as the run. */
@@ -120,10 +123,15 @@ function memoryRow (ms: number, memory: Told['memory']): Judged[] {
   return [{ promise: 'memory stays within 20 % of that after a minute', count: 1, violations: holds ? 0 : 1, examples: holds ? [] : [`${first} bytes, then ${last}`] }]
 }
 
+function usage (text: string): never {
+  throw new Error(text)
+}
+
 async function main (): Promise<void> {
-  const { values: { minutes, seed, rate } } = parseArgs({ options: { minutes: { type: 'string', default: '10' }, seed: { type: 'string' }, rate: { type: 'string' } } })
-  const given = { ms: Number(minutes) * 60_000, seed: seed === undefined ? Math.floor(Math.random() * 1e9) : Number(seed), ...(rate !== undefined && { perSecond: Number(rate) }) }
-  if (!(given.ms >= 10_000) || !Number.isSafeInteger(given.seed)) throw new Error('--minutes takes a number, a sixth or more; --seed a whole number')
+  const { values: { minutes, seed, rate, only } } = parseArgs({ options: { minutes: { type: 'string', default: '10' }, seed: { type: 'string' }, rate: { type: 'string' }, only: { type: 'string' } } })
+  const kinds = only?.split(',').map((name) => FAULT_KINDS.find((kind) => kind === name) ?? usage(`--only takes some of ${FAULT_KINDS.join()}`))
+  const given = { ms: Number(minutes) * 60_000, seed: seed === undefined ? Math.floor(Math.random() * 1e9) : Number(seed), ...(rate !== undefined && { perSecond: Number(rate) }), ...(kinds !== undefined && { kinds }) }
+  if (!(given.ms >= 10_000) || !Number.isSafeInteger(given.seed)) usage('--minutes takes a number, a sixth or more; --seed a whole number')
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(signal)))
   const told = await runChaos({ ...given, log: console.log, signal: stop.signal })

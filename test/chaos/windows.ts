@@ -1,4 +1,4 @@
-import type { Disturbance, Limits, Records } from './records.js'
+import type { Disturbance, Life, Limits, Records } from './records.js'
 
 /** Stretches of time, merged. */
 class Windows {
@@ -33,6 +33,12 @@ class Windows {
 /** When what is promised for good times only is not judged. */
 export interface Excused {
   redis: Windows
+  /** Of one instance: others that were cut off excuse it of nothing. */
+  redisOf: (life: Life) => Windows
+  /** Nothing, but for what an instance does that has taken Redis for away. While they last, answers come in time. */
+  replies: Windows
+  /** All that the plan does besides, and a machine that is too busy to tell. */
+  otherThanReplies: Windows
   /** Of these the promise of one mint at a time knows nothing: the caller is gone, and the stand-in goes on with its call. */
   links: Windows
   instances: Windows
@@ -49,16 +55,33 @@ const RECONNECT_MS = 1000
 const MAX_PAUSE_MS = 2000
 
 /** Generous on purpose: what is judged then holds for certain. */
-export function excusedBy ({ disturbances, lives, limits }: Records): Excused {
+export function excusedBy ({ disturbances, lives, limits, lags }: Records): Excused {
   const { lockMs, redisTimeoutMs, timeoutMs } = limits
-  const redis = [
-    ...widened(disturbances, ['redis'], PROBE_MS + RECONNECT_MS + lockMs + redisTimeoutMs + SLACK_MS),
-    ...downByLog(lives, limits),
-  ]
+  const redisAfterMs = PROBE_MS + RECONNECT_MS + lockMs + redisTimeoutMs + SLACK_MS
+  const planned = widened(disturbances, ['redis'], redisAfterMs)
+  const redis = [...planned, ...downByLog(lives, limits)]
+  const ofLives = new Map<Life, Windows>()
+  const redisOf = (life: Life): Windows => {
+    let windows = ofLives.get(life)
+    if (windows === undefined) {
+      const hits = disturbances.filter(({ slot }) => slot === undefined || slot === life.slot)
+      ofLives.set(life, windows = new Windows([...widened(hits, ['redis'], redisAfterMs), ...downByLog([life], limits)]))
+    }
+    return windows
+  }
   const links = widened(disturbances, ['tooljet-link'], timeoutMs + SLACK_MS)
   const tooljet = widened(disturbances, ['tooljet', 'tooljet-link'], MAX_PAUSE_MS + PROBE_MS + timeoutMs + redisTimeoutMs + SLACK_MS)
   const instances = widened(disturbances, ['instance'], lockMs + SLACK_MS)
-  return { redis: new Windows(redis), links: new Windows(links), instances: new Windows(instances), any: new Windows([...redis, ...tooljet, ...instances]) }
+  const replies = widened(disturbances, ['redis-replies'], redisTimeoutMs)
+  return {
+    redis: new Windows(redis),
+    redisOf,
+    replies: new Windows(replies),
+    otherThanReplies: new Windows([...planned, ...tooljet, ...instances, ...lags]),
+    links: new Windows(links),
+    instances: new Windows(instances),
+    any: new Windows([...redis, ...tooljet, ...instances]),
+  }
 }
 
 function widened (disturbances: Disturbance[], of: Disturbance['of'][], afterMs: number) {
@@ -72,8 +95,8 @@ function downByLog (lives: Records['lives'], { redisTimeoutMs, lockMs }: Limits)
   }))
 }
 
-/** How often an instance took Redis for away though nothing of the plan was the reason. */
+/** How often an instance took Redis for away though nothing of the plan was the reason; lost replies may be one. */
 export function unexplainedDowns ({ disturbances, lives, limits }: Records): number {
-  const redis = new Windows(widened(disturbances, ['redis'], PROBE_MS + RECONNECT_MS + limits.redisTimeoutMs + SLACK_MS))
+  const redis = new Windows(widened(disturbances, ['redis', 'redis-replies'], PROBE_MS + RECONNECT_MS + limits.redisTimeoutMs + SLACK_MS))
   return lives.flatMap(({ redisDown, ending }) => redisDown.filter(({ from }) => !redis.touch(from) && !(ending !== undefined && from >= ending.at))).length
 }

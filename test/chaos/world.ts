@@ -3,6 +3,7 @@ import type { Fault, Faults } from '../../example/tooljet/server.js'
 import { ToolJetStandIn } from '../../example/tooljet/server.js'
 import type { TooljetEmbedOptions } from '../../plugin/index.js'
 import { API_TOKEN, JWT_SECRET } from '../support/portal.js'
+import { ReplyProxy, type Command, type Fate } from '../support/reply-proxy.js'
 import { TcpProxy, type Weather } from '../support/tcp-proxy.js'
 import { now } from './clock.js'
 import { LivingInstance } from './life.js'
@@ -13,12 +14,15 @@ import type { Disturbance, Records } from './records.js'
 import { ChaosRedis } from './redis.js'
 
 const KEY_PREFIX = 'chaos:'
+export const MAX_MINT_MS = 80
 /** So that a mint lasts long enough for another one to overlap with it. */
-const MINT_MS: [least: number, most: number] = [10, 80]
+const MINT_MS: [least: number, most: number] = [10, MAX_MINT_MS]
+
+const MIN_CONNECTION_MS = 150
 
 /** Redis, ToolJet and the instances of a run, with a proxy on every way between them, and what can go wrong with each. */
 export class World {
-  readonly #redisProxies: TcpProxy[] = []
+  readonly #redisProxies: ReplyProxy[] = []
   readonly #slots: (LivingInstance | undefined)[] = []
   readonly #storms: { fault: PlannedFault, cuts: number }[] = []
   /** One fault of a kind at a time: a stalled Redis is not restarted. */
@@ -40,7 +44,7 @@ export class World {
     const world = new World(redis, toolJet, await TcpProxy.to(Number(new URL(toolJet.url).port)), records, random, options)
     toolJet.faults = world.#faults
     try {
-      for (let slot = 0; slot < slots; slot++) world.#redisProxies.push(await TcpProxy.to(redis.port))
+      for (let slot = 0; slot < slots; slot++) world.#redisProxies.push(await ReplyProxy.to(redis.port))
       await Promise.all(world.#redisProxies.map((_, slot) => world.#startInstance(slot)))
     } catch (error) {
       await world.kill()
@@ -58,9 +62,19 @@ export class World {
     return this.#slots[0]!
   }
 
+  /** Replies of Redis are being lost just now. */
+  get isLosing (): boolean {
+    return this.records.disturbances.some(({ of, to }) => of === 'redis-replies' && to === Infinity)
+  }
+
+  /** How many were lost on purpose, besides those of killed clients. */
+  get lostReplies (): number {
+    return this.#redisProxies.reduce((sum, { lost }) => sum + lost, 0)
+  }
+
   /** Does what the plan says, and notes when. */
   async strike (fault: PlannedFault): Promise<void> {
-    const { kind, forMs, slot, amount = 0 } = fault
+    const { kind, forMs, slot, share = 1, amount = 0 } = fault
     switch (kind) {
       case 'instance-stall':
         return this.#inTurn(`instance ${slot}`, 'instance', async () => {
@@ -83,7 +97,7 @@ export class World {
       case 'redis-restart-kept':
         return this.#inTurn('redis', 'redis', () => this.redis.restartKept(forMs))
       case 'redis-cut':
-        return this.#inTurn('way to redis', 'redis', async () => { for (const proxy of this.#proxiesOf(slot)) proxy.cut() })
+        return this.#inTurn('way to redis', 'redis', async () => { for (const proxy of this.#proxiesOf(slot)) proxy.cut() }, slot)
       case 'redis-black-hole':
         return this.#weather(slot, { blackHole: true }, forMs)
       case 'redis-refuse':
@@ -92,6 +106,14 @@ export class World {
         return this.#weather(slot, { delayMs: amount }, forMs)
       case 'redis-narrow':
         return this.#weather(slot, { bytesPerSecond: amount }, forMs)
+      case 'redis-lose-replies':
+        return this.#inTurn('way to redis', 'redis-replies', async () => {
+          for (const proxy of this.#proxiesOf(slot)) proxy.fate = this.#losing(share)
+          await sleep(forMs)
+          for (const proxy of this.#proxiesOf(slot)) proxy.fate = undefined
+        }, slot)
+      case 'redis-kill-clients':
+        return this.#inTurn('redis', 'redis-replies', () => this.redis.killClients(forMs))
       case 'tooljet-link-cut':
         return this.#disturbed('tooljet-link', async () => this.toolJetProxy.cut())
       case 'tooljet-revoke':
@@ -156,10 +178,20 @@ export class World {
       for (const proxy of this.#proxiesOf(slot)) proxy.set(weather)
       await sleep(forMs)
       for (const proxy of this.#proxiesOf(slot)) proxy.set({})
-    })
+    }, slot)
   }
 
-  #proxiesOf (slot: number | undefined): TcpProxy[] {
+  /** A share of the scripts' replies on one way, but not so many that no connection lives long enough to be of use. */
+  #losing (share: number): (command: Command) => Fate {
+    let nextAt = 0
+    return ({ script }) => {
+      if (script === undefined || performance.now() < nextAt || !this.random.chance(share)) return undefined
+      nextAt = performance.now() + MIN_CONNECTION_MS
+      return 'lose'
+    }
+  }
+
+  #proxiesOf (slot: number | undefined): ReplyProxy[] {
     return slot === undefined ? this.#redisProxies : [this.#redisProxies[slot]!]
   }
 
@@ -198,14 +230,14 @@ export class World {
     }
   }
 
-  #inTurn (queue: string, of: Disturbance['of'], work: () => Promise<void>): Promise<void> {
-    const done = (this.#queues.get(queue) ?? Promise.resolve()).then(() => this.#disturbed(of, work))
+  #inTurn (queue: string, of: Disturbance['of'], work: () => Promise<void>, slot?: number): Promise<void> {
+    const done = (this.#queues.get(queue) ?? Promise.resolve()).then(() => this.#disturbed(of, work, slot))
     this.#queues.set(queue, done.catch(() => { /* whoever asked for it is told */ }))
     return done
   }
 
-  async #disturbed (of: Disturbance['of'], work: () => Promise<void>): Promise<void> {
-    const disturbance = { of, from: now(), to: Infinity }
+  async #disturbed (of: Disturbance['of'], work: () => Promise<void>, slot?: number): Promise<void> {
+    const disturbance = { of, from: now(), to: Infinity, ...(slot !== undefined && { slot }) }
     this.records.disturbances.push(disturbance)
     await work()
     disturbance.to = now()

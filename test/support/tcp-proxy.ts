@@ -13,6 +13,19 @@ export interface Weather {
   bytesPerSecond?: number
 }
 
+/** Sees what one connection carries, and decides over what comes back. */
+export interface Inspector {
+  request (chunk: Buffer): void
+  /** @returns what of it is carried, in this order; 'cut' ends the connection once that has left */
+  reply (chunk: Buffer): (Carried | 'cut')[]
+}
+
+export interface Carried {
+  bytes: Buffer
+  /** Besides the weather's: it and all that follows arrive that much later. */
+  delayMs?: number
+}
+
 const MAX_HELD_BYTES = 1024 * 1024
 
 /** A TCP proxy on loopback whose weather is switched while it runs. */
@@ -22,14 +35,22 @@ export class TcpProxy {
   #weather: Weather = {}
   #cleared: PromiseWithResolvers | undefined
 
-  private constructor (private readonly targetPort: number) {
+  protected constructor (private readonly targetPort: number) {
     this.#server = createServer((socket) => this.#accept(socket))
   }
 
   static async to (targetPort: number): Promise<TcpProxy> {
-    const proxy = new TcpProxy(targetPort)
-    await new Promise<void>((resolve) => { proxy.#server.listen(0, '127.0.0.1', resolve) })
-    return proxy
+    return new TcpProxy(targetPort).listen()
+  }
+
+  protected async listen (): Promise<this> {
+    await new Promise<void>((resolve) => { this.#server.listen(0, '127.0.0.1', resolve) })
+    return this
+  }
+
+  /** For each new connection. */
+  protected inspector (): Inspector | undefined {
+    return undefined
   }
 
   get port (): number {
@@ -71,16 +92,20 @@ export class TcpProxy {
       this.#sockets.add(socket)
       socket.on('error', () => {})
     }
-    this.#carry(client, target)
-    this.#carry(target, client)
+    const inspector = this.inspector()
+    this.#carry(client, target, (chunk) => {
+      inspector?.request(chunk)
+      return [{ bytes: chunk }]
+    })
+    this.#carry(target, client, (chunk) => inspector?.reply(chunk) ?? [{ bytes: chunk }])
   }
 
   /** Carries what one side says to the other, in its order; a close travels like anything else. */
-  #carry (from: Socket, to: Socket): void {
+  #carry (from: Socket, to: Socket, inspect: (chunk: Buffer) => (Carried | 'cut')[]): void {
     let last = Promise.resolve()
     let held = 0
-    const queue = (bytes: number, deliver: () => void): void => {
-      const { delayMs = 0 } = this.#weather
+    const queue = (bytes: number, deliver: () => void, moreMs = 0): void => {
+      const delayMs = (this.#weather.delayMs ?? 0) + moreMs
       const due = performance.now() + delayMs
       if (held === 0 && delayMs === 0 && this.#weather.bytesPerSecond === undefined && this.#cleared === undefined) {
         deliver()
@@ -99,7 +124,12 @@ export class TcpProxy {
         deliver()
       })
     }
-    from.on('data', (chunk: Buffer) => { queue(chunk.length, () => { if (to.writable) to.write(chunk) }) })
+    from.on('data', (chunk: Buffer) => {
+      for (const piece of inspect(chunk)) {
+        if (piece === 'cut') queue(0, () => { from.destroy() })
+        else queue(piece.bytes.length, () => { if (to.writable) to.write(piece.bytes) }, piece.delayMs)
+      }
+    })
     from.on('close', () => {
       this.#sockets.delete(from)
       queue(0, () => { to.destroySoon() })
