@@ -8,8 +8,12 @@ export interface RedisLike {
   call (command: string, ...args: (string | number)[]): Promise<unknown>
   eval (script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
   evalsha (sha1: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
-  /** Like `call`, with bytes in place of strings. */
-  callBuffer (command: string, ...args: RedisArgument[]): Promise<unknown>
+  /**
+   * Like `eval` and `evalsha`, with bytes in place of strings. ioredis has them, and does not tell its types; its
+   * `callBuffer`, which it does tell, loses the command's name with auto-pipelining.
+   */
+  evalBuffer? (script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
+  evalshaBuffer? (sha1: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
   /** Of a Cluster. */
   nodes?: (role: 'master') => { call (command: string, ...args: (string | number)[]): Promise<unknown> }[]
   /** The socket, while there is one; a Cluster has several, and shows none. */
@@ -21,7 +25,7 @@ export interface RedisLike {
   xrevrange (key: string, end: string, start: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]>
 }
 
-const METHODS = ['call', 'eval', 'evalsha', 'callBuffer', 'ping', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
+const METHODS = ['call', 'eval', 'evalsha', 'evalBuffer', 'evalshaBuffer', 'ping', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
 
 export function isRedisLike (value: unknown): value is RedisLike {
   return typeof value === 'object' && value !== null &&

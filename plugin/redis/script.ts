@@ -26,8 +26,8 @@ export class Script {
   }
 
   /** @returns strings as bytes */
-  runForBytes (redis: Pick<RedisLike, 'callBuffer'>, keys: readonly string[], args: readonly RedisArgument[]): Promise<unknown> {
-    return this.#runBy((sha1) => redis.callBuffer('evalsha', sha1, keys.length, ...keys, ...args), () => redis.callBuffer('eval', this.#lua, keys.length, ...keys, ...args))
+  runForBytes (redis: Pick<RedisLike, 'evalBuffer' | 'evalshaBuffer'>, keys: readonly string[], args: readonly RedisArgument[]): Promise<unknown> {
+    return this.#runBy((sha1) => redis.evalshaBuffer!(sha1, keys.length, ...keys, ...args), () => redis.evalBuffer!(this.#lua, keys.length, ...keys, ...args))
   }
 
   async #runBy (byDigest: (sha1: string) => Promise<unknown>, inFull: () => Promise<unknown>): Promise<unknown> {

@@ -98,10 +98,8 @@ export class UserBatch {
   }
 
   #call (parts: Part[]): Promise<ScriptReply> {
-    const number = ++this.#number
-    return this.#scripts.run(SCRIPT,
-      parts.flatMap(({ keys }) => [keys.limiter, keys.urls]),
-      [`${this.#instance} ${this.#windowMs}`, ...parts.map(({ counts, lookups }) => argumentOf(counts.length, number, lookups))])
+    const call = `${this.#instance}.${++this.#number}`
+    return this.#scripts.run(SCRIPT, parts.flatMap(({ keys }) => [keys.limiter, keys.urls]), [`${call} ${this.#windowMs}`, ...parts.map(argumentOf)])
   }
 
   #settle ({ counts, lookups }: Part, { at, sentAt }: ScriptReply, [total, leftMs, ...found]: unknown[]): void {
@@ -123,6 +121,6 @@ export class UserBatch {
   }
 }
 
-function argumentOf (counted: number, number: number, lookups: Part['lookups']): string {
-  return `${counted} ${number}${lookups.map(({ app, known }) => `;${app} ${known}`).join('')}`
+function argumentOf ({ counts, lookups }: Part): string {
+  return `${counts.length}${lookups.map(({ app, known }) => `;${app} ${known}`).join('')}`
 }

@@ -91,10 +91,10 @@ export function holdUp (redis: Redis, isHeldUp: (args: unknown[]) => boolean, ms
       const method: unknown = Reflect.get(target, name)
       if (typeof method !== 'function') return method
       const run = method.bind(target) as (...args: unknown[]) => Promise<unknown>
-      if (name !== 'evalsha' && name !== 'callBuffer') return run
+      if (name !== 'evalsha' && name !== 'evalshaBuffer') return run
       return async (...args: unknown[]) => {
         const answer = await run(...args)
-        if (isHeldUp(name === 'evalsha' ? args : args.slice(1))) await sleep(ms)
+        if (isHeldUp(args)) await sleep(ms)
         return answer
       }
     },
