@@ -52,7 +52,7 @@ export async function check (records: Records, chain: Chain): Promise<Judged[]> 
   return rows.map((row) => row.judged)
 }
 
-function answerRows ({ answers, lives, limits }: Records, { any, replies, otherThanReplies }: Excused): Row[] {
+function answerRows ({ answers, lives, limits }: Records, { any, replies, otherThanReplies, lags }: Excused): Row[] {
   const answered = new Row('every ask is answered in time')
   const prompt = new Row('where a reply of Redis is lost, it takes one Redis timeout at the most')
   const coded = new Row('every answer is a URL or a documented code with its status')
@@ -67,7 +67,7 @@ function answerRows ({ answers, lives, limits }: Records, { any, replies, otherT
     const isOfHost = wasEnding && status === 503 && code === '' && answer.sentAt === undefined
     answered.judge(failure === undefined ? end - start <= limits.clientTimeoutMs : failure !== 'timeout' && wasEnding, () => tell(answer))
     if (replies.touch(start, end) && !otherThanReplies.touch(start, end) && !wasEnding) {
-      prompt.judge(end - start <= limits.promptMs + BUSY_TOLERANCE_MS, () => tell(answer))
+      prompt.judge(lags.leftOf(start, end) <= limits.promptMs + BUSY_TOLERANCE_MS, () => tell(answer))
     }
     if (status === undefined || isOfHost) continue
     const short = code?.replace('TOOLJET_EMBED_', '')

@@ -23,7 +23,7 @@ export const LOAD_SEED: Seed = {
 }
 
 const TICK_MS = 20
-const LAG_MS = 100
+const LAG_MS = 250
 const MAX_IN_FLIGHT = 600
 const MAX_MINT_UNDER_WAY_MS = 60
 /** Tabs that report the same dead URL. */

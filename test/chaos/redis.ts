@@ -74,6 +74,8 @@ export class ChaosRedis {
       await client.call('CLIENT', 'KILL', 'TYPE', 'normal')
     }
     client.disconnect()
+    // a client that is stopped between two tries to connect never settles what it was asked
+    while (this.#client !== undefined && this.#client.status !== 'ready') await sleep(10)
   }
 
   async restartKept (downMs: number): Promise<void> {

@@ -37,8 +37,10 @@ export interface Excused {
   redisOf: (life: Life) => Windows
   /** Nothing, but for what an instance does that has taken Redis for away. While they last, answers come in time. */
   replies: Windows
-  /** All that the plan does besides, and a machine that is too busy to tell. */
+  /** All that the plan does besides. */
   otherThanReplies: Windows
+  /** When the machine was too busy to tell: that much longer an answer may take. */
+  lags: Windows
   /** Of these the promise of one mint at a time knows nothing: the caller is gone, and the stand-in goes on with its call. */
   links: Windows
   instances: Windows
@@ -77,7 +79,8 @@ export function excusedBy ({ disturbances, lives, limits, lags }: Records): Excu
     redis: new Windows(redis),
     redisOf,
     replies: new Windows(replies),
-    otherThanReplies: new Windows([...planned, ...tooljet, ...instances, ...lags]),
+    otherThanReplies: new Windows([...planned, ...tooljet, ...instances]),
+    lags: new Windows(lags),
     links: new Windows(links),
     instances: new Windows(instances),
     any: new Windows([...redis, ...tooljet, ...instances]),
