@@ -324,7 +324,7 @@ test("a trimming without an answer fails no event, with delivery 'required' neit
   const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, rateLimit: false, redisTimeoutMs: 1000, audit: { delivery: 'required', maxEntries: 10 } } })
   await trim(behind.redis, new AuditKeys(`${behind.prefix}audit`), { keep: '0-1', emails: [], apps: [] }) // so that Redis knows the script
   for (let events = 2; events < 110; events++) t.equal((await portal.ask(ANA)).status, 200) // the last one makes 100 too many
-  const isDown = (): boolean => portal.logLines.some(({ msg }) => /Redis is not available/.test(String(msg)))
+  const isDown = (): boolean => portal.logLines.some(({ msg }) => /Redis connection lost/.test(String(msg)))
   t.notOk(isDown(), 'nobody has waited for the trimming')
   await until('its answer is lost', isDown)
   await until('Redis is seen to be back', async () => (await portal.ask(ANA)).status === 200)

@@ -5,6 +5,7 @@ import { freePort, startServer } from '../example/redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
 import { cacheScript, digestOf, holdUp, newClient } from './support/redis.js'
 import { until } from './support/until.js'
+import { wayToRedis } from './support/way-to-redis.js'
 
 releaseRedisAfter(tap)
 
@@ -313,6 +314,40 @@ for (const onRedisDown of ['serve', 'fail'] as const) {
     t.equal((await portal.ask(BEN)).status, 429)
   })
 }
+
+test('an outcome that cannot be read, or is of another version, is a coded answer with a number to wait', async (t) => {
+  const portal = await Portal.open(t)
+  await portal.ask(ANA)
+  const { key } = (await portal.cached('url'))[0]!
+  const far = Date.now() + 3_600_000
+  const failures = ['not json', '', 'null', '7', '{"code":"toString"}', '{"code":"TOOLJET_EMBED_BUSY","retryAfter":"soon"}', '{"code":"TOOLJET_EMBED_BUSY","retryAfter":-1}', '{"code":"TOOLJET_EMBED_BUSY","retryAfter":1e300}']
+  for (const failure of failures) {
+    await portal.redis.hset(key, 'oslug:sales', `somebody ${far} 1 ${failure}`)
+    await portal.redis.hdel(key, 'nslug:sales')
+    const { status, headers, body } = await portal.ask(ANA, { appSlug: 'sales' })
+    t.match(body.code, /^TOOLJET_EMBED_(?:BUSY|UNAVAILABLE)$/, failure)
+    t.ok(status === 429 || status === 503)
+    t.match(headers['retry-after'], /^[1-9]\d{0,3}$/)
+  }
+  for (const garbage of ['x', 'x y 1 {}', `x ${far}`, `x ${far} 2`]) {
+    await portal.redis.hset(key, 'oslug:sales', garbage, 'lslug:sales', garbage, 'f', garbage)
+    t.equal((await portal.ask(ANA, { appSlug: 'sales' })).status, 200, garbage)
+    await portal.redis.hdel(key, 'nslug:sales')
+    await portal.redis.del(...(await portal.keys()).filter((key) => key.includes(':limit:')))
+  }
+})
+
+test('what our own code throws is no outage of Redis', async (t) => {
+  const portal = await Portal.open(t)
+  const { breaker } = await wayToRedis(portal.redis, 1000, portal.app.log)
+  for (const mistake of [new TypeError('x is undefined'), new RangeError('too deep')]) {
+    await t.rejects(breaker.run(() => { throw mistake }), mistake)
+    t.notOk(breaker.isOpen)
+  }
+  await t.rejects(breaker.run(async () => { throw Object.assign(new Error('gone'), { code: 'ECONNRESET' }) }), { code: 'TOOLJET_EMBED_REDIS_DOWN' })
+  t.ok(breaker.isOpen)
+  breaker.close()
+})
 
 /** A steady load for a while. @returns how long each answer took, by when it was asked for, in ms, and its status */
 async function load (portal: Portal, forMs: number, perSecond: number): Promise<{ at: number, took: number, status: number }[]> {

@@ -32,6 +32,24 @@ test('Redis Cluster: users all over its slots are served as by one Redis', { tim
   }
 })
 
+test('Redis Cluster: a client with a keyPrefix of its own is served, and nobody else sees an outage', { timeout: 60_000 }, async (t) => {
+  const cluster = await startCluster(t)
+  for (const keyPrefix of ['host:', '{host}:']) {
+    const portal = await Portal.open(t, { redis: cluster.connect({ keyPrefix }), toolJet, options: { onRedisDown: 'fail', rateLimit: { max: 3 } } })
+    const [user, another] = USERS as [string, string]
+    for (const source of ['minted', 'reused', 'reused']) t.equal((await portal.ask(user)).body.source, source)
+    t.equal((await portal.ask(user)).body.code, 'TOOLJET_EMBED_RATE_LIMITED')
+    t.equal((await portal.ask(another)).body.source, 'minted')
+    t.equal(await portal.app.tooljetEmbed.forget({ email: user }), 1)
+    t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'up')
+    const errors = portal.logLines.filter(({ level }) => Number(level) >= 50)
+    if (keyPrefix === '{host}:') {
+      t.equal((await portal.audit()).length, 6)
+      t.same(errors, [])
+    } else t.match(errors, [{ msg: /Redis refuses a command/, err: { message: /CROSSSLOT/ } }], 'the audit log is in several slots then, and that is said')
+  }
+})
+
 test('Redis Cluster: slots that move are followed', { timeout: 60_000 }, async (t) => {
   const cluster = await startCluster(t)
   const client = cluster.connect()
