@@ -166,7 +166,6 @@ export const MUTANTS: Mutant[] = [
   { name: 'denial-in-outage', file: 'cache/url-cache.ts', from: '        this.#local.forget(user, [app.key], () => true)\n        this.#forgets.owe(user, [app.key])\n', to: '', tests: ['forget: a denial by ToolJet without Redis'], why: 'what ToolJet denied in an outage is given when it is over' },
   { name: 'late-call', file: 'redis/scripts/prelude.lua', from: "if deadline > 0 and at > deadline then return { at, 'late' } end", to: '', tests: ['redis-down: what Redis gets to do'], why: 'what a client sends again much later takes a lock' },
   { name: 'late-again', file: 'redis/script-client.ts', from: '    if (!isLate(reply)) return reply\n', to: '    if (isLate(reply)) return reply\n', tests: ['clock: a call that is late'], why: 'a clock that jumps makes requests fail' },
-  { name: 'late-twice', file: 'redis/script-client.ts', from: "if (isLate(again)) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'its clock jumps' })", to: '', tests: ['clock: a call that is late'], why: 'what Redis did not do is taken for done', equivalent: 'two jumps of the clock, within a call each' },
   { name: 'late-deadline', file: 'redis/script-client.ts', from: 'this.#clock.deadline(this.#breaker.timeoutMs + SPARE_MS)', to: '0', tests: ['redis-down: what Redis gets to do'], why: 'what a client sends again much later takes a lock' },
 
   // secrets
@@ -222,7 +221,6 @@ export const MUTANTS: Mutant[] = [
   { name: 'probe-after-success', file: 'tooljet/gate.ts', from: 'if (this.#failures === 0) return', to: 'if (this.#failures < MAX_FAILURES) return', tests: ['tooljet: failures with a success'], why: 'failures with successes between them count as in a row' },
   { name: 'probe-in-outage', file: 'tooljet/gate.ts', from: 'if (this.#failures >= MAX_FAILURES) this.#probingUntil', to: 'if (this.#failures < 0) this.#probingUntil', tests: ["redis-down: 'serve': repeated failures"], why: 'without Redis a ToolJet that is down is called by all' },
   { name: 'probe-ttl', file: 'tooljet/scripts/failed.lua', from: ", 'PX', ARGV[2])", to: ')', tests: [PROBES], why: 'failures count for ever, and a key has no end' },
-  { name: 'probe-sent-again', file: 'tooljet/scripts/failed.lua', from: 'if last == ARGV[4] then return { at } end', to: '', tests: ['lost-replies: repeated failures'], why: 'a failure whose reply was lost counts twice' },
   { name: 'retry-after-zero', file: 'errors.ts', from: 'Math.max(1, Math.ceil(retryAfter))', to: 'Math.floor(retryAfter)', tests: ['reuse: pause: 503 with Retry-After'], why: 'Retry-After is too early' },
   { name: 'trouble-each', file: 'tooljet/tooljet.ts', from: 'if (before?.code === trouble?.code && before?.mend === trouble?.mend) return', to: '', tests: ['route: the operator is told'], why: 'a line of log for each mint' },
   { name: 'pools-leaving', file: 'tooljet/pools.ts', from: '[...this.#open.values(), ...this.#leaving]', to: '[...this.#open.values()]', tests: ['tenants: an app that closes'], why: 'close waits for calls of a pool that had to leave' },
