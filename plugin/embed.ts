@@ -17,7 +17,7 @@ export type TooljetEmbedAsk = AppAsk & {
   replaces?: string | undefined
 }
 
-/** An ask of the route, or of a host without types. */
+/** A request as it comes by the route, or from a host without types. */
 interface AnyAsk extends UncheckedAsk {
   replaces?: string | undefined
   /** Compared with the signed-in user's, and never used. */
@@ -38,7 +38,7 @@ export interface TooljetEmbedUrl {
   expiresIn: number
 }
 
-/** What becomes known of an ask on its way, for the audit log and the reply's headers. */
+/** What becomes known of a request on its way, for the audit log and the reply's headers. */
 export interface Trail {
   startedAt: number
   email?: string
@@ -67,12 +67,12 @@ interface EmbedParts {
   limits: Limits | undefined
   cache: UrlCache
   tooljets: ToolJets
-  /** Stands for a user in the limits' key names while it is not known which ToolJet is asked. */
+  /** Stands for a user in the limits' key names while it is not known which ToolJet the request is for. */
   strangerHash: (email: string) => string
   audit: Audit
 }
 
-/** The walk from an ask to a URL. Every rule is kept here, once, for the route and the decorator alike. */
+/** From a request to a URL. Every rule is here, once, for the route and the decorator alike. */
 export class Embed {
   readonly #parts: EmbedParts
 
@@ -135,7 +135,7 @@ export class Embed {
     return url
   }
 
-  /** The ToolJet of a request, where this ask is counted; one that has none is counted, too. */
+  /** The ToolJet of a request, where the request is counted; one that has none is counted, too. */
   async #enter (request: FastifyRequest, email: string, trail: Trail, app?: App) {
     const { tooljets, strangerHash, limits, cache } = this.#parts
     try {
@@ -170,7 +170,7 @@ export class Embed {
   }
 
   /**
-   * For what went wrong before the walk, with a malformed body: an ask like any other, if the user is signed in.
+   * For what went wrong before `urlFor`, with a malformed body: a request like any other, if the user is signed in.
    * @throws the error to answer with
    */
   refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<never> {

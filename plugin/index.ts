@@ -25,7 +25,8 @@ export interface TooljetEmbed {
   /** Origins of embed URLs: for a `frame-src` policy. Empty where option `tooljet` is a function. */
   origins: string[]
   /**
-   * Makes the fleet drop a user's cached URLs, of one app or of all; a URL that a page has already got lives on.
+   * Makes the fleet drop a user's cached URLs, of one app or of all: no request that begins after it has resolved gets a
+   * URL from before it. URLs already handed to a page remain valid.
    * @returns how many were dropped
    * @throws TOOLJET_EMBED_REDIS_DOWN, TOOLJET_EMBED_BAD_REQUEST, TOOLJET_EMBED_APP_NOT_ALLOWED
    */
@@ -34,7 +35,7 @@ export interface TooljetEmbed {
   health (): Promise<TooljetEmbedHealth>
   /** The browser module, once the app is ready; `undefined` with option `client: false`. */
   client?: ClientModule
-  /** The audit log, as far as a program asks it. */
+  /** The audit log, as far as a program needs it. */
   audit: {
     /** Walks the audit stream and reports what is missing, forged or doubled, per instance. @throws TOOLJET_EMBED_REDIS_DOWN */
     verify (): Promise<AuditReport>

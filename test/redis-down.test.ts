@@ -188,6 +188,19 @@ test('a claim or store whose answer comes too late leaves no lock behind, and no
   }
 })
 
+test('what Redis gets to do too late does nothing', { timeout: 60_000 }, async (t) => {
+  const { portal, stall, goOn } = await portalWithOwnRedis(t, { rateLimit: { max: 10 } })
+  t.equal((await portal.ask(ANA)).headers['x-ratelimit-remaining'], '9')
+  for (const [waitMs, remaining] of [[0, '7'], [DEADLINE_MS + 2500, '6']] as const) { // the deadline of a call
+    stall()
+    await portal.ask(ANA)
+    await sleep(waitMs)
+    goOn()
+    await until('Redis is seen to be back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
+    t.equal((await portal.ask(ANA)).headers['x-ratelimit-remaining'], remaining)
+  }
+})
+
 test("'serve': a URL minted while Redis was away becomes the fleet's when it is back", { timeout: 60_000 }, async (t) => {
   const { portal, stall, goOn } = await portalWithOwnRedis(t, { rateLimit: false })
   const other = await Portal.open(t, {
@@ -231,7 +244,7 @@ test('a key of another type is one key\'s trouble, not an outage', { timeout: 60
   await portal.redis.del(key)
   await portal.redis.set(key, 'not ours')
   t.equal((await portal.ask(ANA)).status, 503)
-  t.equal((await portal.ask(BEN)).status, 200)
+  t.same((await Promise.all([ANA, BEN].map((email) => portal.ask(email)))).map(({ status }) => status), [503, 200], 'in one turn with another, too')
   t.ok(portal.logLines.some(({ level, msg }) => level === 50 && /refuses a command/.test(String(msg))))
   t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'up')
 })
@@ -304,11 +317,15 @@ for (const onRedisDown of ['serve', 'fail'] as const) {
     await portal.ask(ANA)
     t.equal((await portal.ask(ANA)).status, 429)
     const counter = (await portal.keys()).find((key) => key.endsWith(':limit:requests'))!
+    let others = 0
     for (const spoil of [() => portal.redis.set(counter, 'abc'), () => portal.redis.hset(counter, 'not', 'ours')]) {
       await portal.redis.del(counter)
       await spoil()
-      t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+      const [anas, bens] = await Promise.all([portal.ask(ANA), portal.ask(`ben${others++}@acme.test`)])
+      t.match(anas, { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+      t.equal(bens.body.code, 'TOOLJET_EMBED_USER_NOT_FOUND', 'in the same turn')
       t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'up')
+      if (await portal.redis.type(counter) === 'string') t.ok(await portal.redis.pttl(counter) > 0, 'not for ever')
     }
     t.equal((await portal.ask(BEN)).status, 200)
     t.equal((await portal.ask(BEN)).status, 429)

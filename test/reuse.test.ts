@@ -3,6 +3,10 @@ import { existsSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
+import { openCache } from '../plugin/cache/open.js'
+import { Encryptor } from '../plugin/crypto/encryption.js'
+import { connect } from '../plugin/redis/connect.js'
+import { systemTimers } from '../plugin/timers.js'
 import type { Fault } from '../example/tooljet/server.js'
 import type { TokenMode } from '../example/tooljet/tokens.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
@@ -43,7 +47,7 @@ test('what is forgotten while authorize takes its time is not given', async (t) 
 
 const IO = '/proc/self/io'
 
-test('what is asked of Redis at the same time leaves in one write', existsSync(IO) ? {} : { skip: 'this system does not count the writes of a process' }, async (t) => {
+test('what is asked of Redis at the same time is one question, and leaves in one write', existsSync(IO) ? {} : { skip: 'this system does not count the writes of a process' }, async (t) => {
   const portal = await Portal.open(t)
   await portal.ask(ANA)
   await portal.audit()
@@ -52,6 +56,35 @@ test('what is asked of Redis at the same time leaves in one write', existsSync(I
   await Promise.all(Array.from({ length: 20 }, () => portal.ask(ANA)))
   const writesOfTwenty = writes() - before
   t.ok(writesOfTwenty < 20, `${writesOfTwenty} for 40 questions and 20 events`)
+
+  const users = Array.from({ length: 20 }, (_, i) => `user${i}@acme.test`)
+  const questions = async () => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1] ?? 0)
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const redis = newClient(server.url)
+  const ofMany = await Portal.open(t, { redis, options: { audit: { functions: false } }, toolJet: { seed: { apps: [SALES], users: users.map((email) => ({ email, apps: [SALES.slug] })) } } })
+  await Promise.all(users.map((user) => ofMany.ask(user)))
+  await ofMany.audit()
+  let corked = 0
+  const { stream } = redis
+  const cork = stream.cork.bind(stream)
+  stream.cork = () => { corked++; cork() }
+  const asked = await questions()
+  await Promise.all(users.map((user) => ofMany.ask(user)))
+  await ofMany.audit()
+  const questionsOfMany = await questions() - asked
+  t.ok(questionsOfMany < 10, `${questionsOfMany} for 20 users, their events included`)
+  t.equal(corked, 0, "a client of the host's is left alone")
+
+  const own = await connect(server.url)
+  t.teardown(() => own.disconnect())
+  const { breaker } = openCache(own, { keyPrefix: ofMany.prefix, redisTimeoutMs: 5000, limitWindowMs: 1000, longestPatExpiry: 60, serveWithoutRedis: true }, { encryptor: new Encryptor([Buffer.alloc(32)]), timers: systemTimers, log: { info () {}, warn () {}, error () {} } as never })
+  await breaker.start()
+  t.teardown(() => breaker.close())
+  const written = writes()
+  await Promise.all(Array.from({ length: 40 }, () => breaker.run((redis) => redis.ping())))
+  const writesOfForty = writes() - written
+  t.ok(writesOfForty < 20, `${writesOfForty} for 40 commands on a connection of the plugin's own`)
 })
 
 const SECOND = 1000
@@ -161,6 +194,14 @@ test('whoever waits for a holder that never lets go gets an error in the end', a
   t.ok(performance.now() - began < 4 * SECOND)
 })
 
+test('a lock of a clock that went back is none', async (t) => {
+  const portal = await Portal.open(t)
+  await portal.ask(ANA)
+  const [url] = await portal.cached('url')
+  await portal.redis.hset(url!.key, `lid:${INVENTORY.id}`, `nobody ${Date.now() + 60 * SECOND} ${Date.now() + 75 * SECOND}`)
+  t.equal((await portal.ask(ANA, { appId: INVENTORY.id })).body.source, 'minted')
+})
+
 test('a report of one user touches nobody else', async (t) => {
   const portal = await Portal.open(t)
   const { body: anas } = await portal.ask(ANA)
@@ -208,6 +249,21 @@ test('one app under its id and its slug is one URL', async (t) => {
   t.equal((await portal.ask(ANA, { appSlug: 'sales' })).body.source, 'minted')
 })
 
+test('a name of an app with a shorter patExpiry gets no more of a URL than that', async (t) => {
+  const apps = { sales: { appId: SALES.id }, brief: { appSlug: SALES.slug, patExpiry: 3, minRemaining: 2 } }
+  const [one, other] = await Portal.openSeveral(t, 2, { options: { apps } }) as [Portal, Portal]
+  const { body: first } = await one.ask(ANA, { app: 'sales' })
+  t.ok(first.expiresIn > 3500)
+  for (const portal of [one, other]) {
+    const { body } = await portal.ask(ANA, { app: 'brief' })
+    t.match(body, { source: 'reused', urlId: first.urlId })
+    t.ok(body.expiresIn <= 2, `${body.expiresIn}`)
+    t.ok(Date.parse(first.expiresAt) - Date.parse(body.expiresAt) > 3590 * SECOND)
+  }
+  await sleep(1050) // until less than minRemaining is left by this name
+  t.equal((await other.ask(ANA, { app: 'brief' })).body.source, 'minted')
+})
+
 test('what a younger URL replaces is gone at once', async (t) => {
   const portal = await Portal.open(t, { options: { patExpiry: 10, minRemaining: 9 } })
   const { body: old } = await portal.ask(ANA)
@@ -239,6 +295,13 @@ test("ToolJet's denials are remembered for half a minute, for this user and app 
   const outcome = await outcomeOf()
   await portals[0]!.redis.hset(key, field, String(outcome.value).replace('ACCESS_DENIED', 'OF_TOMORROW'))
   t.match(await portals[0]!.ask(CLEO), { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } }, 'one of another version is one that this version knows')
+  for (const [failure, retryAfter] of [['{', '5'], ['null', '5'], ['{"code":7}', '5'], ['{"code":"TOOLJET_EMBED_BUSY","retryAfter":"soon"}', '60'], ['{"code":"TOOLJET_EMBED_BUSY","retryAfter":9e9}', '60']] as const) {
+    await portals[0]!.redis.hset(key, field, ['x', Date.now() + 10 * SECOND, 1, failure].join(' '))
+    t.match(await portals[0]!.ask(CLEO), { status: retryAfter === '5' ? 503 : 429, headers: { 'retry-after': retryAfter } }, failure)
+  }
+  await portals[0]!.app.tooljetEmbed.forget({ email: CLEO })
+  t.equal((await portals[0]!.ask(CLEO)).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
+  t.equal(calls.length, 5, 'forget of all apps ends it, too')
 })
 
 test('a user who lost access loses the cached URL with the next mint', async (t) => {
@@ -410,6 +473,9 @@ test('keys: the prefix first, a TTL on all but the audit log, no e-mail, no TTL 
   const [url] = await portal.cached('url')
   const left = Number(url!.value.toString('latin1', 13, 26)) - Date.now()
   t.ok(Math.abs(await portal.redis.pttl(url!.key) - left) < SECOND, 'the hash lives as long as what it holds')
+  await portal.redis.hset(url!.key, 'lid:of-an-odd-clock', `nobody ${Date.now() - 1} ${Date.now() + 86_400 * SECOND}`)
+  await portal.app.tooljetEmbed.forget({ email: ANA })
+  t.ok(await portal.redis.pttl(url!.key) <= 180 * SECOND, 'and in any case no longer than any of it may')
 })
 
 test('forget twice during a mint that is then denied leaves no lock behind', async (t) => {
@@ -435,9 +501,15 @@ test('a holder whose lock passed to another stores nothing, and a late denial to
     await until('the mint is under way', () => late.toolJet.calls.length === 1)
     const [lock] = await late.cached('lock')
     await late.redis.hdel(lock!.key, lock!.field) // as if its time had passed
-    const { body: newer } = await quick.ask(ANA)
-    t.equal(newer.source, 'minted')
+    const joined = late.ask(ANA)
+    quick.toolJet.faults = () => ({ delayMs: 700 })
+    const minting = quick.ask(ANA)
+    await until('another mint is under way', () => late.toolJet.calls.length === 2)
     const { status, body } = await asked
+    t.same(await late.cached('url'), [], 'nothing is stored beside who mints now')
+    const { body: newer } = await minting
+    t.equal(newer.source, 'minted')
+    if (fault.reply === undefined) t.match((await joined).body, { source: 'reused', urlId: newer.urlId }, 'who waited gets the last one minted')
     if (fault.reply === undefined) t.match(body, { source: 'minted', urlId: /./ }, 'each mint has one answer that says so')
     else t.equal(status, 403)
     t.match((await late.ask(ANA)).body, { source: 'reused', urlId: newer.urlId })
@@ -461,6 +533,11 @@ test('apps that were only made up leave nothing but what is remembered for a whi
   for (let i = 0; i < 5; i++) await portal.ask(ANA, { appSlug: `made-up-${i}` })
   t.same([await portal.cached('name'), await portal.cached('lock'), await portal.cached('url')], [[], [], []])
   t.equal((await portal.keys()).filter((key) => key.endsWith(':urls')).length, 1, 'one key, whatever the number of apps')
+  const outcomes = await portal.cached('outcome')
+  t.equal(outcomes.length, 5)
+  for (const { key, field, value } of outcomes) await portal.redis.hset(key, field, String(value).replace(/ \d{13} /, ` ${Date.now() - 1} `)) // as if their time had passed
+  await portal.ask(ANA)
+  t.same(await portal.cached('outcome'), [], 'and that is over with its time')
 })
 
 test('a counter that lost its end does not refuse its user for ever', async (t) => {
@@ -470,4 +547,6 @@ test('a counter that lost its end does not refuse its user for ever', async (t) 
   await portal.redis.persist(counter)
   t.match(await portal.ask(ANA), { status: 429, headers: { 'retry-after': '60' } })
   t.ok(await portal.redis.pttl(counter) > 0)
+  await portal.redis.set(counter, `1 ${Date.now() + 3600 * SECOND}`, 'PX', 60 * SECOND)
+  t.equal((await portal.ask(ANA)).status, 200, 'an end past the window is of a clock that went back')
 })

@@ -15,7 +15,7 @@ export interface StreamSettings extends Retention {
   stream: string
 }
 
-/** The audit stream in Redis. Every method throws TOOLJET_EMBED_REDIS_DOWN when Redis is away. */
+/** The audit stream in Redis. Every method throws TOOLJET_EMBED_REDIS_DOWN when Redis is unavailable, or refuses. */
 export class AuditStream {
   readonly #breaker: RedisCircuitBreaker
   readonly #clock: RedisClock

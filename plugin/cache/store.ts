@@ -222,7 +222,7 @@ function readPlaintext (plaintext: string): Pick<CachedUrl, 'redirectUrl' | 'nam
   return { redirectUrl, names: [...namesIn(redirectUrl), ...plaintext.slice(0, end).split(' ').filter((name) => name !== '')] }
 }
 
-/** An app that was asked for by its slug is known by its id from then on, and the other way round. */
+/** An app that was requested by its slug is known by its id from then on, and the other way round. */
 export function namesIn (redirectUrl: string): string[] {
   const { pathname, searchParams } = new URL(redirectUrl)
   const id = /\/embed-apps\/([^/]+)\/?$/.exec(pathname)?.[1] ?? ''

@@ -261,7 +261,7 @@ export class UrlCache {
       return this.#serveStaleOr(request, claim, error)
     }
     const sentAt = this.#timers.now()
-    this.#inFlight.delete(loadNameOf(request)) // who comes from now on asks Redis
+    this.#inFlight.delete(loadNameOf(request)) // requests from now on look in Redis
     try {
       const outcome = await this.#store.store(user, app, url, owner)
       if (outcome === 'stored') this.#local.set(user, app, url, { isUnsaved: false })

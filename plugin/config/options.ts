@@ -25,8 +25,8 @@ export type AllowedApp = AppName & {
 /** Options of the plugin. A wrong one stops the start with `TOOLJET_EMBED_OPTIONS`. */
 export interface TooljetEmbedOptions {
   /**
-   * The ToolJet server; or, where each customer has its own, a function that gives the one of a request: it is asked
-   * once for each ask, and `encryptionKey` is required then.
+   * The ToolJet server; or, where each customer has its own, a function that gives the one of a request: it is called
+   * once for each request, and `encryptionKey` is required then.
    */
   tooljet: TooljetTarget | TooljetOfRequest
   /** An ioredis client (`Redis` or `Cluster`, never closed by the plugin), or a redis:// or rediss:// URL. @default fastify.redis of `@fastify/redis` */
@@ -70,7 +70,7 @@ export interface TooljetEmbedOptions {
     retentionDays?: number
     /** About how many events are kept; 0: any number. @default 1000000 */
     maxEntries?: number
-    /** Events that may wait in memory while Redis is away; further ones go to the log at level error. @default 10000 */
+    /** Events that may wait in memory while Redis is unavailable; further ones go to the log at level error. @default 10000 */
     maxBacklog?: number
     /** `hmac`: a keyed hash in place of the e-mail, and neither IP address nor user agent. @default 'email' */
     identity?: 'email' | 'hmac'

@@ -24,7 +24,7 @@ export interface Count {
 export interface FoundUrl {
   /** Redis's time at which it was there, ms. */
   at: number
-  /** When it was asked for, on the monotonic clock. */
+  /** When the lookup was sent, on the monotonic clock. */
   sentAt: number
   /** Nothing: it is the one that the asker has. */
   url?: { id: string, kept: Buffer }

@@ -29,7 +29,7 @@ export function gateKeys (prefix: string, toolJetHash: string): GateKeys {
 }
 
 /**
- * Whether ToolJet may be called, for the whole fleet through Redis: not while it asked not to be, and after repeated
+ * Whether ToolJet may be called, for the whole fleet through Redis: not during a pause that it asked for, and after repeated
  * failures by one probe at a time. While Redis is unavailable, each instance goes by what it knows itself.
  */
 export class Gate {

@@ -2,14 +2,14 @@ import { isEmbedError } from '../errors.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 
-/** Where one question cannot be about several keys: so many are asked about, each with a command of its own. */
+/** Where one call cannot have several keys: so many are looked at, each by a call of its own. */
 const MAX_ASKED_EACH = 20
 
 const PAUSES = Script.of('tooljet/scripts/pauses.lua')
 
 /**
- * How long the fleet's pauses of several ToolJets still are, in one question for all of them. Their keys lie in many
- * slots: in a Redis Cluster only the first 20 are asked about, and of the others an instance knows what it has seen itself.
+ * How long the fleet's pauses of several ToolJets still are, in one call for all of them. Their keys lie in many
+ * slots: in a Redis Cluster only the first 20 are looked at, and of the others an instance knows what it has seen itself.
  * @param keys the most important ones first
  * @returns milliseconds for each; 0: none, or not known
  */

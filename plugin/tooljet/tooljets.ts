@@ -12,7 +12,7 @@ import { checkedTarget, type Target, type TooljetOfRequest } from './target.js'
 import { ToolJet, type ToolJetHealth } from './tooljet.js'
 
 const MAX_TOOLJETS = 1000
-/** One that nobody has asked for so long may be one that is no more, its token renewed or its address moved. */
+/** One that was not needed for so long may be one that is no more, its token renewed or its address moved. */
 const FORGOTTEN_MS = 3_600_000
 /** Of each of several, hashes kept at hand. */
 const MAX_USERS_EACH = 500
@@ -72,7 +72,7 @@ function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers,
   const { url, embedOrigins, timeoutMs } = target
   const client = new ToolJetClient(pools, target)
   const gate = new Gate({ scripts, timers }, gateKeys(keyPrefix, names.toolJetHash()), timeoutMs + redisTimeoutMs)
-  // one mint; before it gate, limit and gate again are asked, after it gate and store are told
+  // one mint, and five waits for Redis: gate, limit and gate again before it, gate and store after it
   const lockTtlMs = timeoutMs + 5 * redisTimeoutMs
   return new ToolJet({ client, gate, names, log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance })
 }
@@ -107,7 +107,7 @@ class OneToolJet implements ToolJets {
   }
 }
 
-/** Each tenant its own; of many, those asked for last are kept in mind. */
+/** Each tenant its own; of many, those needed last are kept in mind. */
 class SeveralToolJets implements ToolJets {
   readonly origins = []
   readonly areSeveral = true
@@ -143,7 +143,7 @@ class SeveralToolJets implements ToolJets {
   }
 
   async health (): Promise<ToolJetsHealth> {
-    const known = [...this.#known.values()] // those asked for last come first
+    const known = [...this.#known.values()] // those needed last come first
     const pauses = await pausesLeft(this.#scripts, known.map(({ pauseKey }) => pauseKey))
     const tooljets = known.map((tooljet, i) => ({ url: tooljet.url, ...tooljet.health(pauses[i]!) }))
     const { url: _, ...worst } = tooljets.reduce((worst, one) => (isWorse(one, worst) ? one : worst), { url: '', state: 'unknown' })

@@ -1,7 +1,7 @@
 -- Whether ToolJet may be called. Who takes part becomes the one that probes, where it is only probed.
 --
 -- KEYS: pause, failures, probe.
--- ARGV: deadline, failures after which ToolJet is only probed, TTL of a probe in ms ('0': only asks), name of this call.
+-- ARGV: deadline, failures after which ToolJet is only probed, TTL of a probe in ms ('0': takes no part), name of this call.
 -- Reply: { time, 'open' | 'paused' | 'failing', ms left, failures }.
 local MAX, ttl, call = tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
