@@ -3,7 +3,7 @@ import type { RequestRecord } from './history.js'
 
 /** Promise 6: limits for the fleet, and ToolJet's pauses. */
 export function * checkLimits (facts: Facts): Generator<Violation> {
-  const { requests, mints } = facts.history
+  const { requests } = facts.history
   for (const user of new Set(requests.map((request) => request.user))) {
     const own = requests.filter((request) => request.user === user)
     yield * checkMax(facts, own)
@@ -11,7 +11,6 @@ export function * checkLimits (facts: Facts): Generator<Violation> {
     yield * checkMintsOf(facts, user)
   }
   yield * checkPauses(facts)
-  void mints
 }
 
 /** Some process that counted had no Redis, or Redis lost its counts: then each one counts for itself. */

@@ -73,7 +73,7 @@ export class SimulatedClient {
   readonly #kind: ClientKind
   readonly #mishaps: Mishaps
   readonly #slowMs: number
-  readonly #note: (what: string) => void
+  readonly #note: (what: string | (() => string)) => void
   readonly #nameOf: (command: Command) => string
   #connection: Connection | undefined
   #unanswered: Pending[] = []
@@ -82,8 +82,15 @@ export class SimulatedClient {
   #cuts = 0
 
   constructor (parts: {
-    process: Process, scheduler: Scheduler, server: RedisServer, decisions: Decisions, kind: ClientKind, mishaps: Mishaps
-    slowMs: number, note: (what: string) => void, nameOf: (command: Command) => string
+    process: Process,
+    scheduler: Scheduler,
+    server: RedisServer,
+    decisions: Decisions,
+    kind: ClientKind,
+    mishaps: Mishaps
+    slowMs: number,
+    note: (what: string | (() => string)) => void,
+    nameOf: (command: Command) => string
   }) {
     this.#process = parts.process
     this.#scheduler = parts.scheduler
@@ -239,7 +246,8 @@ export class SimulatedClient {
 
     const executedAt = this.#scheduler.now
     const reply = await this.#server.execute(command)
-    this.#note(`${this.#nameOf(command)} [${name}] ${show(reply)}${connection.isCut ? ', from a connection that is cut' : ''}`)
+    const wasCut = connection.isCut
+    this.#note(() => `${this.#nameOf(command)} [${name}] ${show(reply)}${wasCut ? ', from a connection that is cut' : ''}`)
     if (fate === 'crash after') return this.#crash(name, command, 'after')
     if (connection.isCut) return
     if (fate === 'cut after') {

@@ -52,10 +52,15 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
   const clock = new FleetClock(timers)
 
   const tooljetKeys = new Keys(keyPrefix, { url: TOOLJET_URL, apiToken: API_TOKEN }, 100)
-  const pools = { closed: false, of: () => ({ request: async ({ body, signal }: { body: string, signal?: AbortSignal }) => {
-    const { statusCode, headers, text } = await callTooljet(JSON.parse(body) as never, signal)
-    return { statusCode, headers, body: [Buffer.from(text)] }
-  } }) } as unknown as Pools
+  const pools = {
+    closed: false,
+    of: () => ({
+      request: async ({ body, signal }: { body: string, signal?: AbortSignal }) => {
+        const { statusCode, headers, text } = await callTooljet(JSON.parse(body) as never, signal)
+        return { statusCode, headers, body: [Buffer.from(text)] }
+      }
+    })
+  } as unknown as Pools
   const client = new ToolJetClient(pools, { url: TOOLJET_URL, apiToken: API_TOKEN, timeoutMs: tooljetTimeoutMs }, timers)
   const gate = new Gate(guard, tooljetKeys.gate(), tooljetTimeoutMs + redisTimeoutMs, timers)
   const tooljet = new ToolJet({ client, gate, keys: tooljetKeys, log }, {
@@ -96,8 +101,16 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
 /** For the readable form of a schedule. */
 export function scriptName (lua: string): string {
   for (const [name, text] of Object.entries({
-    claim: 'HSETNX', store: "if owner == '' then", fail: 'failure, life, denial', forget: 'APPEND', release: 'if mine or forgotten', look: "local id = redis.call('HGET', KEYS[1], ARGV[1])",
-    enter: "'paused', paused", pause: 'PEXPIRE', count: 'continueExceeding', probe: "'PX', 1000",
+    count: 'continueExceeding',
+    claim: 'HSETNX',
+    store: "if owner == '' then",
+    fail: 'failure, life, denial',
+    forget: 'APPEND',
+    release: 'if mine or forgotten',
+    look: "local id = redis.call('HGET', KEYS[1], ARGV[1])",
+    enter: "'paused', paused",
+    pause: 'PEXPIRE',
+    probe: "'PX', 1000",
   })) {
     if (lua.includes(text)) return name
   }

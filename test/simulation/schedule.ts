@@ -19,6 +19,8 @@ interface Life {
   instance: Instance
   isReady: boolean
   waiting: (() => void)[]
+  /** Requests and forgets without an answer. */
+  open: number
 }
 
 export interface Outcome {
@@ -67,7 +69,7 @@ class Schedule {
         this.#scheduler.add(item.at - item.loses, ARRIVALS, undefined, async () => { this.#snapshots.set(item, await this.#server.snapshot()) })
       }
       this.#scheduler.add(item.at, ARRIVALS, undefined, async () => {
-        this.#note('', showItem(item))
+        this.#note('', () => showItem(item))
         await this.#happens(item)
         this.#left--
         await new Promise<void>((resolve) => { setImmediate(resolve) })
@@ -88,8 +90,7 @@ class Schedule {
 
   /** All that was asked has been answered, but for what has died. */
   #isQuiet (): boolean {
-    const isOpen = ({ process, end }: { process: string, end?: number }): boolean => end === undefined && this.#everyLife.find((life) => life.process.name === process)!.process.alive
-    return !this.#history.requests.some(isOpen) && !this.#history.forgets.some(isOpen)
+    return this.#everyLife.every(({ open, process }) => open === 0 || !process.alive)
   }
 
   async #happens (item: Item): Promise<void> {
@@ -156,8 +157,15 @@ class Schedule {
     const process = new Process(nameOfInstance(slot) + '\''.repeat(lives))
     process.clockOffset = plan.dates[slot]!
     const client = new SimulatedClient({
-      process, scheduler, server: this.#server, decisions: this.#decisions, kind: plan.clients[slot]!, mishaps: plan.mishaps,
-      slowMs: plan.settings.redisTimeoutMs, note: (what) => this.#note(process.name, what), nameOf: (command) => this.#nameOf(command),
+      process,
+      scheduler,
+      server: this.#server,
+      decisions: this.#decisions,
+      kind: plan.clients[slot]!,
+      mishaps: plan.mishaps,
+      slowMs: plan.settings.redisTimeoutMs,
+      note: (what) => this.#note(process.name, what),
+      nameOf: (command) => this.#nameOf(command),
     })
     const instance = createInstance({
       redis: client as unknown as RedisLike,
@@ -168,7 +176,7 @@ class Schedule {
         .filter((request) => request.process === process.name && request.user === user && request.name === name && request.end === undefined).map(({ begin }) => begin))),
     })
     const record: ProcessRecord = { name: process.name, slot, startedAt: scheduler.now, stalls: [], traffic: client.traffic }
-    const life: Life = { process, record, client, instance, isReady: false, waiting: [] }
+    const life: Life = { process, record, client, instance, isReady: false, waiting: [], open: 0 }
     this.#lives[slot] = life
     this.#everyLife.push(life)
     this.#history.processes.push(record)
@@ -214,13 +222,16 @@ class Schedule {
     const before = replaces && requests.findLast((request) => request.user === user && request.app === naming.app && request.answer !== undefined)?.answer?.urlId
     const record: RequestRecord = { id: requests.length + 1, process: life.process.name, user, ...naming, replaces: before, begin: this.#scheduler.now }
     requests.push(record)
+    life.open++
     this.#watch(life.process, life.instance.request(user, naming.name, before).then((answer) => {
       record.answer = answer
       record.end = this.#scheduler.now
+      life.open--
       this.#note(life.process.name, `request ${record.id}: ${answer.source} ${answer.redirectUrl.replace(/.*token=(\w+).*/, '$1')}, expires in ${answer.expiresIn}`)
     }, (error: unknown) => {
       record.code = isEmbedError(error) ? error.code : `not a coded error: ${String(error)}`
       record.end = this.#scheduler.now
+      life.open--
       this.#note(life.process.name, `request ${record.id}: ${record.code}`)
     }))
     this.#note(life.process.name, `request ${record.id} of ${user} for ${naming.name}${before === undefined ? '' : ', replaces'} begins`)
@@ -231,12 +242,15 @@ class Schedule {
     const naming = app === undefined ? undefined : APPS[app]!
     const record: ForgetRecord = { id: forgets.length + 1, process: life.process.name, user, app: naming, begin: this.#scheduler.now }
     forgets.push(record)
+    life.open++
     this.#watch(life.process, life.instance.forget(user, naming?.name).then((dropped) => {
       record.end = this.#scheduler.now
+      life.open--
       this.#note(life.process.name, `forget ${record.id}: dropped ${dropped}`)
     }, (error: unknown) => {
       record.code = isEmbedError(error) ? error.code : `not a coded error: ${String(error)}`
       record.end = this.#scheduler.now
+      life.open--
       this.#note(life.process.name, `forget ${record.id}: ${record.code}`)
     }))
     this.#note(life.process.name, `forget ${record.id} of ${user} ${naming?.name ?? 'everything'} begins`)
@@ -246,8 +260,8 @@ class Schedule {
     promise.catch((error: unknown) => { this.#history.uncaught.push(`${process.name}: ${(error as Error).stack}`) })
   }
 
-  #note (who: string, what: string): void {
-    if (this.#tells) this.#lines.push(`${(this.#scheduler.now / 1000).toFixed(3).padStart(9)} ${who.padEnd(8)} ${what}`)
+  #note (who: string, what: string | (() => string)): void {
+    if (this.#tells) this.#lines.push(`${(this.#scheduler.now / 1000).toFixed(3).padStart(9)} ${who.padEnd(8)} ${typeof what === 'string' ? what : what()}`)
   }
 
   #nameOf ({ name, args }: Command): string {
