@@ -15,7 +15,7 @@ export function * checkLimits (facts: Facts): Generator<Violation> {
 
 /** Some process that counted had no Redis, or Redis lost its counts: then each one counts for itself. */
 function isExcused (facts: Facts, from: number, to: number): boolean {
-  return facts.lost(from, to) || facts.processes.some(({ name }) => facts.hadTrouble(name, from, to))
+  return facts.lost(from, to) || facts.processes.some(({ name }) => facts.wasBlind(name, from, to))
 }
 
 /**
@@ -81,7 +81,7 @@ function * checkPauses (facts: Facts): Generator<Violation> {
       if (mint.openSince <= told.end || mint.begin >= paused.end + paused.pauseMs) continue
       // Excused: one of the two has no Redis to tell by, or it has lost the pause. A process knows its own pause anyway.
       if (facts.lost(paused.begin, mint.begin)) continue
-      if (facts.hadTrouble(paused.process, paused.begin, told.end) || facts.hadTrouble(mint.process, mint.openSince, mint.begin)) continue
+      if (facts.wasBlind(paused.process, paused.begin, told.end) || facts.wasBlind(mint.process, mint.openSince, mint.begin)) continue
       yield { promise: '6 pause', what: `mint ${mint.id} began ${at(mint.begin - paused.end)} after ToolJet had asked ${paused.process} for a pause of ${at(paused.pauseMs)}` }
     }
   }

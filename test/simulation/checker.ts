@@ -58,6 +58,11 @@ export class Facts {
     return overlaps(this.process(process).stalls, from, to)
   }
 
+  /** It had no Redis, or stood still: then waits for Redis were over before their answers could be seen, as in an outage. */
+  wasBlind (process: string, from: number, to: number): boolean {
+    return this.hadTrouble(process, from, to) || overlaps(this.process(process).stalls.map(({ from, to }) => ({ from, to: to + 2500 })), from, to)
+  }
+
   /** Redis lost what it had at some time of these, or was put back to before `from`. */
   lost (from: number, to: number): boolean {
     return this.history.losses.some((loss) => loss.at >= from && loss.at <= to)

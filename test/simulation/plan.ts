@@ -81,8 +81,10 @@ export function planFor (seed: number): Plan {
   }
 }
 
-function itemsOf (random: Random, instances: number, { patExpiry, timeWindow }: Settings): Item[] {
+function itemsOf (random: Random, instances: number, { patExpiry, timeWindow, mints }: Settings): Item[] {
   const items: Item[] = []
+  // a user who wears out the limit of mints
+  const isWasteful = mints < 4 && random.chance(0.5)
   const users = ['ann@test', 'bob@test'].slice(0, random.pick([1, 1, 2]))
   const apps = random.pick([[0], [0, 1], [0, 1], [0, 1, 2]])
   const kinds = random.shuffled(['forget', 'forget', 'cut', 'hold', 'refuse', 'freeze', 'wipe', 'failover', 'crash', 'stall', 'date', 'revoke', 'absent'] as const).slice(0, random.pick([0, 1, 1, 2, 2, 3]))
@@ -94,13 +96,15 @@ function itemsOf (random: Random, instances: number, { patExpiry, timeWindow }: 
     items.push({ at: begin[instance]!, what: 'start', instance })
     if (isThere('absent') && random.chance(0.6)) items.push({ at: begin[instance]!, what: 'refuse', instance, ms: random.pick([3000, 15_000, 60_000]) })
   }
-  const gap = (): number => random.pick([0, 0, 1, 2, 5, 20, 60, 200, 1000, 1000, 3000, 8000, random.pick([20_000, timeWindow, patExpiry * 300, patExpiry * 950, patExpiry * 1000 + 5])])
+  const gap = (): number => random.pick(isWasteful
+    ? [20, 200, 1000, timeWindow / 8, timeWindow / 4]
+    : [0, 0, 1, 2, 5, 20, 60, 200, 1000, 1000, 3000, 8000, random.pick([20_000, timeWindow, patExpiry * 300, patExpiry * 950, patExpiry * 1000 + 5])])
   const instance = (): number => random.between(0, instances - 1)
   let at = 5
   const requests = random.between(6, 20)
   for (let i = 0; i < requests; i++) {
     at += gap()
-    items.push({ at, what: 'request', instance: instance(), user: random.pick(users), app: random.pick(apps), ...(random.chance(0.12) && { replaces: true as const }) })
+    items.push({ at, what: 'request', instance: instance(), user: random.pick(users), app: random.pick(apps), ...(random.chance(isWasteful ? 0.7 : 0.12) && { replaces: true as const }) })
     if (isThere('forget') && random.chance(0.25)) {
       items.push({ at: at + random.pick([0, 0, 1, 5, 30, 300, 3000]), what: 'forget', instance: instance(), user: random.pick(users), ...(random.chance(0.8) && { app: random.pick(apps) }) })
     }

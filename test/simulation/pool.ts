@@ -30,10 +30,10 @@ export async function runSeeds ({ from, to }: Range, { redisUrl, jobs, onProgres
       }
     } finally {
       process.off('exit', killOnExit)
-      child.disconnect()
+      child.kill()
     }
   }
-  await Promise.all(Array.from({ length: jobs }, work))
+  await Promise.all(Array.from({ length: Math.min(jobs, Math.ceil((to - from) / size)) }, work))
   return all.sort((one, other) => one.seed - other.seed)
 }
 
