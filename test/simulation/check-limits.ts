@@ -19,23 +19,18 @@ function isExcused (facts: Facts, from: number, to: number): boolean {
 }
 
 /**
- * At most `max` in one fixed window. A window begins when Redis counts its first request, somewhere between that
- * request's begin and end; judged are those that certainly fell into it.
+ * At most `max` in one fixed window. When a window begins is not seen from outside, but for one: the first request
+ * since longer than a window begins one, somewhere between its begin and its end. Judged are those that fell into it.
  */
 function * checkMax (facts: Facts, own: RequestRecord[]): Generator<Violation> {
   const { max, timeWindow } = facts.history.settings
-  const end = ({ end }: RequestRecord): number => end ?? Infinity
-  let rest = own
-  while (rest.length > 0) {
-    const earliest = Math.min(...rest.map(({ begin }) => begin))
-    const within = rest.filter((request) => end(request) < earliest + timeWindow)
-    const admitted = within.filter(({ code }) => code !== 'TOOLJET_EMBED_RATE_LIMITED')
-    if (admitted.length > max && !isExcused(facts, earliest, earliest + timeWindow)) {
-      yield { promise: '6 max', what: `${admitted.length} requests of ${admitted[0]!.user} from ${at(earliest)} on within one window, ${max} are allowed` }
+  const endOf = ({ end }: RequestRecord): number => end ?? Infinity
+  for (const [i, { begin, user }] of own.entries()) {
+    if (own.slice(0, i).some((earlier) => endOf(earlier) + timeWindow >= begin)) continue
+    const admitted = own.slice(i).filter((request) => endOf(request) < begin + timeWindow && request.code !== 'TOOLJET_EMBED_RATE_LIMITED')
+    if (admitted.length > max && !isExcused(facts, begin, begin + timeWindow)) {
+      yield { promise: '6 max', what: `${admitted.length} requests of ${user} from ${at(begin)} on within one window, ${max} are allowed` }
     }
-    // the next window's first is one that the first window cannot have counted
-    const latest = Math.min(...rest.map(end))
-    rest = rest.filter(({ begin }) => begin > latest + timeWindow)
   }
 }
 
