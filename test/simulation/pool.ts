@@ -10,13 +10,13 @@ const CHUNK = 200
  * Runs the schedules of all these seeds in several processes.
  * @param onProgress how many are done
  */
-export async function runSeeds ({ from, to }: Range, { redisUrl, jobs, onProgress = () => {} }: { redisUrl: string, jobs: number, onProgress?: (done: number, broken: Broken[]) => void }): Promise<Broken[]> {
+export async function runSeeds ({ from, to }: Range, { redisUrl, jobs, mutant, onProgress = () => {} }: { redisUrl: string, jobs: number, mutant?: string | undefined, onProgress?: (done: number, broken: Broken[]) => void }): Promise<Broken[]> {
   const all: Broken[] = []
   const size = Math.max(1, Math.min(CHUNK, Math.ceil((to - from) / jobs)))
   let next = from
   let done = 0
   const work = async (): Promise<void> => {
-    const child = fork(WORKER, { execArgv: ['--import', 'tsx'], env: { ...process.env, SIMULATION_REDIS: redisUrl } })
+    const child = fork(WORKER, { execArgv: ['--import', 'tsx'], env: { ...process.env, SIMULATION_REDIS: redisUrl, ...(mutant !== undefined && { SIMULATION_MUTANT: mutant }) } })
     const killOnExit = (): void => { child.kill('SIGKILL') }
     process.once('exit', killOnExit)
     try {

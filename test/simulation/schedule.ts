@@ -34,7 +34,7 @@ export interface Outcome {
 let schedules = 0
 
 /** Runs one schedule from its begin to its end. */
-export async function runSchedule (plan: Plan, real: RealRedis, options: { replay?: Record<string, string | number>, tells?: boolean, rewrite?: Rewrite } = {}): Promise<Outcome> {
+export async function runSchedule (plan: Plan, real: RealRedis, options: { replay?: Record<string, string | number>, tells?: boolean, rewrite?: Rewrite | undefined } = {}): Promise<Outcome> {
   return new Schedule(plan, real, options).run()
 }
 
@@ -52,7 +52,7 @@ class Schedule {
   readonly #snapshots = new Map<Item, Buffer[]>()
   #left: number
 
-  constructor (plan: Plan, real: RealRedis, { replay, tells = false, rewrite }: { replay?: Record<string, string | number>, tells?: boolean, rewrite?: Rewrite }) {
+  constructor (plan: Plan, real: RealRedis, { replay, tells = false, rewrite }: { replay?: Record<string, string | number>, tells?: boolean, rewrite?: Rewrite | undefined }) {
     this.#plan = plan
     this.#tells = tells
     this.#decisions = new Decisions(plan.seed, replay)

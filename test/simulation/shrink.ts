@@ -10,7 +10,7 @@ export interface Failure {
 }
 
 /** Runs one schedule, and says what was broken. */
-export async function judge (plan: Plan, real: RealRedis, options: { replay?: Record<string, string | number>, tells?: boolean, rewrite?: Rewrite } = {}): Promise<Outcome & { violations: Violation[] }> {
+export async function judge (plan: Plan, real: RealRedis, options: { replay?: Record<string, string | number>, tells?: boolean, rewrite?: Rewrite | undefined } = {}): Promise<Outcome & { violations: Violation[] }> {
   const outcome = await runSchedule(plan, real, options)
   return { ...outcome, violations: check(outcome.history) }
 }
@@ -23,7 +23,7 @@ export async function shrink (failure: Failure, real: RealRedis, rewrite?: Rewri
   const wanted = new Set(failure.violations.map(({ promise }) => promise))
   let best = failure
   const fails = async (plan: Plan, replay: Record<string, string | number>): Promise<boolean> => {
-    const { violations, taken } = await judge(plan, real, { replay, ...(rewrite && { rewrite }) })
+    const { violations, taken } = await judge(plan, real, { replay, rewrite })
     const same = violations.filter(({ promise }) => wanted.has(promise))
     if (same.length === 0) return false
     best = { plan, taken, violations: same }
