@@ -47,7 +47,7 @@ export class ForgetLog {
   readonly #timers: Timers
   readonly #newId: () => string
   readonly #onForget: (user: string, forget: Forget) => void
-  readonly #known = new LRUCache<string, Forget[]>({ max: MAX_USERS })
+  readonly #known: LRUCache<string, Forget[]>
   readonly #owed: Owed[] = []
   #last = '-'
   /** When the last complete read was sent, on the monotonic clock. */
@@ -58,7 +58,7 @@ export class ForgetLog {
 
   constructor (
     parts: { breaker: RedisCircuitBreaker, scripts: ScriptClient, store: UrlStore, clock: RedisClock, timers: Timers, newId: () => string },
-    { key, longestLifeMs, onForget }: { key: string, longestLifeMs: number, onForget: (user: string, forget: Forget) => void }
+    { key, longestLifeMs, maxUsers = MAX_USERS, onForget }: { key: string, longestLifeMs: number, maxUsers?: number | undefined, onForget: (user: string, forget: Forget) => void }
   ) {
     this.#breaker = parts.breaker
     this.#scripts = parts.scripts
@@ -69,6 +69,7 @@ export class ForgetLog {
     this.#key = key
     this.#longestLifeMs = longestLifeMs
     this.#onForget = onForget
+    this.#known = new LRUCache({ max: maxUsers })
   }
 
   /** Reads from now on, again and again. */

@@ -68,7 +68,7 @@ export class UrlCache {
 
   constructor (
     parts: { store: UrlStore, breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers },
-    { serveWithoutRedis, forgetLogKey, longestLifeMs }: { serveWithoutRedis: boolean, forgetLogKey: string, longestLifeMs: number }
+    { serveWithoutRedis, forgetLogKey, longestLifeMs, maxUsers }: { serveWithoutRedis: boolean, forgetLogKey: string, longestLifeMs: number, maxUsers?: number | undefined }
   ) {
     this.#store = parts.store
     this.#breaker = parts.breaker
@@ -76,10 +76,11 @@ export class UrlCache {
     this.#clock = parts.clock
     this.#timers = parts.timers
     this.#serveWithoutRedis = serveWithoutRedis
-    this.#local = new LocalCache(parts.timers)
+    this.#local = new LocalCache(parts.timers, maxUsers)
     this.#forgets = new ForgetLog({ ...parts, newId }, {
       key: forgetLogKey,
       longestLifeMs,
+      maxUsers,
       onForget: (user, { names, moment }) => {
         this.#closeLoads(user)
         this.#local.forget(user, names, (url) => this.#startOf(url) <= moment)

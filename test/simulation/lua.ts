@@ -92,6 +92,19 @@ function sim.DEL (call, ...)
   return call('DEL', ...)
 end
 sim.UNLINK = sim.DEL
+-- ids of a stream are moments, too
+function sim.XADD (call, key, ...)
+  local args = { ... }
+  for i, arg in ipairs(args) do
+    if arg == '*' then
+      local last = sim_redis_call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+      local ms, number = (last and last[1] or '0-0'):match('^(%d+)-(%d+)$')
+      args[i] = tonumber(ms) < sim_now and string.format('%.0f-0', sim_now) or string.format('%s-%d', ms, number + 1)
+      break
+    end
+  end
+  return call('XADD', key, unpack(args))
+end
 function sim.RENAME (call) return call('RENAME of the simulation is not there') end
 sim.COPY, sim.RESTORE = sim.RENAME, sim.RENAME
 for _, name in ipairs({ 'HDEL', 'SREM', 'SPOP', 'ZREM', 'ZPOPMIN', 'ZPOPMAX', 'ZREMRANGEBYSCORE', 'ZREMRANGEBYRANK', 'ZREMRANGEBYLEX', 'LPOP', 'RPOP', 'LREM', 'LTRIM', 'GETDEL' }) do

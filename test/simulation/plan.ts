@@ -43,7 +43,7 @@ const NONE: Mishaps = { slow: 0, verySlow: 0, cutBefore: 0, cutAfter: 0, longAwa
 export function planFor (seed: number): Plan {
   const random = randomFor(seed, 'plan')
   const instances = random.pick([1, 2, 2, 3, 3, 4])
-  const patExpiry = random.pick([30, 60, 60, 300, 3600])
+  const patExpiry = random.chance(0.02) ? 3600 : random.pick([30, 30, 60, 60, 60, 300]) // of each second of idling, half a question to Redis is the price
   const settings: Settings = {
     patExpiry,
     minRemaining: random.pick([0, patExpiry / 10]),
