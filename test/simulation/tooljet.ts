@@ -126,5 +126,5 @@ function outcomeOf ({ statusCode, headers }: HttpReply): NonNullable<MintRecord[
 }
 
 function refuse (statusCode: number, message: string, headers: Record<string, string> = {}): HttpReply {
-  return { statusCode, headers: { 'content-type': 'application/json', ...headers }, text: JSON.stringify({ statusCode, message }) }
+  return { statusCode, headers: { 'content-type': 'application/json', ...headers }, text: JSON.stringify({ statusCode, timestamp: '2027-01-15T08:00:00.000Z', path: '/api/ext/users/personal-access-token', message }) }
 }
