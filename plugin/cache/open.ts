@@ -37,8 +37,9 @@ export function openCache ({ redis, isOwn, address }: Omit<Connection, 'disconne
   const cache = new UrlCache({ store, breaker, scripts, clock, timers }, { serveWithoutRedis, forgetLogKey: `${keyPrefix}forgets`, longestLifeMs, maxUsers })
 
   const probe = async (): Promise<void> => {
+    await cache.catchUp() // first: a Redis that takes no writes tells what was forgotten all the same
     await scripts.attempt(PROBE, [`${keyPrefix}probe`], [])
-    await cache.restore()
+    cache.restored()
   }
   return {
     breaker,

@@ -96,9 +96,13 @@ export class UrlCache {
     this.#forgets.close()
   }
 
-  /** What has to be done before Redis counts as available again. @throws when it cannot be */
-  async restore (): Promise<void> {
+  /** Learns what was forgotten during an outage. @throws what the client throws */
+  async catchUp (): Promise<void> {
     await this.#forgets.read((...call) => this.#scripts.attempt(...call))
+  }
+
+  /** Redis is available again. */
+  restored (): void {
     this.#inFlight.clear() // what is minted without Redis knows of no forget
   }
 
