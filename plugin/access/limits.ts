@@ -35,13 +35,15 @@ export interface Limits {
   mint (userHash: string): Promise<LimitState>
 }
 
-interface LimitDeps {
+export interface LimitDeps {
   batch: UserBatch
   scripts: ScriptClient
   timers: Timers
   keyPrefix: string
   /** While Redis is unavailable: count in this process. */
   serveWithoutRedis: boolean
+  /** Users that are counted in this process; memory for them is allocated at once. */
+  maxUsers?: number | undefined
 }
 
 /** What a store of `@fastify/rate-limit` returns: how many there are, and the milliseconds left. */
@@ -50,25 +52,32 @@ interface Counted {
   ttl: number
 }
 
-type Increment = (userHash: string, timeWindow: number, max: number) => Counted | Promise<Counted>
+/** Counts one of this user, in Redis or in this process. */
+export type Increment = (userHash: string, timeWindow: number, max: number) => Counted | Promise<Counted>
 
 /** `@fastify/rate-limit` for the fleet, counted per user in Redis: requests in fixed windows, mints in a sliding one. */
-export async function createLimits (scope: FastifyInstance, settings: LimitSettings, { batch, scripts, timers, keyPrefix, serveWithoutRedis }: LimitDeps): Promise<Limits> {
-  const requests = await counter(scope, settings.max, settings.timeWindow, serveWithoutRedis, async (userHash) => {
+export function createLimits (scope: FastifyInstance, settings: LimitSettings, deps: LimitDeps): Promise<Limits> {
+  return limitsBy((options, increment) => limiter(scope, options, increment), settings, deps)
+}
+
+/** @param newLimiter makes one counter; without an `increment` one that counts in this process */
+export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, timeWindow }: LimitSettings, { batch, scripts, timers, keyPrefix, serveWithoutRedis, maxUsers }: LimitDeps): Promise<Limits> {
+  const requests = await counter(newLimiter, { max, timeWindow }, serveWithoutRedis, async (userHash) => {
     const { total, leftMs } = await batch.count(userKeys(keyPrefix, userHash))
     return { current: total, ttl: leftMs }
   })
-  const mints = await counter(scope, settings.mints, settings.timeWindow, serveWithoutRedis, async (userHash, timeWindow, max) => {
+  const mints = await counter(newLimiter, { max: maxMints, timeWindow }, serveWithoutRedis, async (userHash, timeWindow, max) => {
     const { values: [current, ttl] } = await scripts.run(MINTS, [userKeys(keyPrefix, userHash).mints], [randomBytes(9).toString('base64url'), timeWindow, max])
     return { current: Number(current), ttl: Number(ttl) }
-  }, slidingWindow(timers))
+  }, slidingWindow(timers, maxUsers))
   return {
     request: (userHash) => check(requests, userHash, 'ask again later'),
     mint: (userHash) => check(mints, userHash, 'too many of them needed a new URL of ToolJet'),
   }
 }
 
-type Limiter = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
+export type Limiter = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
+export type NewLimiter = (options: { max: number, timeWindow: number }, increment?: Increment) => Promise<Limiter>
 
 async function check (limiter: Limiter, userHash: string, detail: string): Promise<LimitState> {
   const { max, remaining, ttlInSeconds, isExceeded } = await limiter(userHash)
@@ -78,10 +87,10 @@ async function check (limiter: Limiter, userHash: string, detail: string): Promi
 }
 
 /** @param locally counts in this process; default: the memory store of `@fastify/rate-limit` */
-async function counter (scope: FastifyInstance, max: number, timeWindow: number, serveWithoutRedis: boolean, shared: Increment, locally?: Increment): Promise<Limiter> {
-  const forFleet = await limiter(scope, { max, timeWindow }, shared)
+async function counter (newLimiter: NewLimiter, options: { max: number, timeWindow: number }, serveWithoutRedis: boolean, shared: Increment, locally?: Increment): Promise<Limiter> {
+  const forFleet = await newLimiter(options, shared)
   if (!serveWithoutRedis) return forFleet
-  const own = await limiter(scope, { max, timeWindow }, locally)
+  const own = await newLimiter(options, locally)
   return async (userHash) => {
     try {
       return await forFleet(userHash)
@@ -131,8 +140,8 @@ function storeOf (increment: Increment) {
 const MAX_USERS = 10_000
 
 /** The same as in Redis, for this process alone. */
-function slidingWindow (timers: Timers): Increment {
-  const users = new LRUCache<string, number[]>({ max: MAX_USERS })
+function slidingWindow (timers: Timers, maxUsers = MAX_USERS): Increment {
+  const users = new LRUCache<string, number[]>({ max: maxUsers })
   return (userHash, timeWindow, max) => {
     const now = timers.now()
     const moments = (users.get(userHash) ?? []).filter((moment) => moment > now - timeWindow)

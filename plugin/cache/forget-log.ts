@@ -29,7 +29,7 @@ type Forget = Pick<Forgotten, 'moment' | 'names'>
 interface Owed {
   user: string
   names: readonly string[]
-  /** By Redis's clock, ms; before it was heard, on the monotonic clock. */
+  /** By Redis's clock, ms; until it was heard, on the monotonic clock. */
   moment: number | { monotonic: number }
 }
 
@@ -47,7 +47,7 @@ export class ForgetLog {
   readonly #timers: Timers
   readonly #newId: () => string
   readonly #onForget: (user: string, forget: Forget) => void
-  readonly #known = new LRUCache<string, Forget[]>({ max: MAX_USERS })
+  readonly #known: LRUCache<string, Forget[]>
   readonly #owed: Owed[] = []
   #last = '-'
   /** When the last complete read was sent, on the monotonic clock. */
@@ -58,7 +58,7 @@ export class ForgetLog {
 
   constructor (
     parts: { breaker: RedisCircuitBreaker, scripts: ScriptClient, store: UrlStore, clock: RedisClock, timers: Timers, newId: () => string },
-    { key, longestLifeMs, onForget }: { key: string, longestLifeMs: number, onForget: (user: string, forget: Forget) => void }
+    { key, longestLifeMs, maxUsers = MAX_USERS, onForget }: { key: string, longestLifeMs: number, maxUsers?: number | undefined, onForget: (user: string, forget: Forget) => void }
   ) {
     this.#breaker = parts.breaker
     this.#scripts = parts.scripts
@@ -69,6 +69,7 @@ export class ForgetLog {
     this.#key = key
     this.#longestLifeMs = longestLifeMs
     this.#onForget = onForget
+    this.#known = new LRUCache({ max: maxUsers })
   }
 
   /** Reads from now on, again and again. */
@@ -110,7 +111,9 @@ export class ForgetLog {
 
   /** Of an outage: Redis is told when it is available again. */
   owe (user: string, names: readonly string[]): void {
-    this.#owe({ user, names, moment: { monotonic: this.#timers.now() } })
+    const owed: Owed = { user, names, moment: { monotonic: this.#timers.now() } }
+    this.#owe(owed)
+    this.#date(owed)
   }
 
   /**
@@ -147,6 +150,7 @@ export class ForgetLog {
       if (flat.length >= 4 * PAGE) continue
       if (isLost) this.#oweAllBut(seen, reply)
       this.#readAt = reply.sentAt
+      for (const owed of this.#owed) this.#date(owed)
       return
     }
   }
@@ -162,6 +166,13 @@ export class ForgetLog {
 
   #owe (owed: Owed): void {
     if (this.#owed.length < MAX_OWED) this.#owed.push(owed)
+  }
+
+  /** What Redis is not told yet is forgotten here all the same. */
+  #date (owed: Owed): void {
+    if (typeof owed.moment === 'number' || !this.#clock.isKnown) return
+    owed.moment = this.#clock.latest(owed.moment.monotonic)
+    this.#learn(owed.user, { names: [...owed.names], moment: owed.moment })
   }
 
   async #pay (): Promise<void> {

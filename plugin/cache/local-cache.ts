@@ -16,10 +16,11 @@ export interface MemoryEntry extends CachedUrl {
  * only during an outage, otherwise it saves a decryption.
  */
 export class LocalCache {
-  readonly #users = new LRUCache<string, Map<string, MemoryEntry>>({ max: MAX_USERS })
+  readonly #users: LRUCache<string, Map<string, MemoryEntry>>
   readonly #timers: Timers
 
-  constructor (timers: Timers) {
+  constructor (timers: Timers, maxUsers = MAX_USERS) {
+    this.#users = new LRUCache({ max: maxUsers })
     this.#timers = timers
   }
 

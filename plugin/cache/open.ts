@@ -21,22 +21,25 @@ export interface CacheSettings {
   /** Longest `patExpiry` of any app, seconds. */
   longestPatExpiry: number
   serveWithoutRedis: boolean
+  /** Users that this instance has in mind; memory for them is allocated at once. By default 10,000, and 100,000 of whom something was forgotten. */
+  maxUsers?: number
 }
 
 /** Makes the way to Redis and the cache of one registration, and ties them together. */
 export function openCache ({ redis, isOwn, address }: Omit<Connection, 'disconnect'>, settings: CacheSettings, { encryptor, timers, log }: { encryptor: Encryptor, timers: Timers, log: Log }) {
-  const { keyPrefix, redisTimeoutMs, limitWindowMs, longestPatExpiry, serveWithoutRedis } = settings
+  const { keyPrefix, redisTimeoutMs, limitWindowMs, longestPatExpiry, serveWithoutRedis, maxUsers } = settings
   const longestLifeMs = longestPatExpiry * 1000
   const breaker = new RedisCircuitBreaker(redis, { timeoutMs: redisTimeoutMs, address, corks: isOwn }, { timers, log })
   const clock = new RedisClock(timers)
   const scripts = new ScriptClient({ breaker, clock, timers })
   const batch = new UserBatch({ scripts, breaker, timers }, limitWindowMs)
   const store = new UrlStore({ scripts, batch, clock, encryptor, log }, { keyPrefix, longestLifeMs })
-  const cache = new UrlCache({ store, breaker, scripts, clock, timers }, { serveWithoutRedis, forgetLogKey: `${keyPrefix}forgets`, longestLifeMs })
+  const cache = new UrlCache({ store, breaker, scripts, clock, timers }, { serveWithoutRedis, forgetLogKey: `${keyPrefix}forgets`, longestLifeMs, maxUsers })
 
   const probe = async (): Promise<void> => {
+    await cache.catchUp() // first: a Redis that takes no writes tells what was forgotten all the same
     await scripts.attempt(PROBE, [`${keyPrefix}probe`], [])
-    await cache.restore()
+    cache.restored()
   }
   return {
     breaker,

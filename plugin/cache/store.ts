@@ -137,8 +137,8 @@ export class UrlStore {
     const { values } = await this.#releaseOnError(keys, app, owner, () => this.#run(FAIL, keys, app.key, [
       owner, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0,
     ]))
-    const [kind, moment, names] = values.map(String)
-    if (kind !== 'failed' || moment === '0') return undefined
+    const [moment, names] = values.map(String)
+    if (moment === '0') return undefined
     return { moment: Number(moment), names: names!.split(' '), dropped: 0 }
   }
 

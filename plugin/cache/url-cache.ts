@@ -5,7 +5,7 @@ import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisClock } from '../redis/clock.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
-import { expiresAt, secondsLeft, type CachedUrl } from './cached-url.js'
+import { concerns, expiresAt, secondsLeft, type CachedUrl } from './cached-url.js'
 import { ForgetLog } from './forget-log.js'
 import { LocalCache, type MemoryEntry } from './local-cache.js'
 import { isDenial, type Claim, type MintStart, type UrlStore } from './store.js'
@@ -48,6 +48,11 @@ interface LoadResult {
   validFor: number
 }
 
+/** A request that others join, and what has been forgotten of its user since it began. */
+interface Load extends UrlRequest {
+  forgotten: string[]
+}
+
 /** This process stood still for longer than it held the lock. */
 class LockExpired extends Error {}
 
@@ -64,11 +69,13 @@ export class UrlCache {
   readonly #serveWithoutRedis: boolean
   readonly #local: LocalCache
   readonly #forgets: ForgetLog
+  /** Those that can be joined. */
   readonly #inFlight = new Map<string, Promise<LoadResult>>()
+  readonly #loads = new Set<Load>()
 
   constructor (
     parts: { store: UrlStore, breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers },
-    { serveWithoutRedis, forgetLogKey, longestLifeMs }: { serveWithoutRedis: boolean, forgetLogKey: string, longestLifeMs: number }
+    { serveWithoutRedis, forgetLogKey, longestLifeMs, maxUsers }: { serveWithoutRedis: boolean, forgetLogKey: string, longestLifeMs: number, maxUsers?: number | undefined }
   ) {
     this.#store = parts.store
     this.#breaker = parts.breaker
@@ -76,14 +83,12 @@ export class UrlCache {
     this.#clock = parts.clock
     this.#timers = parts.timers
     this.#serveWithoutRedis = serveWithoutRedis
-    this.#local = new LocalCache(parts.timers)
+    this.#local = new LocalCache(parts.timers, maxUsers)
     this.#forgets = new ForgetLog({ ...parts, newId }, {
       key: forgetLogKey,
       longestLifeMs,
-      onForget: (user, { names, moment }) => {
-        this.#closeLoads(user)
-        this.#local.forget(user, names, (url) => this.#startOf(url) <= moment)
-      },
+      maxUsers,
+      onForget: (user, { names, moment }) => this.#drop(user, names, (url) => this.#startOf(url) <= moment),
     })
   }
 
@@ -95,9 +100,13 @@ export class UrlCache {
     this.#forgets.close()
   }
 
-  /** What has to be done before Redis counts as available again. @throws when it cannot be */
-  async restore (): Promise<void> {
+  /** Learns what was forgotten during an outage. @throws what the client throws */
+  async catchUp (): Promise<void> {
     await this.#forgets.read((...call) => this.#scripts.attempt(...call))
+  }
+
+  /** Redis is available again. */
+  restored (): void {
     this.#inFlight.clear() // what is minted without Redis knows of no forget
   }
 
@@ -130,8 +139,7 @@ export class UrlCache {
    * @throws TOOLJET_EMBED_REDIS_DOWN
    */
   async forget (user: string, name: string): Promise<number> {
-    this.#closeLoads(user)
-    this.#local.forget(user, [name], () => true)
+    this.#drop(user, [name])
     const forgotten = await this.#store.forget(user, name, newId())
     await this.#forgets.publish(user, forgotten)
     this.#closeLoads(user) // what began in between may have begun before Redis knew
@@ -179,9 +187,28 @@ export class UrlCache {
 
   #dedupe (request: UrlRequest, mint: Mint): Promise<LoadResult> {
     const name = loadNameOf(request)
-    const load = this.#load(request, mint).finally(() => { if (this.#inFlight.get(name) === load) this.#inFlight.delete(name) })
-    this.#inFlight.set(name, load)
-    return load
+    const load: Load = { ...request, forgotten: [] }
+    this.#loads.add(load)
+    const result = this.#load(load, mint).finally(() => {
+      this.#loads.delete(load)
+      if (this.#inFlight.get(name) === result) this.#inFlight.delete(name)
+    })
+    this.#inFlight.set(name, result)
+    return result
+  }
+
+  /** Forgets what this instance has, and what it is about to have. @param isForgotten of a URL of these names; default: all */
+  #drop (user: string, names: readonly string[], isForgotten: (url: MemoryEntry) => boolean = () => true): void {
+    this.#closeLoads(user)
+    for (const load of this.#loads) if (load.user === user) load.forgotten.push(...names)
+    this.#local.forget(user, names, isForgotten)
+  }
+
+  /** Of what was minted, and cannot be stored now. @returns whether it may be given to others */
+  #keepUnsaved ({ user, app, forgotten }: Load, url: CachedUrl): boolean {
+    if (forgotten.some((name) => concerns(url.names, name))) return false
+    this.#local.set(user, app, url, { isUnsaved: true })
+    return true
   }
 
   /** Nobody joins them from now on. */
@@ -191,7 +218,7 @@ export class UrlCache {
     }
   }
 
-  async #load (request: UrlRequest, mint: Mint): Promise<LoadResult> {
+  async #load (request: Load, mint: Mint): Promise<LoadResult> {
     const { user, app, replaces } = request
     if (replaces !== undefined && this.#local.get(user, app)?.urlId === replaces) this.#local.drop(user, app)
     try {
@@ -202,7 +229,7 @@ export class UrlCache {
     }
   }
 
-  async #loadViaRedis (request: UrlRequest, mint: Mint): Promise<LoadResult> {
+  async #loadViaRedis (request: Load, mint: Mint): Promise<LoadResult> {
     const { user, app, lockTtlMs } = request
     const giveUpAt = this.#timers.now() + 2 * lockTtlMs
     let unreadableId: string | undefined
@@ -250,7 +277,7 @@ export class UrlCache {
     }
   }
 
-  async #mintAsOwner (request: UrlRequest, owner: string, claim: Claim & { kind: 'acquired' }, mint: Mint): Promise<LoadResult> {
+  async #mintAsOwner (request: Load, owner: string, claim: Claim & { kind: 'acquired' }, mint: Mint): Promise<LoadResult> {
     const { user, app } = request
     let url: CachedUrl
     try {
@@ -268,15 +295,14 @@ export class UrlCache {
       return { url, minted: true, validFor: outcome === 'stored' ? sentAt : -Infinity }
     } catch (error) {
       this.#rethrowUnlessServing(error)
-      this.#local.set(user, app, url, { isUnsaved: true })
-      return { url, minted: true, validFor: sentAt }
+      return { url, minted: true, validFor: this.#keepUnsaved(request, url) ? sentAt : -Infinity }
     }
   }
 
   /** Tells those who wait; a denial drops what is cached, here too, and is told to the fleet. */
   async #recordFailure (user: string, app: App, owner: string, error: unknown): Promise<void> {
     const denied = isDenial(error)
-    if (denied) this.#local.forget(user, [app.key], () => true)
+    if (denied) this.#drop(user, [app.key])
     try {
       const forgotten = await this.#store.fail(user, app, owner, error)
       if (forgotten !== undefined) await this.#forgets.publish(user, forgotten)
@@ -287,18 +313,17 @@ export class UrlCache {
   }
 
   /** Without Redis: by what this instance knows. */
-  async #loadLocally (request: UrlRequest, mint: Mint): Promise<LoadResult> {
+  async #loadLocally (request: Load, mint: Mint): Promise<LoadResult> {
     const { user, app } = request
     const known = this.#fromMemory(user, app)
     const now = this.#timers.now()
     if (known !== undefined && this.#isUsable(request, known)) return { url: known, minted: false, validFor: now }
     try {
       const url = await this.#mintFrom({ at: undefined, monotonic: now }, request, mint)
-      this.#local.set(user, app, url, { isUnsaved: true })
-      return { url, minted: true, validFor: await this.#validityOf(user, app) }
+      return { url, minted: true, validFor: this.#keepUnsaved(request, url) ? await this.#validityOf(user, app) : -Infinity }
     } catch (error) {
       if (isDenial(error)) {
-        this.#local.forget(user, [app.key], () => true)
+        this.#drop(user, [app.key])
         this.#forgets.owe(user, [app.key])
       }
       return this.#serveStaleOr(request, { lastUrl: known, sentAt: now }, error)

@@ -77,7 +77,7 @@ export class RedisCircuitBreaker {
     return this.#openSince === undefined ? 0 : this.#timers.now() - this.#openSince
   }
 
-  /** When the last answer came, on the monotonic clock. */
+  /** When the last answer came, be it too late for the one who waited, on the monotonic clock. */
   get lastAnswerAt (): number {
     return this.#lastAnswerAt
   }
@@ -99,9 +99,7 @@ export class RedisCircuitBreaker {
   /** Waits for one answer within the bound, whatever the state. @throws what the client throws */
   async attempt<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
     this.#corkUntilTurnEnds()
-    const answer = await this.#withinBound(command(this.#redis))
-    this.#lastAnswerAt = this.#timers.now()
-    return answer
+    return this.#withinBound(this.#send(command))
   }
 
   /** What a request is to be told of an error that `attempt` threw, or that is part of a reply; opens when Redis is unavailable. */
@@ -118,12 +116,18 @@ export class RedisCircuitBreaker {
 
   /** Sends a command whatever the state, and waits for nothing: for tidying up. */
   fireAndForget (command: (redis: RedisLike) => Promise<unknown>): void {
-    command(this.#redis).catch(() => {})
+    this.#send(command).catch(() => {})
   }
 
   close (): void {
     this.#closed = true
     this.#cancelProbe()
+  }
+
+  #send<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
+    const answer = command(this.#redis)
+    answer.then(() => { this.#lastAnswerAt = this.#timers.now() }, () => { /* told to who waits */ })
+    return answer
   }
 
   #refusal (cause: Error): EmbedError {

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dispatcher } from 'undici'
 import { embedError, isEmbedError, plainError } from '../errors.js'
+import type { Timers } from '../timers.js'
 import type { Pools } from './pools.js'
 import type { Reply } from './replies.js'
 
@@ -29,9 +29,11 @@ export class ToolJetClient {
   readonly #path: string
   readonly #authorization: string
   readonly #timeoutMs: number
+  readonly #timers: Timers
 
-  constructor (pools: Pools, { url, apiToken, timeoutMs }: { url: string, apiToken: string, timeoutMs: number }) {
+  constructor (pools: Pools, timers: Timers, { url, apiToken, timeoutMs }: { url: string, apiToken: string, timeoutMs: number }) {
     this.#pools = pools
+    this.#timers = timers
     this.#url = url
     this.#path = new URL(url).pathname.replace(/\/+$/, '') + MINT_PATH
     this.#authorization = `Basic ${apiToken}`
@@ -45,14 +47,14 @@ export class ToolJetClient {
    */
   async mint (body: MintRequest): Promise<Reply> {
     const deadline = new AbortController()
-    const timer = setTimeout(() => deadline.abort(), this.#timeoutMs)
+    const cancel = this.#timers.after(this.#timeoutMs, () => deadline.abort())
     try {
       return await this.#withRetries(body, deadline.signal)
     } catch (error) {
       if (deadline.signal.aborted) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: plainError(error) })
       throw error
     } finally {
-      clearTimeout(timer)
+      cancel()
     }
   }
 
@@ -70,7 +72,7 @@ export class ToolJetClient {
       } catch (error) {
         if (signal.aborted || !mayRetry || !NOT_REACHED.has(systemCodeOf(error))) throw unreachable(error)
       }
-      await sleep(RETRY_AFTER_MS * 2 ** (tries - 1) * (0.5 + Math.random()), undefined, { signal })
+      await Promise.race([this.#timers.sleep(RETRY_AFTER_MS * 2 ** (tries - 1) * (0.5 + this.#timers.random())), aborted(signal)])
     }
   }
 
@@ -84,6 +86,11 @@ export class ToolJetClient {
     })
     return { status: response.statusCode, headers: response.headers, body: await readBounded(response.body) }
   }
+}
+
+/** Rejects when it is. */
+function aborted (signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => { signal.addEventListener('abort', () => reject(new Error('its deadline has passed')), { once: true }) })
 }
 
 async function readBounded (body: Dispatcher.ResponseData['body']): Promise<string> {

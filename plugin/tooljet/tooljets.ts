@@ -70,7 +70,7 @@ export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): To
 
 function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, keyPrefix, redisTimeoutMs, instance }: Parts): ToolJet {
   const { url, embedOrigins, timeoutMs } = target
-  const client = new ToolJetClient(pools, target)
+  const client = new ToolJetClient(pools, timers, target)
   const gate = new Gate({ scripts, timers }, gateKeys(keyPrefix, names.toolJetHash()), timeoutMs + redisTimeoutMs)
   // one mint, and five waits for Redis: gate, limit and gate again before it, gate and store after it
   const lockTtlMs = timeoutMs + 5 * redisTimeoutMs

@@ -198,7 +198,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'tenants-known', file: 'tooljet/tooljets.ts', from: 'JSON.stringify([target.url, target.apiToken,', to: 'JSON.stringify([target.url,', tests: ['tenants: who has another token'], why: 'a customer calls ToolJet with the token of another' },
 
   // ToolJet
-  { name: 'deadline-mint', file: 'tooljet/client.ts', from: 'deadline.abort(), this.#timeoutMs)', to: 'deadline.abort(), 100 * this.#timeoutMs)', tests: ['tooljet: one deadline covers'], why: 'a mint has no deadline' },
+  { name: 'deadline-mint', file: 'tooljet/client.ts', from: 'this.#timers.after(this.#timeoutMs, ()', to: 'this.#timers.after(100 * this.#timeoutMs, ()', tests: ['tooljet: one deadline covers'], why: 'a mint has no deadline' },
   { name: 'retry-sent', file: 'tooljet/client.ts', from: ' || !NOT_REACHED.has(systemCodeOf(error))', to: '', tests: [ONCE], why: 'a mint is sent twice' },
   { name: 'retry-500', file: 'tooljet/client.ts', from: 'status === 502 ||', to: 'status === 502 || status === 500 ||', tests: [ONCE], why: 'a mint is sent twice' },
   { name: 'retry-more', file: 'tooljet/client.ts', from: 'MAX_RETRIES = 2', to: 'MAX_RETRIES = 3', tests: ['tooljet: 502 and 503'], why: 'a ToolJet in trouble is called more' },

@@ -2,12 +2,11 @@
 --
 -- KEYS: user.
 -- ARGV: deadline, longest life of a URL in ms, app, owner, error as JSON, ms for which it is kept, '1' for a denial.
--- Reply: { time, 'failed', moment up to which URLs are forgotten ('0': none are), names forgotten }, or { time, 'lost' } for
---        an owner whose lock has ended.
+-- Reply: { time, moment up to which URLs are forgotten ('0': none are), names forgotten }. An owner whose lock has ended
+--        tells nobody else that it failed; a denial is a denial.
 local life, app, owner, failure, keptFor, denial = unpack(ARGV, 2)
 life = tonumber(life)
 local isMine = lockOf(app) == owner
-if not isMine and outcomeOf(app) ~= owner then return { at, 'lost' } end
 
 local moment, names = 0, ''
 if denial == '1' then
@@ -19,4 +18,4 @@ if isMine then
   set('o' .. app, string.format('%s %.0f %s %s', owner, at + keptFor, denial, failure))
 end
 finish(life)
-return { at, 'failed', string.format('%.0f', moment), names }
+return { at, string.format('%.0f', moment), names }

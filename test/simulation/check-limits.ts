@@ -1,0 +1,83 @@
+import { at, type Facts, type Violation } from './checker.js'
+import type { RequestRecord } from './history.js'
+
+/** Promise 6: limits for the fleet, and ToolJet's pauses. */
+export function * checkLimits (facts: Facts): Generator<Violation> {
+  const { requests } = facts.history
+  for (const user of new Set(requests.map((request) => request.user))) {
+    const own = requests.filter((request) => request.user === user)
+    yield * checkMax(facts, own)
+    yield * checkTooEarly(facts, own)
+    yield * checkMintsOf(facts, user)
+  }
+  yield * checkPauses(facts)
+}
+
+/** Some process that counted had no Redis, or Redis lost its counts: then each one counts for itself. */
+function isExcused (facts: Facts, from: number, to: number): boolean {
+  return facts.lost(from, to) || facts.processes.some(({ name }) => facts.wasBlind(name, from, to))
+}
+
+/**
+ * At most `max` in one fixed window. When a window begins is not seen from outside, but for one: the first request
+ * since longer than a window begins one, somewhere between its begin and its end. Judged are those that fell into it.
+ */
+function * checkMax (facts: Facts, own: RequestRecord[]): Generator<Violation> {
+  const { max, timeWindow } = facts.history.settings
+  const endOf = ({ end }: RequestRecord): number => end ?? Infinity
+  for (const [i, { begin, user }] of own.entries()) {
+    if (own.slice(0, i).some((earlier) => endOf(earlier) + timeWindow >= begin)) continue
+    const admitted = own.slice(i).filter((request) => endOf(request) < begin + timeWindow && request.code !== 'TOOLJET_EMBED_RATE_LIMITED')
+    if (admitted.length > max && !isExcused(facts, begin, begin + timeWindow)) {
+      yield { promise: '6 max', what: `${admitted.length} requests of ${user} from ${at(begin)} on within one window, ${max} are allowed` }
+    }
+  }
+}
+
+/** One request counts once: nobody is refused who cannot have used up anything. No excuse. */
+function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violation> {
+  const { max, mints: maxMints, timeWindow } = facts.history.settings
+  const { mints } = facts.history
+  for (const request of own) {
+    if (request.code !== 'TOOLJET_EMBED_RATE_LIMITED' || request.end === undefined) continue
+    const { begin, end } = request
+    // what was counted in the window that this one fell into was asked at most a window before
+    const asked = own.filter((one) => one.begin <= end && (one.end ?? Infinity) >= begin - timeWindow)
+    if (asked.length > max) continue
+    // or its mint was refused, or that of one for which it waited
+    const minting = asked.filter((one) => one.answer === undefined || one.answer.source === 'minted')
+    const calls = mints.filter((mint) => mint.user === request.user && mint.begin <= end && mint.begin >= begin - timeWindow - 20_000)
+    if (Math.max(minting.length, calls.length + 1) > maxMints) continue
+    yield { promise: '6 too early', what: `request ${request.id} is refused after ${asked.length} requests (${max} are allowed) and ${calls.length} mints (${maxMints})` }
+  }
+}
+
+/** At most `mints` in any window. A mint is counted between its request's begin and the call's begin. */
+function * checkMintsOf (facts: Facts, user: string): Generator<Violation> {
+  const { mints: max, timeWindow } = facts.history.settings
+  const calls = facts.history.mints.filter((mint) => mint.user === user)
+  for (const [i, last] of calls.entries()) {
+    const window = calls.slice(0, i + 1).filter(({ openSince }) => openSince > last.begin - timeWindow)
+    if (window.length <= max) continue
+    if (isExcused(facts, window[0]!.openSince, last.begin)) continue
+    yield { promise: '6 mints', what: `mints ${window.map(({ id }) => id).join(', ')} of ${user} within ${at(last.begin - window[0]!.begin)}, ${max} are allowed` }
+    return
+  }
+}
+
+/** After ToolJet's 429 has been answered, no request that begins before the pause's end calls ToolJet. */
+function * checkPauses (facts: Facts): Generator<Violation> {
+  const { mints, requests } = facts.history
+  for (const paused of mints) {
+    if (paused.pauseMs === undefined || paused.end === undefined) continue
+    const told = requests.find((request) => request.process === paused.process && request.user === paused.user && request.name === paused.name && (request.end ?? 0) >= paused.end! && request.begin <= paused.begin)
+    if (told?.end === undefined) continue
+    for (const mint of mints) {
+      if (mint.openSince <= told.end || mint.begin >= paused.end + paused.pauseMs) continue
+      // Excused: one of the two has no Redis to tell by, or it has lost the pause. A process knows its own pause anyway.
+      if (facts.lost(paused.begin, mint.begin)) continue
+      if (facts.wasBlind(paused.process, paused.begin, told.end) || facts.wasBlind(mint.process, mint.openSince, mint.begin)) continue
+      yield { promise: '6 pause', what: `mint ${mint.id} began ${at(mint.begin - paused.end)} after ToolJet had asked ${paused.process} for a pause of ${at(paused.pauseMs)}` }
+    }
+  }
+}

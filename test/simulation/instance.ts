@@ -1,0 +1,133 @@
+import { readdirSync } from 'node:fs'
+import { Apps } from '../../plugin/access/apps.js'
+import { limitsBy, type Increment, type NewLimiter } from '../../plugin/access/limits.js'
+import { openCache } from '../../plugin/cache/open.js'
+import { Encryptor } from '../../plugin/crypto/encryption.js'
+import { KeyNames } from '../../plugin/crypto/names.js'
+import { Embed } from '../../plugin/embed.js'
+import { lua } from '../../plugin/redis/lua.js'
+import type { RedisLike } from '../../plugin/redis/redis-like.js'
+import type { Timers } from '../../plugin/timers.js'
+import { ToolJetClient } from '../../plugin/tooljet/client.js'
+import { Gate, gateKeys } from '../../plugin/tooljet/gate.js'
+import type { Pools } from '../../plugin/tooljet/pools.js'
+import { ToolJet } from '../../plugin/tooljet/tooljet.js'
+import type { Answer, Settings } from './history.js'
+import { TOOLJET_URL, type HttpReply } from './tooljet.js'
+
+/*
+ * The only file that knows which classes an instance is made of, as `plugin/compose.ts` does. All of it is the plugin's
+ * own code, but for Fastify, the audit log and the connections to ToolJet.
+ */
+
+export interface Surroundings {
+  redis: RedisLike
+  timers: Timers
+  settings: Settings
+  keyPrefix: string
+  /** Calls ToolJet's mint API. */
+  callTooljet: (body: never, signal: AbortSignal | undefined) => Promise<HttpReply>
+}
+
+/** One instance of the plugin. */
+export interface Instance {
+  /** Resolves when it may be asked. */
+  start (): Promise<void>
+  /** @param app `id:…`, `slug:…` or `alias:…` */
+  request (user: string, app: string, replaces: string | undefined): Promise<Answer>
+  forget (user: string, app: string | undefined): Promise<number>
+  stop (): void
+}
+
+const MAX_USERS = 100
+const NAMES_KEY = Buffer.alloc(32, 1)
+const URLS_KEY = Buffer.alloc(32, 2)
+const log = { info () {}, warn () {}, error () {}, debug () {}, trace () {}, fatal () {} } as never
+
+export function createInstance ({ redis, timers, settings, keyPrefix, callTooljet }: Surroundings): Instance {
+  const { patExpiry, minRemaining, timeWindow, redisTimeoutMs, tooljetTimeoutMs } = settings
+  const serveWithoutRedis = settings.onRedisDown === 'serve'
+  const { scripts, batch, cache, start, close } = openCache(
+    { redis, isOwn: false, address: '' },
+    { keyPrefix, redisTimeoutMs, limitWindowMs: timeWindow, longestPatExpiry: patExpiry, serveWithoutRedis, maxUsers: MAX_USERS },
+    { encryptor: new Encryptor([URLS_KEY]), timers, log }
+  )
+
+  const names = new KeyNames(NAMES_KEY, TOOLJET_URL, MAX_USERS)
+  const pools = {
+    closed: false,
+    of: () => ({
+      request: async ({ body, signal }: { body: string, signal?: AbortSignal }) => {
+        const { statusCode, headers, text } = await callTooljet(JSON.parse(body) as never, signal)
+        return { statusCode, headers, body: [Buffer.from(text)] }
+      }
+    })
+  } as unknown as Pools
+  const client = new ToolJetClient(pools, timers, { url: TOOLJET_URL, apiToken: 'a token', timeoutMs: tooljetTimeoutMs })
+  const gate = new Gate({ scripts, timers }, gateKeys(keyPrefix, names.toolJetHash()), tooljetTimeoutMs + redisTimeoutMs)
+  const tooljet = new ToolJet({ client, gate, names, log }, {
+    url: TOOLJET_URL, embedOrigins: [TOOLJET_URL], timeoutMs: tooljetTimeoutMs, lockTtlMs: tooljetTimeoutMs + 5 * redisTimeoutMs, instance: '',
+  })
+
+  const open = async (): Promise<Embed> => new Embed({
+    identity: (request) => (request as unknown as { email: string }).email,
+    authorize: undefined,
+    apps: new Apps(undefined, { patExpiry, sessionExpiry: 60, minRemaining }),
+    limits: await limitsBy(limiterWithoutFastify(timers), settings, { batch, scripts, timers, keyPrefix, serveWithoutRedis, maxUsers: MAX_USERS }),
+    cache,
+    tooljets: { of: () => tooljet, named: () => tooljet, areSeveral: false, origins: [TOOLJET_URL] } as never,
+    strangerHash: (email) => names.userHash(email),
+    audit: { mustBeWritable () {}, record () {}, async recordGiven () {}, health: () => ({ instance: '' }) } as never,
+  })
+
+  let embed: Embed
+  return {
+    async start () {
+      embed = await open()
+      await Promise.race([start(), timers.sleep(5000)])
+    },
+    async request (email, app, replaces) {
+      return embed.urlFor({ email, headers: {}, id: '' } as never, { ...askFor(app), replaces })
+    },
+    async forget (email, app) {
+      return embed.forget({ email, ...(app !== undefined && askFor(app)) } as never)
+    },
+    stop: close,
+  }
+}
+
+/** What `@fastify/rate-limit` makes of a count, and its memory store's fixed window. */
+function limiterWithoutFastify (timers: Timers): NewLimiter {
+  return async ({ max, timeWindow }, increment = fixedWindow(timers)) => async (userHash) => {
+    const { current, ttl } = await increment(userHash, timeWindow, max)
+    return { max, remaining: Math.max(0, max - current), ttlInSeconds: Math.ceil(ttl / 1000), isExceeded: current > max }
+  }
+}
+
+function fixedWindow (timers: Timers): Increment {
+  const users = new Map<string, { current: number, end: number }>()
+  return (userHash, timeWindow) => {
+    const now = timers.now()
+    const known = users.get(userHash)
+    const window = known !== undefined && known.end > now ? known : { current: 0, end: now + timeWindow }
+    window.current++
+    users.set(userHash, window)
+    return { current: window.current, ttl: window.end - now }
+  }
+}
+
+const SCRIPTS = ['cache', 'redis', 'access', 'tooljet'].flatMap((room) => {
+  const folder = `${room}/scripts`
+  return readdirSync(new URL(`../../plugin/${folder}`, import.meta.url))
+    .filter((file) => file !== 'prelude.lua' && file !== 'user.lua')
+    .map((file) => ({ name: file.replace('.lua', ''), text: lua(`${folder}/${file}`) }))
+})
+
+/** For the readable form of a schedule. */
+export function scriptName (script: string): string {
+  return SCRIPTS.find(({ text }) => script.endsWith(text))?.name ?? script.slice(0, 30)
+}
+
+function askFor (app: string): { appId?: string, appSlug?: string } {
+  return app.startsWith('id:') ? { appId: app.slice(3) } : { appSlug: app.slice(5) }
+}

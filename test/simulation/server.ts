@@ -1,0 +1,126 @@
+import { createHash } from 'node:crypto'
+import type { Redis } from 'ioredis'
+import { COMMAND, RESTORE, SNAPSHOT, virtualLua } from './lua.js'
+import { dateOf, type Scheduler } from './scheduler.js'
+
+export type Arg = string | number | Buffer
+
+export interface Command {
+  name: string
+  args: Arg[]
+  /** Whether replies are to be Buffers. */
+  buffers: boolean
+}
+
+/** What Redis answers, or the error that it answers with. */
+export type Reply = { value: unknown } | { error: Error }
+
+/** Changes a script's text: to see that the checker notices. */
+export type Rewrite = (lua: string) => string
+
+function sha1 (text: string): string {
+  return createHash('sha1').update(text).digest('hex')
+}
+
+/** What the types of ioredis leave out. */
+type WithBuffers = Redis & { evalshaBuffer (digest: string, numKeys: number, ...args: Arg[]): Promise<unknown> }
+
+/** A connection to the real Redis, shared by schedules that run at the same time, and what it has loaded. */
+export class RealRedis {
+  readonly #client: WithBuffers
+  readonly #loaded = new Map<string, Promise<string>>()
+
+  constructor (client: Redis) {
+    this.#client = client as WithBuffers
+  }
+
+  async run (lua: string, keys: Arg[], args: Arg[]): Promise<unknown> {
+    return this.#client.evalshaBuffer(await this.#load(lua), keys.length, ...keys, ...args)
+  }
+
+  /** @returns the digest of the script, which Redis knows from then on */
+  #load (lua: string): Promise<string> {
+    let digest = this.#loaded.get(lua)
+    if (digest === undefined) {
+      digest = this.#client.script('LOAD', lua) as Promise<string>
+      this.#loaded.set(lua, digest)
+    }
+    return digest
+  }
+}
+
+/** The one Redis of a schedule: a part of the real one, in virtual time. */
+export class RedisServer {
+  /** Until then it does nothing. */
+  frozenUntil = 0
+  readonly #real: RealRedis
+  readonly #prefix: string
+  readonly #scheduler: Scheduler
+  readonly #rewrite: Rewrite
+  /** Scripts by the digest of their original text. */
+  readonly #scripts = new Map<string, string>()
+  readonly #digests = new Map<string, string>()
+
+  /** @param prefix with which all keys start, maybe after a `{`; without signs that mean something in a pattern */
+  constructor (real: RealRedis, prefix: string, scheduler: Scheduler, rewrite: Rewrite = (lua) => lua) {
+    this.#real = real
+    this.#prefix = prefix
+    this.#scheduler = scheduler
+    this.#rewrite = rewrite
+  }
+
+  /** The text of a script that was sent in full before. */
+  textOf (digest: string): string | undefined {
+    return this.#digests.get(digest)
+  }
+
+  async execute ({ name, args, buffers }: Command): Promise<Reply> {
+    const numKeys = Number(args[1])
+    switch (name) {
+      case 'EVALSHA': {
+        const lua = this.#scripts.get(String(args[0]))
+        if (lua === undefined) return { error: new ReplyError('NOSCRIPT No matching script. Please use EVAL.') }
+        return this.#run(lua, args.slice(2, 2 + numKeys), args.slice(2 + numKeys), buffers)
+      }
+      case 'EVAL': {
+        const text = String(args[0])
+        const digest = sha1(text)
+        const lua = virtualLua(this.#rewrite(text))
+        this.#scripts.set(digest, lua)
+        this.#digests.set(digest, text)
+        return this.#run(lua, args.slice(2, 2 + numKeys), args.slice(2 + numKeys), buffers)
+      }
+      default:
+        return this.#run(virtualLua(COMMAND), [], [name, ...args], buffers)
+    }
+  }
+
+  /** All that is in it now. */
+  async snapshot (): Promise<Buffer[]> {
+    return await this.#real.run(SNAPSHOT, [], [`*${this.#prefix}*`]) as Buffer[]
+  }
+
+  /** Puts an earlier state in place of what is there. Its scripts are gone, too. */
+  async restore (snapshot: Buffer[]): Promise<void> {
+    this.#scripts.clear()
+    await this.#real.run(RESTORE, [], [`*${this.#prefix}*`, ...snapshot])
+  }
+
+  async #run (lua: string, keys: Arg[], args: Arg[], buffers: boolean): Promise<Reply> {
+    try {
+      const value = await this.#real.run(lua, [...keys, `${this.#prefix}ends`], [...args, dateOf(this.#scheduler.now)])
+      return { value: buffers ? value : asText(value) }
+    } catch (error) {
+      return { error: new ReplyError((error as Error).message) }
+    }
+  }
+}
+
+class ReplyError extends Error {
+  override readonly name = 'ReplyError'
+}
+
+function asText (value: unknown): unknown {
+  if (value instanceof Buffer) return value.toString()
+  return Array.isArray(value) ? value.map(asText) : value
+}
