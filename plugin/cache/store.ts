@@ -22,11 +22,12 @@ export type Claim = { sentAt: number } & (
   | { kind: 'unreadable', urlId: string }
   | { kind: 'failed', error: EmbedError, lastUrl: CachedUrl | undefined }
   | { kind: 'wait', owner: string, lastUrl: CachedUrl | undefined }
-  | { kind: 'acquired', start: MintStart, lastUrl: CachedUrl | undefined }
+  | { kind: 'acquired', start: MintStart & { at: number }, lastUrl: CachedUrl | undefined }
 )
 
 /** The moment from which a URL's life counts: by Redis's clock, and on this process's monotonic one, ms. */
 export interface MintStart {
+  /** `undefined` without Redis. */
   at: number | undefined
   monotonic: number
 }
@@ -130,12 +131,16 @@ export class UrlStore {
     return String(outcome) as 'stored' | 'forgotten' | 'superseded'
   }
 
-  /** Ends the owner's mint without a URL. @returns what a denial by ToolJet has made forgotten */
-  async fail (user: string, app: App, owner: string, error: unknown): Promise<Forgotten | undefined> {
+  /**
+   * Ends the owner's mint without a URL.
+   * @param lockedAt start of its lock, by Redis's clock
+   * @returns what a denial by ToolJet has made forgotten
+   */
+  async fail (user: string, app: App, { owner, lockedAt }: { owner: string, lockedAt: number }, error: unknown): Promise<Forgotten | undefined> {
     const denial = isDenial(error)
     const keys = this.#keysOf(user)
     const { values } = await this.#releaseOnError(keys, app, owner, () => this.#run(FAIL, keys, app.key, [
-      owner, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0,
+      owner, lockedAt, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0,
     ]))
     const [moment, names] = values.map(String)
     if (moment === '0') return undefined
