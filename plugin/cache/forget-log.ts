@@ -93,7 +93,7 @@ export class ForgetLog {
   /** Until which moment, by Redis's clock, this URL's app is forgotten; `undefined`: its mint began later. */
   coveredUntil (user: string, url: { names: readonly string[], startsAt: number | undefined }): number | undefined {
     const { startsAt } = url
-    if (startsAt === undefined) return undefined
+    if (startsAt === undefined || this.#known.size === 0) return undefined
     const moments = (this.#known.get(user) ?? []).filter(({ moment, names }) => startsAt <= moment && names.some((name) => concerns(url.names, name))).map(({ moment }) => moment)
     return moments.length === 0 ? undefined : Math.max(...moments)
   }

@@ -171,7 +171,7 @@ export class UrlCache {
     if (url !== undefined) {
       const forgottenUntil = this.#forgets.coveredUntil(user, url)
       if (forgottenUntil === undefined) {
-        this.#local.set(user, app, url, { isUnsaved: false })
+        if (this.#local.get(user, app) !== url) this.#local.set(user, app, url, { isUnsaved: false })
         return url
       }
       await this.#forgets.restore(user, url.names, forgottenUntil)
