@@ -345,9 +345,14 @@ export class UrlCache {
       calledAt = this.#timers.now()
       if (start.at !== undefined && calledAt > start.monotonic + lockTtlMs - mintTimeoutMs) throw new LockExpired()
     })
-    const url = { redirectUrl, urlId: newId(), names: [...new Set([app.key, ...names])], bornAt: calledAt, lifeMs: app.patExpiry * 1000, startsAt: start.at && this.#clock.earliest(calledAt) }
+    const url = { redirectUrl, urlId: newId(), names: [...new Set([app.key, ...names])], bornAt: calledAt, lifeMs: app.patExpiry * 1000, startsAt: start.at && this.#startOfCall(start.at, calledAt) }
     if (secondsLeft(app, url, this.#timers.now()) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })
     return url
+  }
+
+  /** By Redis's clock, which may have changed since the lock was taken. */
+  #startOfCall (lockedAt: number, calledAt: number): number {
+    return Math.min(Math.max(lockedAt, this.#clock.earliest(calledAt)), this.#clock.latest(calledAt))
   }
 
   /** A URL in the last seconds of its life beats an error, unless ToolJet said that this user may not have one. */

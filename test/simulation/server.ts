@@ -15,9 +15,6 @@ export interface Command {
 /** What Redis answers, or the error that it answers with. */
 export type Reply = { value: unknown } | { error: Error }
 
-/** Changes a script's text: to see that the checker notices. */
-export type Rewrite = (lua: string) => string
-
 function sha1 (text: string): string {
   return createHash('sha1').update(text).digest('hex')
 }
@@ -64,7 +61,6 @@ export class RedisServer {
   readonly #real: RealRedis
   readonly #prefix: string
   readonly #scheduler: Scheduler
-  readonly #rewrite: Rewrite
   /** Scripts by the digest of their original text. */
   readonly #scripts = new Map<string, string>()
   readonly #digests = new Map<string, string>()
@@ -74,11 +70,10 @@ export class RedisServer {
   readonly #answersOfNothing = new Map<string, unknown[]>()
 
   /** @param prefix with which all keys start, maybe after a `{`; without signs that mean something in a pattern */
-  constructor (real: RealRedis, prefix: string, scheduler: Scheduler, rewrite: Rewrite = (lua) => lua) {
+  constructor (real: RealRedis, prefix: string, scheduler: Scheduler) {
     this.#real = real
     this.#prefix = prefix
     this.#scheduler = scheduler
-    this.#rewrite = rewrite
   }
 
   /** The text of a script that was sent in full before. */
@@ -97,7 +92,7 @@ export class RedisServer {
       case 'EVAL': {
         const text = String(args[0])
         const digest = sha1(text)
-        const lua = this.#real.virtual(this.#rewrite(text))
+        const lua = this.#real.virtual(text)
         this.#scripts.set(digest, lua)
         this.#digests.set(digest, text)
         return this.#runUnlessIdle(lua, args.slice(2, 2 + numKeys), args.slice(2 + numKeys), buffers)
