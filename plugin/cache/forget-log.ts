@@ -49,6 +49,8 @@ export class ForgetLog {
   readonly #onForget: (user: string, forget: Forget) => void
   readonly #known: LRUCache<string, Forget[]>
   readonly #owed: Owed[] = []
+  /** Written by this instance, and not read yet: when Redis said so, on the monotonic clock. */
+  #unread: { user: string, forget: Forget, writtenAt: number }[] = []
   #last = '-'
   /** When the last complete read was sent, on the monotonic clock. */
   #readAt = -Infinity
@@ -145,10 +147,11 @@ export class ForgetLog {
       for (const { id, user, forget } of entriesOf(flat)) {
         this.#last = id
         this.#learn(user, forget)
-        if (isLost) seen.add(nameOf(user, forget))
+        if (isLost || this.#unread.length > 0) seen.add(nameOf(user, forget))
       }
       if (flat.length >= 4 * PAGE) continue
       if (isLost) this.#oweAllBut(seen, reply)
+      else this.#oweUnreadBut(seen, reply)
       this.#readAt = reply.sentAt
       for (const owed of this.#owed) this.#date(owed)
       return
@@ -162,6 +165,13 @@ export class ForgetLog {
         if (forget.moment > at - this.#longestLifeMs && !seen.has(nameOf(user, forget))) this.#owe({ user, ...forget })
       }
     }
+  }
+
+  /** What this instance wrote before this reading is lost, if it has not been read. */
+  #oweUnreadBut (seen: ReadonlySet<string>, { sentAt }: ScriptReply): void {
+    const unread = this.#unread.filter(({ user, forget }) => !seen.has(nameOf(user, forget)))
+    this.#unread = unread.filter(({ writtenAt }) => writtenAt > sentAt)
+    for (const { user, forget, writtenAt } of unread) if (writtenAt <= sentAt) this.#owe({ user, ...forget })
   }
 
   #owe (owed: Owed): void {
@@ -196,6 +206,7 @@ export class ForgetLog {
 
   async #append (user: string, { moment, names }: Forget): Promise<void> {
     await this.#scripts.run(APPEND, [this.#key], [this.#longestLifeMs, user, moment, names.join(' ')])
+    this.#unread.push({ user, forget: { moment, names }, writtenAt: this.#timers.now() })
   }
 
   #learn (user: string, forget: Forget): void {

@@ -161,22 +161,19 @@ export class UrlCache {
   /** Stores what was minted while Redis was unavailable. */
   async #saves (user: string, app: App, own: MemoryEntry): Promise<boolean> {
     const isStored = await this.#store.store(user, app, own) === 'stored'
-    if (isStored) this.#local.set(user, app, own, { isUnsaved: false })
-    else this.#local.drop(user, app)
-    return isStored
+    return await this.#remembered(user, app, isStored ? own : undefined) !== undefined
   }
 
   /** Keeps this instance's memory as Redis is. @returns nothing for a URL that was forgotten, whatever Redis has brought back */
   async #remembered (user: string, app: App, url: CachedUrl | undefined): Promise<CachedUrl | undefined> {
-    if (url !== undefined) {
-      const forgottenUntil = this.#forgets.coveredUntil(user, url)
-      if (forgottenUntil === undefined) {
-        if (this.#local.get(user, app) !== url) this.#local.set(user, app, url, { isUnsaved: false })
-        return url
-      }
-      await this.#forgets.restore(user, url.names, forgottenUntil)
+    const forgottenUntil = url && this.#forgets.coveredUntil(user, url)
+    if (url !== undefined && forgottenUntil === undefined) {
+      const known = this.#local.get(user, app)
+      if (known !== url || known.isUnsaved) this.#local.set(user, app, url, { isUnsaved: false })
+      return url
     }
     this.#local.drop(user, app)
+    if (forgottenUntil !== undefined) await this.#forgets.restore(user, url!.names, forgottenUntil)
     return undefined
   }
 
@@ -290,9 +287,9 @@ export class UrlCache {
     const sentAt = this.#timers.now()
     this.#inFlight.delete(loadNameOf(request)) // requests from now on look in Redis
     try {
-      const outcome = await this.#store.store(user, app, url, owner)
-      if (outcome === 'stored') this.#local.set(user, app, url, { isUnsaved: false })
-      return { url, minted: true, validFor: outcome === 'stored' ? sentAt : -Infinity }
+      const isStored = await this.#store.store(user, app, url, owner) === 'stored'
+      const isKept = isStored && await this.#remembered(user, app, url) !== undefined // Redis may have lost what was forgotten
+      return { url, minted: true, validFor: isKept ? sentAt : -Infinity }
     } catch (error) {
       this.#rethrowUnlessServing(error)
       return { url, minted: true, validFor: this.#keepUnsaved(request, url) ? sentAt : -Infinity }
@@ -342,14 +339,21 @@ export class UrlCache {
     }
   }
 
-  /** Its life counts from before the mint request was sent. */
+  /** Its life counts from before the mint request was sent: not from the lock, or it would seem older than what was minted without one meanwhile. */
   async #mintFrom (start: MintStart, { app, lockTtlMs, mintTimeoutMs }: UrlRequest, mint: Mint): Promise<CachedUrl> {
+    let calledAt = start.monotonic
     const { redirectUrl, names } = await mint(() => {
-      if (start.at !== undefined && this.#timers.now() > start.monotonic + lockTtlMs - mintTimeoutMs) throw new LockExpired()
+      calledAt = this.#timers.now()
+      if (start.at !== undefined && calledAt > start.monotonic + lockTtlMs - mintTimeoutMs) throw new LockExpired()
     })
-    const url = { redirectUrl, urlId: newId(), names: [...new Set([app.key, ...names])], bornAt: start.monotonic, lifeMs: app.patExpiry * 1000, startsAt: start.at }
+    const url = { redirectUrl, urlId: newId(), names: [...new Set([app.key, ...names])], bornAt: calledAt, lifeMs: app.patExpiry * 1000, startsAt: start.at && this.#startOfCall(start.at, calledAt) }
     if (secondsLeft(app, url, this.#timers.now()) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })
     return url
+  }
+
+  /** By Redis's clock, which may have changed since the lock was taken. */
+  #startOfCall (lockedAt: number, calledAt: number): number {
+    return Math.min(Math.max(lockedAt, this.#clock.earliest(calledAt)), this.#clock.latest(calledAt))
   }
 
   /** A URL in the last seconds of its life beats an error, unless ToolJet said that this user may not have one. */

@@ -121,7 +121,10 @@ local function sim_pcall (name, ...)
   if instead then return instead(sim_redis_pcall, ...) end
   return sim_redis_pcall(name, ...)
 end
+-- what follows is the script
 `
+/** After it comes the script itself. */
+export const END_OF_SHIM = '-- what follows is the script'
 
 /** The same script in virtual time. */
 export function virtualLua (lua: string): string {

@@ -1,24 +1,210 @@
-import type { Rewrite } from './server.js'
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
-/** A fault put into the scripts' text, which the checker has to find. */
-export interface ScriptMutant {
+/** A fault put into the plugin, which the checker has to find. */
+export interface SimulationMutant {
   name: string
-  from: string
-  to: string
+  /** What is in a file of plugin/, just once, and what takes its place. */
+  changes: { file: string, from: string, to: string }[]
   /** The promise that it breaks, as the checker calls it. */
   breaks: string
+  /** A seed from which on it is found soon: within the test's patience. Any other finds it, too, in the long run. */
+  from: number
+  why: string
 }
 
-export const SCRIPT_MUTANTS: readonly ScriptMutant[] = [
-  { name: 'no-lock', from: "if holder then\n  return { 'wait'", to: "if false then\n  return { 'wait'", breaks: '3 two at a time' },
-  { name: 'old-over-new', from: "if redis.call('EXISTS', lock) == 1 then return 0 end", to: '', breaks: '3 not the last' },
-  { name: 'forget-keeps', from: "if id ~= '' and redis.call('DEL', key(index, 'url', id)) == 1 then dropped = dropped + 1 end\n  redis.call('DEL', key(index, 'outcome', name))\n  redis.call('HDEL', index, name)", to: '', breaks: '9 forget' },
+const URL_CACHE = 'cache/url-cache.ts'
+const FORGET_LOG = 'cache/forget-log.ts'
+
+export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
+  // what was seen of the first edition, by the numbers of its list
+  {
+    name: '1-own-lock',
+    breaks: '7 slow',
+    from: 0,
+    why: 'an owner whose reply was lost waits for itself',
+    changes: [
+      { file: 'cache/scripts/claim.lua', from: "if holder == owner then return reply('acquired', string.format('%.0f', since)) end", to: '' },
+    ]
+  },
+  {
+    name: '2-stored-twice',
+    breaks: '3 nobody minted',
+    from: 0,
+    why: 'a store that is executed twice says that another one has stored, and its owner that it has reused',
+    changes: [
+      { file: 'cache/scripts/store.lua', from: "if fields['u' .. id] then return 'stored' end", to: "if fields['u' .. id] then return 'superseded' end" },
+      { file: URL_CACHE, from: 'minted: true, validFor: isKept', to: 'minted: isStored, validFor: isKept' },
+    ]
+  },
+  {
+    name: '2-counted-twice',
+    breaks: '6 too early',
+    from: 0,
+    why: 'a request whose reply was lost counts twice',
+    changes: [
+      { file: 'redis/scripts/user-batch.lua', from: 'if found then return', to: 'if false then return' },
+    ]
+  },
+  {
+    name: '2-mints-twice',
+    breaks: '6 too early',
+    from: 0,
+    why: 'a mint whose reply was lost counts twice',
+    changes: [
+      { file: 'access/scripts/mints.lua', from: "redis.call('ZADD', key, at, call)", to: "redis.call('ZADD', key, at, call .. at)" },
+    ]
+  },
+  {
+    name: '3-mint-under-way',
+    breaks: '9 forget',
+    from: 0,
+    why: 'a mint that began before a forget is stored after it',
+    changes: [
+      { file: 'cache/scripts/store.lua', from: "if isForgotten(names, tonumber(starts)) then return 'forgotten' end", to: '' },
+    ]
+  },
+  {
+    name: '3-other-name',
+    breaks: '9',
+    from: 0,
+    why: 'what is forgotten by id is stored and reused by slug',
+    changes: [
+      { file: 'cache/scripts/user.lua', from: 'if name == forgotten then return true end', to: 'if name == forgotten then return name == names[1] end' },
+      { file: 'cache/scripts/user.lua', from: 'return not isOfKind', to: 'return false' },
+    ]
+  },
+  {
+    name: '4-late-joiner',
+    breaks: '9 forget',
+    from: 0,
+    why: 'a request made after a forget joins a mint that began before it',
+    changes: [
+      { file: URL_CACHE, from: 'if (joinedAt <= validFor && url.urlId', to: 'if (url.urlId' },
+      { file: URL_CACHE, from: 'if (name.startsWith(`${user} `)) this.#inFlight.delete(name)', to: '' }, // eslint-disable-line no-template-curly-in-string
+    ]
+  },
+  {
+    name: '5-memory-behind',
+    breaks: '9 forget',
+    from: 0,
+    why: 'memory is served though the log of forgets was not read',
+    changes: [
+      { file: FORGET_LOG, from: 'return lastAnswerAt === -Infinity || lastAnswerAt < this.#readAt + MAX_BEHIND_MS', to: 'return lastAnswerAt <= Infinity' },
+    ]
+  },
+  {
+    name: '5-no-log',
+    breaks: '9 forget',
+    from: 0,
+    why: 'memory is served after a forget elsewhere',
+    changes: [
+      { file: FORGET_LOG, from: 'this.#known.set(user, kept)\n    this.#onForget(user, forget)', to: 'this.#known.set(user, [])' },
+    ]
+  },
+  {
+    name: '5-unsaved',
+    breaks: '9',
+    from: 0,
+    why: 'what was minted without Redis is stored for the fleet after a forget',
+    changes: [
+      { file: 'cache/scripts/store.lua', from: 'if isForgotten(names', to: "if owner ~= '-' and isForgotten(names" },
+      { file: FORGET_LOG, from: 'this.#known.set(user, kept)\n    this.#onForget(user, forget)', to: 'this.#known.set(user, [])' },
+    ]
+  },
+  {
+    name: '5-denial',
+    breaks: '9 denial',
+    from: 0,
+    why: "ToolJet's no does not drop what is cached",
+    changes: [
+      { file: 'cache/scripts/fail.lua', from: "if denial == '1' then", to: 'if false then' },
+    ]
+  },
+  {
+    name: '6-own-date',
+    breaks: '2 expiresIn',
+    from: 0,
+    why: 'the start of a URL is told by the date of the machine that minted',
+    changes: [
+      { file: 'redis/clock.ts', from: 'return Math.floor(moment + this.#known().least)', to: 'return Math.floor(this.#timers.date() - this.#timers.now() + moment)' },
+    ]
+  },
+  {
+    name: '7-end-of-ttl',
+    breaks: '2 expiresIn',
+    from: 0,
+    why: 'what is there is taken for alive',
+    changes: [
+      { file: 'cache/cached-url.ts', from: 'return (url.bornAt + lifeMsFor(app, url) - now) / 1000', to: 'return now && lifeMsFor(app, url) / 1000' },
+    ]
+  },
+  {
+    name: '7-put-back',
+    breaks: '9 forget',
+    from: 0,
+    why: 'a URL that Redis brings back after a forget is served',
+    changes: [
+      { file: FORGET_LOG, from: 'return moments.length === 0 ? undefined : Math.max(...moments)', to: 'return moments.length >= 0 ? undefined : 0' },
+      { file: FORGET_LOG, from: 'if (isLost) this.#oweAllBut(seen, reply)\n      else this.#oweUnreadBut(seen, reply)', to: '' },
+    ]
+  },
+  // what the promises rest on besides
+  {
+    name: 'no-lock',
+    breaks: '3 two at a time',
+    from: 0,
+    why: 'all mint who ask',
+    changes: [
+      { file: 'cache/scripts/claim.lua', from: "if holder then return reply('wait', holder) end", to: '' },
+    ]
+  },
+  {
+    name: 'old-over-new',
+    breaks: '3 not the last',
+    from: 0,
+    why: 'an older URL takes the place of a younger one',
+    changes: [
+      { file: 'cache/scripts/store.lua', from: "if other and other >= tonumber(starts) then return 'superseded' end", to: '' },
+    ]
+  },
+  {
+    name: 'forget-keeps',
+    breaks: '9 forget',
+    from: 0,
+    why: 'a forget drops nothing',
+    changes: [
+      { file: 'cache/scripts/user.lua', from: 'dropUrl(id)\n      dropped', to: 'dropped' },
+    ]
+  },
 ]
 
+const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
+const NEEDED = ['package.json', 'tsconfig.json', 'plugin', 'example/redis.ts', 'test/chaos/random.ts', 'test/simulation']
+
+/**
+ * A copy of what the simulation needs, with a mutant in it.
+ * @throws when there is no such mutant, or what it breaks is no longer there
+ */
+export function copyWith (mutant: SimulationMutant): { folder: string, remove: () => void } {
+  const broken = new Map<string, string>()
+  for (const { file, from, to } of mutant.changes) {
+    const original = broken.get(file) ?? readFileSync(join(REPOSITORY, 'plugin', file), 'utf8')
+    if (original.split(from).length !== 2) throw new Error(`stale mutant ${mutant.name}: its text is not in plugin/${file} just once: ${from}`)
+    broken.set(file, original.replace(from, () => to))
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-simulation-'))
+  for (const path of NEEDED) cpSync(join(REPOSITORY, path), join(folder, path), { recursive: true })
+  symlinkSync(join(REPOSITORY, 'node_modules'), join(folder, 'node_modules'))
+  for (const [file, text] of broken) writeFileSync(join(folder, 'plugin', file), text)
+  return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) }
+}
+
 /** @throws for a name that there is not */
-export function rewriteOf (name: string | undefined): Rewrite | undefined {
-  if (name === undefined) return undefined
-  const mutant = SCRIPT_MUTANTS.find((one) => one.name === name)
-  if (mutant === undefined) throw new Error(`there is no mutant ${name}`)
-  return (lua) => lua.replace(mutant.from, () => mutant.to)
+export function mutantOf (name: string): SimulationMutant {
+  const mutant = SIMULATION_MUTANTS.find((one) => one.name === name)
+  if (mutant === undefined) throw new Error(`there is no mutant ${name}, but ${SIMULATION_MUTANTS.map(({ name }) => name).join(', ')}`)
+  return mutant
 }

@@ -43,12 +43,12 @@ const NONE: Mishaps = { slow: 0, verySlow: 0, cutBefore: 0, cutAfter: 0, longAwa
 export function planFor (seed: number): Plan {
   const random = randomFor(seed, 'plan')
   const instances = random.pick([1, 2, 2, 3, 3, 4])
-  const patExpiry = random.chance(0.02) ? 3600 : random.pick([30, 30, 60, 60, 60, 300]) // of each second of idling, half a question to Redis is the price
+  const patExpiry = random.chance(0.02) ? 300 : random.pick([15, 30, 30, 60]) // each instance asks Redis every two seconds: a long life is dear
   const settings: Settings = {
     patExpiry,
     minRemaining: random.pick([0, patExpiry / 10]),
     ...(random.chance(0.3) ? { max: random.between(2, 6), mints: random.between(1, 3) } : { max: 60, mints: random.pick([4, 20]) }),
-    timeWindow: random.pick([10_000, 60_000]),
+    timeWindow: random.pick([10_000, 30_000]),
     onRedisDown: random.chance(0.8) ? 'serve' : 'fail',
     redisTimeoutMs: 1000,
     tooljetTimeoutMs: 10_000,
@@ -98,7 +98,7 @@ function itemsOf (random: Random, instances: number, { patExpiry, timeWindow, mi
   }
   const gap = (): number => random.pick(isWasteful
     ? [20, 200, 1000, timeWindow / 8, timeWindow / 4]
-    : [0, 0, 1, 2, 5, 20, 60, 200, 1000, 1000, 3000, 8000, random.pick([20_000, timeWindow, patExpiry * 300, patExpiry * 950, patExpiry * 1000 + 5])])
+    : [0, 0, 1, 2, 5, 20, 60, 200, 1000, 1000, 3000, 8000, random.pick([timeWindow, patExpiry * 300, patExpiry * 950, patExpiry * 1000 + 5])])
   const instance = (): number => random.between(0, instances - 1)
   let at = 5
   const requests = random.between(6, 20)

@@ -1,26 +1,37 @@
 import { fork, type ChildProcess } from 'node:child_process'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Broken, Range } from './worker.js'
 
-const WORKER = fileURLToPath(new URL('worker.ts', import.meta.url))
-/** Seeds that a process gets at once. */
+const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
 const CHUNK = 200
 
-/**
- * Runs the schedules of all these seeds in several processes.
- * @param onProgress how many are done
- */
-export async function runSeeds ({ from, to }: Range, { redisUrl, jobs, mutant, onProgress = () => {} }: { redisUrl: string, jobs: number, mutant?: string | undefined, onProgress?: (done: number, broken: Broken[]) => void }): Promise<Broken[]> {
+interface RunOptions {
+  redisUrl: string
+  /** Processes. */
+  jobs: number
+  /** Repository whose plugin is run; default: this one. */
+  folder?: string
+  /** Seeds that a process gets at once. */
+  chunk?: number
+  /** How many are done, and what broke in the last of them. */
+  onProgress?: (done: number, broken: Broken[]) => void
+  /** Whether the rest can be left out. */
+  isEnough?: (broken: Broken[]) => boolean
+}
+
+/** Runs the schedules of all these seeds in several processes. */
+export async function runSeeds ({ from, to }: Range, { redisUrl, jobs, folder = REPOSITORY, chunk = CHUNK, onProgress = () => {}, isEnough = () => false }: RunOptions): Promise<Broken[]> {
   const all: Broken[] = []
-  const size = Math.max(1, Math.min(CHUNK, Math.ceil((to - from) / jobs)))
+  const size = Math.max(1, Math.min(chunk, Math.ceil((to - from) / jobs)))
   let next = from
   let done = 0
   const work = async (): Promise<void> => {
-    const child = fork(WORKER, { execArgv: ['--import', 'tsx'], env: { ...process.env, SIMULATION_REDIS: redisUrl, ...(mutant !== undefined && { SIMULATION_MUTANT: mutant }) } })
+    const child = fork(join(folder, 'test/simulation/worker.ts'), { cwd: folder, execArgv: ['--import', 'tsx'], env: { ...process.env, SIMULATION_REDIS: redisUrl } })
     const killOnExit = (): void => { child.kill('SIGKILL') }
     process.once('exit', killOnExit)
     try {
-      while (next < to) {
+      while (next < to && !isEnough(all)) {
         const range = { from: next, to: Math.min(next + size, to) }
         next = range.to
         const broken = await ask(child, range)

@@ -1,5 +1,5 @@
 import { planFor, nameOfInstance } from './plan.js'
-import type { RealRedis, Rewrite } from './server.js'
+import type { RealRedis } from './server.js'
 import { judge, shrink } from './shrink.js'
 
 /**
@@ -7,13 +7,13 @@ import { judge, shrink } from './shrink.js'
  * @param promise only this one; default: the first that is broken
  * @returns no lines for a seed that breaks nothing
  */
-export async function explain (seed: number, real: RealRedis, promise?: string, rewrite?: Rewrite): Promise<string[]> {
+export async function explain (seed: number, real: RealRedis, promise?: string): Promise<string[]> {
   const plan = planFor(seed)
-  const { taken, violations } = await judge(plan, real, { rewrite })
+  const { taken, violations } = await judge(plan, real)
   const wanted = violations.filter((violation) => violation.promise === (promise ?? violations[0]!.promise))
   if (wanted.length === 0) return []
-  const short = await shrink({ plan, taken, violations: wanted }, real, rewrite)
-  const again = await judge(short.plan, real, { replay: short.taken, tells: true, rewrite })
+  const short = await shrink({ plan, taken, violations: wanted }, real)
+  const again = await judge(short.plan, real, { replay: short.taken, tells: true })
   const { settings, dates, clients } = short.plan
   const instances = new Set(short.plan.items.flatMap((item) => ('instance' in item ? [item.instance] : [])))
   return [

@@ -6,7 +6,7 @@ import { APPS, type ForgetRecord, type History, type ProcessRecord, type Request
 import { createInstance, scriptName, type Instance } from './instance.js'
 import { nameOfInstance, showItem, type Item, type Plan } from './plan.js'
 import { ARRIVALS, Process, Scheduler } from './scheduler.js'
-import { RedisServer, type Command, type RealRedis, type Rewrite } from './server.js'
+import { RedisServer, type Command, type RealRedis } from './server.js'
 import { SimulatedTooljet } from './tooljet.js'
 
 /** Longer than anything is allowed to take after the last item. */
@@ -34,7 +34,7 @@ export interface Outcome {
 let schedules = 0
 
 /** Runs one schedule from its begin to its end. */
-export async function runSchedule (plan: Plan, real: RealRedis, options: { replay?: Record<string, string | number>, tells?: boolean, rewrite?: Rewrite | undefined } = {}): Promise<Outcome> {
+export async function runSchedule (plan: Plan, real: RealRedis, options: { replay?: Record<string, string | number>, tells?: boolean } = {}): Promise<Outcome> {
   return new Schedule(plan, real, options).run()
 }
 
@@ -52,11 +52,11 @@ class Schedule {
   readonly #snapshots = new Map<Item, Buffer[]>()
   #left: number
 
-  constructor (plan: Plan, real: RealRedis, { replay, tells = false, rewrite }: { replay?: Record<string, string | number>, tells?: boolean, rewrite?: Rewrite | undefined }) {
+  constructor (plan: Plan, real: RealRedis, { replay, tells = false }: { replay?: Record<string, string | number>, tells?: boolean }) {
     this.#plan = plan
     this.#tells = tells
     this.#decisions = new Decisions(plan.seed, replay)
-    this.#server = new RedisServer(real, this.#prefix, this.#scheduler, rewrite)
+    this.#server = new RedisServer(real, this.#prefix, this.#scheduler)
     this.#tooljet = new SimulatedTooljet(this.#scheduler, this.#decisions, plan.tooljet, (who, what) => this.#note(who, what))
     this.#left = plan.items.length
     this.#history = { settings: plan.settings, requests: [], forgets: [], mints: this.#tooljet.mints, processes: [], losses: [], freezes: [], end: 0, uncaught: [] }

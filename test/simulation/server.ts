@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
-import { COMMAND, RESTORE, SNAPSHOT, virtualLua } from './lua.js'
+import { COMMAND, END_OF_SHIM, RESTORE, SNAPSHOT, virtualLua } from './lua.js'
 import { dateOf, type Scheduler } from './scheduler.js'
 
 export type Arg = string | number | Buffer
@@ -15,9 +15,6 @@ export interface Command {
 /** What Redis answers, or the error that it answers with. */
 export type Reply = { value: unknown } | { error: Error }
 
-/** Changes a script's text: to see that the checker notices. */
-export type Rewrite = (lua: string) => string
-
 function sha1 (text: string): string {
   return createHash('sha1').update(text).digest('hex')
 }
@@ -29,6 +26,7 @@ type WithBuffers = Redis & { evalshaBuffer (digest: string, numKeys: number, ...
 export class RealRedis {
   readonly #client: WithBuffers
   readonly #loaded = new Map<string, Promise<string>>()
+  readonly #virtual = new Map<string, string>()
 
   constructor (client: Redis) {
     this.#client = client as WithBuffers
@@ -36,6 +34,13 @@ export class RealRedis {
 
   async run (lua: string, keys: Arg[], args: Arg[]): Promise<unknown> {
     return this.#client.evalshaBuffer(await this.#load(lua), keys.length, ...keys, ...args)
+  }
+
+  /** The same script in virtual time. */
+  virtual (text: string): string {
+    let lua = this.#virtual.get(text)
+    if (lua === undefined) this.#virtual.set(text, lua = virtualLua(text))
+    return lua
   }
 
   /** @returns the digest of the script, which Redis knows from then on */
@@ -56,17 +61,19 @@ export class RedisServer {
   readonly #real: RealRedis
   readonly #prefix: string
   readonly #scheduler: Scheduler
-  readonly #rewrite: Rewrite
   /** Scripts by the digest of their original text. */
   readonly #scripts = new Map<string, string>()
   readonly #digests = new Map<string, string>()
+  /** Keys that a script may have written to. */
+  readonly #touched = new Set<string>()
+  /** What scripts said that read keys which were never there, by their arguments. */
+  readonly #answersOfNothing = new Map<string, unknown[]>()
 
   /** @param prefix with which all keys start, maybe after a `{`; without signs that mean something in a pattern */
-  constructor (real: RealRedis, prefix: string, scheduler: Scheduler, rewrite: Rewrite = (lua) => lua) {
+  constructor (real: RealRedis, prefix: string, scheduler: Scheduler) {
     this.#real = real
     this.#prefix = prefix
     this.#scheduler = scheduler
-    this.#rewrite = rewrite
   }
 
   /** The text of a script that was sent in full before. */
@@ -80,18 +87,18 @@ export class RedisServer {
       case 'EVALSHA': {
         const lua = this.#scripts.get(String(args[0]))
         if (lua === undefined) return { error: new ReplyError('NOSCRIPT No matching script. Please use EVAL.') }
-        return this.#run(lua, args.slice(2, 2 + numKeys), args.slice(2 + numKeys), buffers)
+        return this.#runUnlessIdle(lua, args.slice(2, 2 + numKeys), args.slice(2 + numKeys), buffers)
       }
       case 'EVAL': {
         const text = String(args[0])
         const digest = sha1(text)
-        const lua = virtualLua(this.#rewrite(text))
+        const lua = this.#real.virtual(text)
         this.#scripts.set(digest, lua)
         this.#digests.set(digest, text)
-        return this.#run(lua, args.slice(2, 2 + numKeys), args.slice(2 + numKeys), buffers)
+        return this.#runUnlessIdle(lua, args.slice(2, 2 + numKeys), args.slice(2 + numKeys), buffers)
       }
       default:
-        return this.#run(virtualLua(COMMAND), [], [name, ...args], buffers)
+        return this.#run(this.#real.virtual(COMMAND), [], [name, ...args], buffers)
     }
   }
 
@@ -103,7 +110,25 @@ export class RedisServer {
   /** Puts an earlier state in place of what is there. Its scripts are gone, too. */
   async restore (snapshot: Buffer[]): Promise<void> {
     this.#scripts.clear()
+    for (let i = 0; i < snapshot.length; i += 2) this.#touched.add(String(snapshot[i]))
     await this.#real.run(RESTORE, [], [`*${this.#prefix}*`, ...snapshot])
+  }
+
+  /** All instances read the empty log of forgets every two seconds: as long as nobody has written to it, Redis is not asked again. */
+  async #runUnlessIdle (lua: string, keys: Arg[], args: Arg[], buffers: boolean): Promise<Reply> {
+    if (!isReader(lua)) {
+      for (const key of keys) this.#touched.add(String(key))
+      return this.#run(lua, keys, args, buffers)
+    }
+    const [deadline, ...rest] = args
+    const isNothing = keys.every((key) => !this.#touched.has(String(key))) && (Number(deadline) === 0 || Number(deadline) >= dateOf(this.#scheduler.now))
+    if (!isNothing) return this.#run(lua, keys, args, buffers)
+    const asked = [buffers, lua.length, ...keys, ...rest].join(' ')
+    const known = this.#answersOfNothing.get(asked)
+    if (known !== undefined) return { value: [dateOf(this.#scheduler.now), ...known] }
+    const reply = await this.#run(lua, keys, args, buffers)
+    if ('value' in reply && Array.isArray(reply.value)) this.#answersOfNothing.set(asked, reply.value.slice(1))
+    return reply
   }
 
   async #run (lua: string, keys: Arg[], args: Arg[], buffers: boolean): Promise<Reply> {
@@ -115,6 +140,16 @@ export class RedisServer {
     }
   }
 }
+
+/** A script that begins its reply with the time, and writes nothing: told by its commands. */
+function isReader (lua: string): boolean {
+  let is = READERS.get(lua)
+  if (is === undefined) READERS.set(lua, is = [...lua.slice(lua.lastIndexOf(END_OF_SHIM)).matchAll(/sim_p?call\('(\w+)'/g)].every(([, command]) => READING.has(command!)))
+  return is
+}
+
+const READERS = new Map<string, boolean>()
+const READING = new Set(['TIME', 'XRANGE'])
 
 class ReplyError extends Error {
   override readonly name = 'ReplyError'

@@ -1,7 +1,7 @@
 import { check, type Violation } from './checker.js'
 import type { Plan } from './plan.js'
 import { runSchedule, type Outcome } from './schedule.js'
-import type { RealRedis, Rewrite } from './server.js'
+import type { RealRedis } from './server.js'
 
 export interface Failure {
   plan: Plan
@@ -10,7 +10,7 @@ export interface Failure {
 }
 
 /** Runs one schedule, and says what was broken. */
-export async function judge (plan: Plan, real: RealRedis, options: { replay?: Record<string, string | number>, tells?: boolean, rewrite?: Rewrite | undefined } = {}): Promise<Outcome & { violations: Violation[] }> {
+export async function judge (plan: Plan, real: RealRedis, options: { replay?: Record<string, string | number>, tells?: boolean } = {}): Promise<Outcome & { violations: Violation[] }> {
   const outcome = await runSchedule(plan, real, options)
   return { ...outcome, violations: check(outcome.history) }
 }
@@ -19,11 +19,11 @@ export async function judge (plan: Plan, real: RealRedis, options: { replay?: Re
  * Leaves out of a failing schedule whatever it fails without: items, and choices other than as usual. What is left
  * breaks the same promise.
  */
-export async function shrink (failure: Failure, real: RealRedis, rewrite?: Rewrite): Promise<Failure> {
+export async function shrink (failure: Failure, real: RealRedis): Promise<Failure> {
   const wanted = new Set(failure.violations.map(({ promise }) => promise))
   let best = failure
   const fails = async (plan: Plan, replay: Record<string, string | number>): Promise<boolean> => {
-    const { violations, taken } = await judge(plan, real, { replay, rewrite })
+    const { violations, taken } = await judge(plan, real, { replay })
     const same = violations.filter(({ promise }) => wanted.has(promise))
     if (same.length === 0) return false
     best = { plan, taken, violations: same }

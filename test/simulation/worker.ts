@@ -1,7 +1,6 @@
 import { Redis } from 'ioredis'
-import { rewriteOf } from './mutants.js'
 import { planFor } from './plan.js'
-import { RealRedis, type Rewrite } from './server.js'
+import { RealRedis } from './server.js'
 import { judge } from './shrink.js'
 
 /** Schedules that run at the same time in one process: what they send to Redis leaves together. */
@@ -18,13 +17,13 @@ export function connectTo (url: string): RealRedis & { close (): void } {
   return Object.assign(new RealRedis(client), { close: () => client.disconnect() })
 }
 
-async function judgeRange ({ from, to }: Range, real: RealRedis, rewrite: Rewrite | undefined): Promise<Broken[]> {
+async function judgeRange ({ from, to }: Range, real: RealRedis): Promise<Broken[]> {
   const broken: Broken[] = []
   let next = from
   await Promise.all(Array.from({ length: AT_A_TIME }, async () => {
     while (next < to) {
       const seed = next++
-      const { violations } = await judge(planFor(seed), real, { rewrite })
+      const { violations } = await judge(planFor(seed), real)
       if (violations.length > 0) broken.push({ seed, promises: [...new Set(violations.map(({ promise }) => promise))] })
     }
   }))
@@ -34,9 +33,8 @@ async function judgeRange ({ from, to }: Range, real: RealRedis, rewrite: Rewrit
 // a process of pool.ts
 if (process.send !== undefined && process.env['SIMULATION_REDIS'] !== undefined) {
   const real = connectTo(process.env['SIMULATION_REDIS'])
-  const rewrite = rewriteOf(process.env['SIMULATION_MUTANT'])
   process.on('message', (range: Range) => {
-    judgeRange(range, real, rewrite).then((broken) => process.send!({ broken }), (error: unknown) => {
+    judgeRange(range, real).then((broken) => process.send!({ broken }), (error: unknown) => {
       console.error(error)
       process.exit(1)
     })

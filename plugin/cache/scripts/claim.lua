@@ -11,7 +11,9 @@ life = tonumber(life)
 
 local id = fields['n' .. app]
 if id and (id == invalidated or id == unreadable) then
+  local starts, names = urlOf(id), namesOf(id)
   dropUrl(id)
+  for _, name in ipairs(starts and names or {}) do set('n' .. name, string.format('-%.0f', starts)) end
   id = nil
 end
 local starts, ends, kept = urlOf(id)

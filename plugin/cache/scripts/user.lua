@@ -1,6 +1,7 @@
 -- The hash of one user, the only key of every script of the cache, read as a whole and written field by field:
 --
---   n<app>   id of the URL that this name of an app stands for; a name is "id:…" or "slug:…"
+--   n<app>   id of the URL that this name of an app stands for; a name is "id:…" or "slug:…". "-start" where that URL
+--            was reported dead: none that is older takes its place
 --   u<id>    a URL: the start of its mint call and its end, 13 digits each in Redis's ms, and the ciphertext
 --   l<app>   who mints: "owner start end"
 --   o<app>   how the last mint failed: "owner end denial error", with denial 1 for ToolJet's verdict and the error as JSON
@@ -43,6 +44,11 @@ end
 local function dropUrl (id)
   for _, name in ipairs(namesOf(id)) do drop('n' .. name) end
   drop('u' .. id)
+end
+
+-- The start of the URL that was reported dead last.
+local function deadOf (app)
+  return tonumber((fields['n' .. app] or ''):match('^%-(%d+)$'))
 end
 
 local function lockOf (app)
@@ -149,12 +155,15 @@ local function finish (life)
       local newest = 0
       for _, one in ipairs(forgets()) do newest = math.max(newest, one.moment) end
       over(field, newest + life)
-    elseif kind ~= 'n' then
+    elseif kind == 'n' then
+      local dead = deadOf(rest)
+      if dead then over(field, dead + life, dead > at) end
+    else
       over(field, 0)
     end
   end
   for _, field in ipairs(all) do
-    if field:sub(1, 1) == 'n' and fields[field] and not fields['u' .. fields[field]] then drop(field) end
+    if field:sub(1, 1) == 'n' and fields[field] and not deadOf(field:sub(2)) and not fields['u' .. fields[field]] then drop(field) end
   end
   if last > at then redis.call('PEXPIRE', key, math.ceil(math.min(last - at, math.max(life, 180000)))) end
 end
