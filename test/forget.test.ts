@@ -150,6 +150,30 @@ test('a URL that Redis brings back in its last seconds is not given in place of 
   t.match(await asked, { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } })
 })
 
+test('a forget is not pushed out by many others of the same user', { timeout: 60_000, buffered: true }, async (t) => {
+  const { instance } = await fleet(t)
+  const [one, other] = [await instance(), await instance()]
+  const { portal } = one
+  const forgetTwenty = async () => { for (let i = 0; i < 20; i++) await portal.app.tooljetEmbed.forget({ email: ANA, appSlug: `other-${i}`, appId: undefined }) }
+  portal.toolJet.faults = () => ({ delayMs: 500 })
+  const asked = portal.ask(ANA)
+  await until('the mint is under way', () => portal.toolJet.calls.length === 1)
+  await portal.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id })
+  await forgetTwenty()
+  await asked
+  t.same(await portal.cached('url'), [], 'in the hash')
+  t.ok((await portal.cached('forgets'))[0]!.value.length < 1000, 'which does not grow')
+
+  const { body: old } = await portal.ask(ANA)
+  const hash = await hashOf(portal)
+  const bytes = await portal.redis.dumpBuffer(hash)
+  await portal.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id })
+  await forgetTwenty()
+  await other.hears()
+  await portal.redis.restore(hash, 0, bytes as unknown as string, 'REPLACE')
+  t.not((await other.portal.ask(ANA)).body.urlId, old.urlId, 'in what an instance knows')
+})
+
 test('a forget that Redis has lost is told to it again', { timeout: 60_000, buffered: true }, async (t) => {
   const { instance } = await fleet(t)
   const one = await instance()
