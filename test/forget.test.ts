@@ -104,7 +104,9 @@ test("'serve': who asks after a forget joins no mint from before it", { timeout:
 test('a first mint by slug is not cached when its app was forgotten by id meanwhile, and the other way round', async (t) => {
   const [one, other] = await Portal.openSeveral(t, 2) as [Portal, Portal]
   one.toolJet.faults = () => ({ delayMs: 300 })
-  for (const [minted, forgotten] of [[{ appSlug: SALES.slug }, { appId: SALES.id }], [{ appId: SALES.id }, { appSlug: SALES.slug }]] as const) {
+  for (const [minted, forgotten, hasOneName] of [[{ appSlug: SALES.slug }, { appId: SALES.id }], [{ appId: SALES.id }, { appSlug: SALES.slug }], [{ appId: SALES.id }, { appSlug: SALES.slug }, true]] as const) {
+    const redirectUrl = `${one.toolJet.url}/embed-apps/${SALES.id}?personal-access-token=pat_of_one_name`
+    if (hasOneName) one.toolJet.faults = () => ({ delayMs: 300, reply: { status: 201, body: { redirectUrl } } })
     const called = one.toolJet.calls.length
     const asked = one.ask(ANA, minted)
     await until('the mint is under way', () => one.toolJet.calls.length === called + 1)
@@ -256,6 +258,16 @@ test('a denial by ToolJet without Redis is a forget once Redis is back', { timeo
   await until('it is in the log', async () => await one.portal.redis.xlen(`${one.portal.prefix}forgets`) > 0)
   one.portal.toolJet.faults = undefined
   t.equal((await other.portal.ask(ANA)).body.source, 'minted')
+})
+
+test('a denial by ToolJet without Redis is not answered with a URL in its last seconds', { timeout: 60_000, buffered: true }, async (t) => {
+  const { instance, stall } = await fleet(t, { patExpiry: 30, minRemaining: 29 })
+  const { portal } = await instance()
+  await portal.ask(ANA)
+  await sleep(1050) // until less than minRemaining is left
+  stall()
+  portal.toolJet.faults = () => refusal(403, 'no access')
+  t.equal((await portal.ask(ANA)).status, 403)
 })
 
 test('an instance that cannot read the log serves nothing from memory', { timeout: 60_000, buffered: true }, async (t) => {

@@ -106,7 +106,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'clock-narrower', file: 'redis/clock.ts', from: 'Math.min(seen.most, known.most)', to: 'seen.most', tests: ['clock: a reading is known'], why: 'one slow reply makes the clock worse than it was known' },
   { name: 'clock-of-another', file: 'redis/clock.ts', from: 'both.least <= both.most ? both : seen', to: 'known !== undefined ? known : seen', tests: ['clock: another Redis'], why: 'after a failover each call is late' },
   { name: 'last-seconds', file: 'cache/url-cache.ts', from: 'return { url: lastUrl, minted: false, validFor: sentAt }', to: 'throw error', tests: ['reuse: a URL in its last seconds'], why: 'an error is given rather than a URL in its last seconds' },
-  { name: 'last-seconds-denied', file: 'cache/url-cache.ts', from: '!isAlive || isDenial(error) ||', to: '!isAlive ||', tests: ['reuse: a user who lost access'], why: 'a user who lost access is served' },
+  { name: 'last-seconds-denied', file: 'cache/url-cache.ts', from: '!isAlive || isDenial(error) ||', to: '!isAlive ||', tests: ['reuse: a user who lost access', 'forget: a denial by ToolJet without Redis is not'], why: 'a user who lost access is served' },
   { name: 'last-seconds-forgotten', file: 'cache/url-cache.ts', from: ' || this.#forgets.coveredUntil(user, lastUrl) !== undefined) throw error', to: ') throw error', tests: ['forget: a URL that Redis brings back'], why: 'a forgotten URL that Redis brought back is given in its last seconds' },
 
   // one mint
