@@ -15,6 +15,7 @@ import { until } from './support/until.js'
  */
 
 tap.jobs = 4 // most of it is waiting
+tap.setTimeout(240_000)
 releaseRedisAfter(tap)
 
 const READ = digestOf('cache/scripts/forgets-read.lua')
