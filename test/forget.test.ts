@@ -206,7 +206,7 @@ test('a forget that the log does not take fails, and is told later', { timeout: 
 test('what was minted without Redis and then forgotten is given to nobody', { timeout: 60_000, buffered: true }, async (t) => {
   const { instance, stall, goOn } = await fleet(t)
   const [one, other] = [await instance(), await instance()]
-  for (const isAskedFirst of [true, false]) {
+  for (const isAskedFirst of [false, true]) {
     stall()
     const { body: old } = await other.portal.ask(ANA)
     goOn()
@@ -219,7 +219,6 @@ test('what was minted without Redis and then forgotten is given to nobody', { ti
     const { body } = await other.portal.ask(ANA)
     t.equal(body.source, 'minted')
     t.not(body.urlId, old.urlId)
-    if (isAskedFirst) await one.portal.app.tooljetEmbed.forget({ email: ANA })
   }
 })
 

@@ -11,7 +11,7 @@ import type { Fault } from '../example/tooljet/server.js'
 import type { TokenMode } from '../example/tooljet/tokens.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { refusal } from './support/refusal.js'
-import { newClient } from './support/redis.js'
+import { cacheScript, holdUp, newClient } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -179,6 +179,20 @@ test('who reports a URL dead does not get it from a flight that is under way', a
   await until('a mint is under way, for little life is left', () => portal.toolJet.calls.length === 2)
   t.match(await portal.ask(ANA, { appId: SALES.id, replaces: dead.urlId }), { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } })
   t.match(await unaware, { status: 200, body: { urlId: dead.urlId } })
+})
+
+test('who reports a URL dead does not get it from a load that finds it later', async (t) => {
+  const one = await Portal.open(t)
+  const redis = holdUp(one.redis, ([digest]) => digest === cacheScript('claim'), 500)
+  const other = await Portal.open(t, { options: { redis, keyPrefix: one.prefix, tooljet: { url: one.toolJet.url, apiToken: API_TOKEN } } })
+  one.toolJet.faults = () => (one.toolJet.calls.length === 1 ? { delayMs: 200 } : undefined)
+  const minting = one.ask(ANA)
+  await until('the mint is under way', () => one.toolJet.calls.length === 1)
+  const waits = other.ask(ANA)
+  const { body: dead } = await minting
+  const { body } = await other.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
+  t.equal((await waits).body.urlId, dead.urlId)
+  t.equal(body.source, 'minted')
 })
 
 test('whoever waits for a holder that never lets go gets an error in the end', async (t) => {
