@@ -419,16 +419,20 @@ test('a value that was changed, or copied to another user, cannot be decrypted: 
   const { body: bens } = await portal.ask(BEN)
   const fieldOf = async ({ urlId }: { urlId: string }) => (await portal.cached('url')).find(({ field }) => field === `u${urlId}`)!
   const [ofAna, ofBen] = [await fieldOf(anas), await fieldOf(bens)]
-  const times = ofAna.value.subarray(0, 26)
-  const changed = Buffer.from(ofAna.value)
-  changed[changed.length - 1]! ^= 1
-  const longer = Buffer.from(ofAna.value)
-  longer[14]! += 1 // of its end
+  const changedAt = (kept: Buffer, at: number, by: number): Buffer => {
+    const changed = Buffer.from(kept)
+    changed[at]! += by
+    return changed
+  }
 
-  const tampered = [ofBen.value, changed, longer, ofAna.value.subarray(4), 'rubbish', 'AAAA', Buffer.concat([times, randomBytes(200)])]
-  for (const value of tampered) {
+  const tampers: ((kept: Buffer) => Buffer)[] = [
+    () => ofBen.value, (kept) => changedAt(kept, kept.length - 1, 1), (kept) => changedAt(kept, 14, 1), (kept) => changedAt(kept, 2, -1), // the last two: a later end, an earlier start
+    (kept) => kept.subarray(4), () => Buffer.from('rubbish'), () => Buffer.from('AAAA'), (kept) => Buffer.concat([kept.subarray(0, 26), randomBytes(200)]),
+  ]
+  for (const tamper of tampers) {
     const { body: given } = await portal.ask(ANA)
     const fresh = await Portal.open(t, { options: { keyPrefix: portal.prefix, tooljet: { url: portal.toolJet.url, apiToken: API_TOKEN } } })
+    const value = tamper((await fieldOf(given)).value)
     await portal.redis.hset(ofAna.key, `u${given.urlId}`, value)
     const { status, body } = await fresh.ask(ANA)
     t.equal(status, 200)
@@ -437,6 +441,10 @@ test('a value that was changed, or copied to another user, cannot be decrypted: 
     if (String(value).startsWith('17')) t.ok(fresh.logLines.some((line) => /cannot be decrypted/.test(String(line['msg'])) && line['key'] === ofAna.key && line['urlId'] === given.urlId))
     await portal.redis.del(...(await portal.keys()).filter((key) => key.includes(':limit:')))
   }
+
+  const fresh = await Portal.open(t, { options: { keyPrefix: portal.prefix, tooljet: { url: portal.toolJet.url, apiToken: API_TOKEN } } })
+  await portal.redis.hset(ofAna.key, { [ofBen.field]: ofBen.value, [`nid:${SALES.id}`]: bens.urlId })
+  t.equal((await fresh.ask(ANA)).body.source, 'minted', 'nor does all of what another user has')
 
   const { body: sales } = await portal.ask(ANA)
   const { body: inventory } = await portal.ask(ANA, { appId: INVENTORY.id })
