@@ -15,6 +15,7 @@ import { until } from './support/until.js'
  */
 
 tap.jobs = 4 // most of it is waiting
+tap.setTimeout(240_000)
 releaseRedisAfter(tap)
 
 const READ = digestOf('cache/scripts/forgets-read.lua')
@@ -104,7 +105,9 @@ test("'serve': who asks after a forget joins no mint from before it", { timeout:
 test('a first mint by slug is not cached when its app was forgotten by id meanwhile, and the other way round', async (t) => {
   const [one, other] = await Portal.openSeveral(t, 2) as [Portal, Portal]
   one.toolJet.faults = () => ({ delayMs: 300 })
-  for (const [minted, forgotten] of [[{ appSlug: SALES.slug }, { appId: SALES.id }], [{ appId: SALES.id }, { appSlug: SALES.slug }]] as const) {
+  for (const [minted, forgotten, hasOneName] of [[{ appSlug: SALES.slug }, { appId: SALES.id }], [{ appId: SALES.id }, { appSlug: SALES.slug }], [{ appId: SALES.id }, { appSlug: SALES.slug }, true]] as const) {
+    const redirectUrl = `${one.toolJet.url}/embed-apps/${SALES.id}?personal-access-token=pat_of_one_name`
+    if (hasOneName) one.toolJet.faults = () => ({ delayMs: 300, reply: { status: 201, body: { redirectUrl } } })
     const called = one.toolJet.calls.length
     const asked = one.ask(ANA, minted)
     await until('the mint is under way', () => one.toolJet.calls.length === called + 1)
@@ -150,6 +153,30 @@ test('a URL that Redis brings back in its last seconds is not given in place of 
   t.match(await asked, { status: 503, body: { code: 'TOOLJET_EMBED_UNAVAILABLE' } })
 })
 
+test('a forget is not pushed out by many others of the same user', { timeout: 60_000, buffered: true }, async (t) => {
+  const { instance } = await fleet(t)
+  const [one, other] = [await instance(), await instance()]
+  const { portal } = one
+  const forgetTwenty = async () => { for (let i = 0; i < 20; i++) await portal.app.tooljetEmbed.forget({ email: ANA, appSlug: `other-${i}`, appId: undefined }) }
+  portal.toolJet.faults = () => ({ delayMs: 500 })
+  const asked = portal.ask(ANA)
+  await until('the mint is under way', () => portal.toolJet.calls.length === 1)
+  await portal.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id })
+  await forgetTwenty()
+  await asked
+  t.same(await portal.cached('url'), [], 'in the hash')
+  t.ok((await portal.cached('forgets'))[0]!.value.length < 1000, 'which does not grow')
+
+  const { body: old } = await portal.ask(ANA)
+  const hash = await hashOf(portal)
+  const bytes = await portal.redis.dumpBuffer(hash)
+  await portal.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id })
+  await forgetTwenty()
+  await other.hears()
+  await portal.redis.restore(hash, 0, bytes as unknown as string, 'REPLACE')
+  t.not((await other.portal.ask(ANA)).body.urlId, old.urlId, 'in what an instance knows')
+})
+
 test('a forget that Redis has lost is told to it again', { timeout: 60_000, buffered: true }, async (t) => {
   const { instance } = await fleet(t)
   const one = await instance()
@@ -179,7 +206,7 @@ test('a forget that the log does not take fails, and is told later', { timeout: 
 test('what was minted without Redis and then forgotten is given to nobody', { timeout: 60_000, buffered: true }, async (t) => {
   const { instance, stall, goOn } = await fleet(t)
   const [one, other] = [await instance(), await instance()]
-  for (const isAskedFirst of [true, false]) {
+  for (const isAskedFirst of [false, true]) {
     stall()
     const { body: old } = await other.portal.ask(ANA)
     goOn()
@@ -192,7 +219,6 @@ test('what was minted without Redis and then forgotten is given to nobody', { ti
     const { body } = await other.portal.ask(ANA)
     t.equal(body.source, 'minted')
     t.not(body.urlId, old.urlId)
-    if (isAskedFirst) await one.portal.app.tooljetEmbed.forget({ email: ANA })
   }
 })
 
@@ -232,6 +258,16 @@ test('a denial by ToolJet without Redis is a forget once Redis is back', { timeo
   await until('it is in the log', async () => await one.portal.redis.xlen(`${one.portal.prefix}forgets`) > 0)
   one.portal.toolJet.faults = undefined
   t.equal((await other.portal.ask(ANA)).body.source, 'minted')
+})
+
+test('a denial by ToolJet without Redis is not answered with a URL in its last seconds', { timeout: 60_000, buffered: true }, async (t) => {
+  const { instance, stall } = await fleet(t, { patExpiry: 30, minRemaining: 29 })
+  const { portal } = await instance()
+  await portal.ask(ANA)
+  await sleep(1050) // until less than minRemaining is left
+  stall()
+  portal.toolJet.faults = () => refusal(403, 'no access')
+  t.equal((await portal.ask(ANA)).status, 403)
 })
 
 test('an instance that cannot read the log serves nothing from memory', { timeout: 60_000, buffered: true }, async (t) => {
