@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { pino } from 'pino'
 import { makeApp } from '../plugin/access/apps.js'
-import { userKeys } from '../plugin/cache/keys.js'
+import { userKeys } from '../plugin/redis/user-keys.js'
 import { openCache } from '../plugin/cache/open.js'
 import { Encryptor } from '../plugin/crypto/encryption.js'
 import { KeyNames } from '../plugin/crypto/names.js'

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import fastifyRateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import { LRUCache } from 'lru-cache'
-import { userKeys } from '../cache/keys.js'
+import { userKeys } from '../redis/user-keys.js'
 import { embedError, isRedisOutage } from '../errors.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
@@ -63,7 +63,7 @@ export function createLimits (scope: FastifyInstance, settings: LimitSettings, d
 /** @param newLimiter makes one counter; without an `increment` one that counts in this process */
 export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, timeWindow }: LimitSettings, { batch, scripts, timers, keyPrefix, serveWithoutRedis, maxUsers }: LimitDeps): Promise<Limits> {
   const requests = await counter(newLimiter, { max, timeWindow }, serveWithoutRedis, async (userHash) => {
-    const { total, leftMs } = await batch.count(userKeys(keyPrefix, userHash))
+    const { total, leftMs } = await batch.count(userHash)
     return { current: total, ttl: leftMs }
   })
   const mints = await counter(newLimiter, { max: maxMints, timeWindow }, serveWithoutRedis, async (userHash, timeWindow, max) => {

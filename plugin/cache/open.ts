@@ -32,7 +32,7 @@ export function openCache ({ redis, isOwn, address }: Omit<Connection, 'disconne
   const breaker = new RedisCircuitBreaker(redis, { timeoutMs: redisTimeoutMs, address, corks: isOwn }, { timers, log })
   const clock = new RedisClock(timers)
   const scripts = new ScriptClient({ breaker, clock, timers })
-  const batch = new UserBatch({ scripts, breaker, timers }, limitWindowMs)
+  const batch = new UserBatch({ scripts, breaker, timers }, { keyPrefix, windowMs: limitWindowMs })
   const store = new UrlStore({ scripts, batch, clock, encryptor, log }, { keyPrefix, longestLifeMs })
   const cache = new UrlCache({ store, breaker, scripts, clock, timers }, { serveWithoutRedis, forgetLogKey: `${keyPrefix}forgets`, longestLifeMs, maxUsers })
 

@@ -7,7 +7,7 @@ import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { UserBatch } from '../redis/user-batch.js'
 import type { CachedUrl } from './cached-url.js'
-import { userKeys, type UserKeys } from './keys.js'
+import { userKeys, type UserKeys } from '../redis/user-keys.js'
 
 const userScript = (name: string): Script => Script.of('cache/scripts/user.lua', `cache/scripts/${name}.lua`)
 const CLAIM = userScript('claim')
@@ -88,11 +88,10 @@ export class UrlStore {
 
   /** @param known the URL as this process saw it last: it need not be sent, nor decrypted, again */
   async lookUp (user: string, app: App, known?: CachedUrl): Promise<CachedUrl | undefined> {
-    const keys = this.#keysOf(user)
-    const found = await this.#batch.lookUp(keys, app.key, known?.urlId)
+    const found = await this.#batch.lookUp(user, app.key, known?.urlId)
     if (found === undefined) return undefined
     if (found.url === undefined) return known && atTheEarliest(known, found)
-    return this.#decrypt(keys, app, found.url, found)
+    return this.#decrypt(this.#keysOf(user), app, found.url, found)
   }
 
   async claim (user: string, app: App, options: ClaimOptions): Promise<Claim> {

@@ -4,15 +4,9 @@ import type { RedisCircuitBreaker } from './circuit-breaker.js'
 import { replyError } from './errors.js'
 import { Script } from './script.js'
 import type { ScriptClient, ScriptReply } from './script-client.js'
+import { userKeys } from './user-keys.js'
 
 const SCRIPT = Script.of('redis/scripts/user-batch.lua')
-
-/** A user's keys, which share a hash tag. */
-export interface BatchKeys {
-  /** The limiter's. */
-  limiter: string
-  urls: string
-}
 
 /** How many requests of a user are in the window, this one included, and the window's milliseconds left. */
 export interface Count {
@@ -37,7 +31,7 @@ interface Waiting<T> {
 
 /** One user's part of a batch. */
 interface Part {
-  keys: BatchKeys
+  user: string
   counts: Waiting<Count>[]
   lookups: (Waiting<FoundUrl | undefined> & { app: string, known: string })[]
 }
@@ -50,23 +44,23 @@ export class UserBatch {
   readonly #scripts: ScriptClient
   readonly #breaker: RedisCircuitBreaker
   readonly #timers: Timers
-  readonly #windowMs: number
+  readonly #settings: { keyPrefix: string, windowMs: number }
   /** Tells this process's calls from those of others. */
   readonly #instance = randomBytes(6).toString('base64url')
   #number = 0
   #parts = new Map<string, Part>()
 
-  /** @param windowMs of the limiter */
-  constructor (parts: { scripts: ScriptClient, breaker: RedisCircuitBreaker, timers: Timers }, windowMs: number) {
+  /** @param settings.windowMs of the limiter */
+  constructor (parts: { scripts: ScriptClient, breaker: RedisCircuitBreaker, timers: Timers }, settings: { keyPrefix: string, windowMs: number }) {
     this.#scripts = parts.scripts
     this.#breaker = parts.breaker
     this.#timers = parts.timers
-    this.#windowMs = windowMs
+    this.#settings = settings
   }
 
-  /** Counts one request. @throws TOOLJET_EMBED_REDIS_DOWN */
-  count (keys: BatchKeys): Promise<Count> {
-    return new Promise((resolve, reject) => { this.#partOf(keys).counts.push({ resolve, reject }) })
+  /** Counts one request. @param user stands for the user @throws TOOLJET_EMBED_REDIS_DOWN */
+  count (user: string): Promise<Count> {
+    return new Promise((resolve, reject) => { this.#partOf(user).counts.push({ resolve, reject }) })
   }
 
   /**
@@ -74,14 +68,14 @@ export class UserBatch {
    * @param known id of the URL that the asker has
    * @throws TOOLJET_EMBED_REDIS_DOWN
    */
-  lookUp (keys: BatchKeys, app: string, known = '-'): Promise<FoundUrl | undefined> {
-    return new Promise((resolve, reject) => { this.#partOf(keys).lookups.push({ resolve, reject, app, known }) })
+  lookUp (user: string, app: string, known = '-'): Promise<FoundUrl | undefined> {
+    return new Promise((resolve, reject) => { this.#partOf(user).lookups.push({ resolve, reject, app, known }) })
   }
 
-  #partOf (keys: BatchKeys): Part {
+  #partOf (user: string): Part {
     if (this.#parts.size === 0) this.#timers.endOfTurn(() => this.#send())
-    let part = this.#parts.get(keys.urls)
-    if (part === undefined) this.#parts.set(keys.urls, part = { keys, counts: [], lookups: [] })
+    let part = this.#parts.get(user)
+    if (part === undefined) this.#parts.set(user, part = { user, counts: [], lookups: [] })
     return part
   }
 
@@ -98,8 +92,13 @@ export class UserBatch {
   }
 
   #call (parts: Part[]): Promise<ScriptReply> {
+    const { keyPrefix, windowMs } = this.#settings
     const call = `${this.#instance}.${++this.#number}`
-    return this.#scripts.run(SCRIPT, parts.flatMap(({ keys }) => [keys.limiter, keys.urls]), [`${call} ${this.#windowMs}`, ...parts.map(argumentOf)])
+    const keys = parts.flatMap(({ user }) => {
+      const { limiter, urls } = userKeys(keyPrefix, user)
+      return [limiter, urls]
+    })
+    return this.#scripts.run(SCRIPT, keys, [`${call} ${windowMs}`, ...parts.map(argumentOf)])
   }
 
   #settle ({ counts, lookups }: Part, { at, sentAt }: ScriptReply, [total, leftMs, ...found]: unknown[]): void {
