@@ -123,6 +123,8 @@ const wrong: [options: object, says: RegExp][] = [
   [{ route: { path: 'api' } }, /"route\.path" is "api", it takes a path that starts with/],
   [{ audit: false }, /"audit" is false/],
   [{ audit: { stream: '' } }, /"audit\.stream" is ""/],
+  [{ audit: { stream: 'tooljet-embed:probe' } }, /"audit\.stream" is "tooljet-embed:probe", it takes a key that the plugin does not use for something else/],
+  [{ keyPrefix: 'acme:', audit: { stream: 'acme:forgets' } }, /"audit\.stream" is "acme:forgets"/],
   ...['', 'a b', 'a}b', 'a{}b', '{a{b}c', '{a}{b}'].map((stream): [object, RegExp] => [{ audit: { stream } }, /"audit\.stream" is .*, it takes a key without white space, and with braces only around a hash tag/]),
   [{ audit: { identity: 'none' } }, /"audit\.identity" is "none", it takes 'email' or 'hmac'/],
   [{ audit: { functions: 'yes' } }, /"audit\.functions" is "yes", it takes true or false/],

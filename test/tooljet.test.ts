@@ -54,6 +54,11 @@ test('embedOrigins names the front end, where that is not the API', async (t) =>
   toolJet.faults = () => ({ reply: { status: 201, body: { redirectUrl: `https://user:hunter2@apps.acme.test/embed-apps/${SALES.id}` } } })
   t.equal((await other.ask(BEN)).body.code, 'TOOLJET_EMBED_BAD_REPLY', 'a URL with credentials is of no origin')
   t.notMatch(other.logText, /hunter2/)
+  for (const odd of ['\r\nX: y', '"><script>', ' ', '\t', '\u0000', '`']) {
+    toolJet.faults = () => ({ reply: { status: 201, body: { redirectUrl: `https://apps.acme.test/embed-apps/${SALES.id}${odd}` } } })
+    t.equal((await other.ask(BEN)).body.code, 'TOOLJET_EMBED_BAD_REPLY', `read past by a URL's parser, and perhaps not by a page: ${JSON.stringify(odd)}`)
+    await other.redis.del(...(await other.keys()).filter((key) => key.includes(':limit:')))
+  }
   t.same(other.app.tooljetEmbed.origins, ['https://apps.acme.test', 'https://other.acme.test'])
 })
 

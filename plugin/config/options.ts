@@ -201,7 +201,7 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
     route: options.route === false ? undefined : { path: options.route?.path ?? '/api/get-tooljet-url' },
     client: options.client === false || (options.client === undefined && options.route === false) ? undefined : { path: options.client?.path ?? '/tooljet-embed.js' },
     audit: {
-      stream: audit.stream ?? `${keyPrefix}audit`,
+      stream: streamOf(audit.stream, keyPrefix),
       retentionMs: (audit.retentionDays ?? 90) * MS_PER_DAY,
       maxEntries: audit.maxEntries ?? 1_000_000,
       maxBacklog: audit.maxBacklog ?? 10_000,
@@ -214,6 +214,15 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
     onRedisDown: options.onRedisDown ?? 'serve',
     encryptionKeys: encryptionKeysOf(options),
   })
+}
+
+/** The log would be written over, or end with a TTL. */
+function streamOf (stream: string | undefined, keyPrefix: string): string {
+  const own = [`${keyPrefix}probe`, `${keyPrefix}forgets`]
+  if (stream !== undefined && own.includes(stream)) {
+    throw optionError('audit.stream', `a key that the plugin does not use for something else, so none of ${own.join(' and ')}`, shown(stream, false))
+  }
+  return stream ?? `${keyPrefix}audit`
 }
 
 function encryptionKeysOf ({ tooljet, encryptionKey }: TooljetEmbedOptions): string[] {

@@ -61,6 +61,10 @@ export function readReply (reply: Reply, origins: readonly string[]): string {
   throw refusal(reply)
 }
 
+// White space, control characters, quotes, brackets: a URL is read past them, and a page or a header might not be.
+// eslint-disable-next-line no-control-regex
+const NOT_IN_A_URL = /[\u0000-\u0020\u007f"<>\\^`{|}]/
+
 function usableUrl (body: string, origins: readonly string[]): string {
   const json = parseJson(body)
   if (!Value.Check(MintReply, json)) throw badReply('its body is not the documented JSON')
@@ -68,6 +72,7 @@ function usableUrl (body: string, origins: readonly string[]): string {
   if (url === undefined) throw badReply('its redirectUrl is not an absolute URL')
   if (!origins.includes(url.origin)) throw badReply(`its redirectUrl has the origin ${url.origin}, allowed by tooljet.embedOrigins are ${origins.join(', ')}`)
   if (url.username !== '' || url.password !== '') throw badReply('its redirectUrl carries credentials')
+  if (NOT_IN_A_URL.test(json.redirectUrl)) throw badReply('its redirectUrl has characters that no URL has')
   return json.redirectUrl
 }
 
