@@ -62,7 +62,7 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   }, settings.audit)
 
   const pools = new Pools()
-  const tooljets = toolJetsOf(settings.tooljet, { pools, scripts, timers, log, keyPrefix, namesKey, redisTimeoutMs, instance: audit.health().instance })
+  const tooljets = toolJetsOf(settings.tooljet, { pools, scripts, timers, log, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs: Math.max(longestPatExpiry * 1000, 180_000), instance: audit.health().instance })
 
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { batch, scripts, timers, keyPrefix, serveWithoutRedis })
   const strangers = new KeyNames(namesKey, '') // of no ToolJet

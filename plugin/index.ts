@@ -5,7 +5,7 @@ import type { AuditReport } from './audit/verify.js'
 import { clientModule, type ClientModule } from './http/client-module.js'
 import { compose } from './compose.js'
 import type { TooljetEmbedAsk, TooljetEmbedForget, TooljetEmbedUrl } from './embed.js'
-import { embedError } from './errors.js'
+import { embedError, isRedisOutage } from './errors.js'
 import { openMetrics } from './observability/metrics.js'
 import { optionError } from './config/option-checks.js'
 import { resolveOptions, type Settings, type TooljetEmbedOptions } from './config/options.js'
@@ -77,7 +77,8 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
     origins: [...tooljets.origins],
     forget: (whose) => embed.forget(whose),
     async health () {
-      const up = await breaker.run((redis) => redis.ping()).then(() => true, () => false)
+      // one that refuses this user a PING is there
+      const up = await breaker.run((redis) => redis.ping()).then(() => true, (error: unknown) => !isRedisOutage(error))
       const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(breaker.openForMs) }
       return { redis, ...await tooljets.health(), audit: audit.health() }
     },

@@ -53,7 +53,7 @@ async function pausedKeys (t: Test, client: Redis | Cluster) {
   const { breaker, scripts } = await wayToRedis(client, 5000, log as never)
   t.teardown(() => breaker.close())
   const keys = Array.from({ length: 30 }, (_, i) => `{${prefix}${i}}:pause`)
-  await Promise.all(keys.map((key, i) => (i % 2 === 0 ? client.set(key, '1', 'PX', 30_000) : undefined)))
+  await Promise.all(keys.map((key, i) => (i % 2 === 0 ? client.set(key, `call ${Date.now()} ${Date.now() + 30_000}`, 'PX', 30_000) : undefined)))
   return { breaker, scripts, keys }
 }
 

@@ -55,6 +55,7 @@ export class ForgetLog {
   /** When the last complete read was sent, on the monotonic clock. */
   #readAt = -Infinity
   #reading: Promise<void> | undefined
+  #paying: Promise<void> | undefined
   #cancel = (): void => {}
   #closed = false
 
@@ -128,6 +129,11 @@ export class ForgetLog {
     return this.#reading
   }
 
+  /** Tells Redis what it has lost, as soon as it is available. */
+  paySoon (): void {
+    this.#timers.after(0, () => { this.#pay().catch(() => { /* the next reading tries again */ }) })
+  }
+
   async #tick (): Promise<void> {
     if (this.#breaker.isOpen) return
     await this.read()
@@ -185,7 +191,12 @@ export class ForgetLog {
     this.#learn(owed.user, { names: [...owed.names], moment: owed.moment })
   }
 
-  async #pay (): Promise<void> {
+  #pay (): Promise<void> {
+    this.#paying ??= this.#payAll().finally(() => { this.#paying = undefined })
+    return this.#paying
+  }
+
+  async #payAll (): Promise<void> {
     for (let owed = this.#owed[0]; owed !== undefined; owed = this.#owed[0]) {
       const { user, names, moment } = owed
       try {

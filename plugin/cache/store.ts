@@ -247,7 +247,7 @@ function readOutcome (outcome: string): EmbedError {
   } catch {
     // as if it had another code
   }
-  const code = typeof read.code === 'string' && Object.hasOwn(errorCodes, read.code) ? read.code as EmbedErrorCode : 'TOOLJET_EMBED_UNAVAILABLE'
+  const code = typeof read.code === 'string' && Object.hasOwn(errorCodes, read.code) && read.code !== 'TOOLJET_EMBED_OPTIONS' ? read.code as EmbedErrorCode : 'TOOLJET_EMBED_UNAVAILABLE'
   const retryAfter = typeof read.retryAfter === 'number' && read.retryAfter > 0 && read.retryAfter <= 3600 ? read.retryAfter : undefined
   return embedError(code, { retryAfter })
 }

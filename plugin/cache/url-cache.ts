@@ -5,8 +5,9 @@ import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisClock } from '../redis/clock.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
-import { concerns, expiresAt, secondsLeft, type CachedUrl } from './cached-url.js'
+import { expiresAt, secondsLeft, type CachedUrl } from './cached-url.js'
 import { ForgetLog } from './forget-log.js'
+import { isForgotten, Loads, type Load } from './loads.js'
 import { LocalCache, type MemoryEntry } from './local-cache.js'
 import { isDenial, type Claim, type MintStart, type UrlStore } from './store.js'
 
@@ -48,10 +49,7 @@ interface LoadResult {
   validFor: number
 }
 
-/** A request that others join, and what has been forgotten of its user since it began. */
-interface Load extends UrlRequest {
-  forgotten: string[]
-}
+type RunningLoad = UrlRequest & Load
 
 /** This process stood still for longer than it held the lock. */
 class LockExpired extends Error {}
@@ -69,9 +67,7 @@ export class UrlCache {
   readonly #serveWithoutRedis: boolean
   readonly #local: LocalCache
   readonly #forgets: ForgetLog
-  /** Those that can be joined. */
-  readonly #inFlight = new Map<string, Promise<LoadResult>>()
-  readonly #loads = new Set<Load>()
+  readonly #loads = new Loads<LoadResult>()
 
   constructor (
     parts: { store: UrlStore, breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers },
@@ -107,7 +103,8 @@ export class UrlCache {
 
   /** Redis is available again. */
   restored (): void {
-    this.#inFlight.clear() // what is minted without Redis knows of no forget
+    this.#loads.closeAll() // what is minted without Redis knows of no forget
+    this.#forgets.paySoon()
   }
 
   /** Asks Redis for the cached URL before it is needed, for `get`; may be dropped. */
@@ -124,8 +121,8 @@ export class UrlCache {
 
     for (;;) {
       const joinedAt = this.#timers.now()
-      const shared = this.#inFlight.get(loadNameOf(request))
-      const { url, minted, validFor } = await (shared ?? this.#dedupe(request, mint))
+      const shared = this.#loads.find(request)
+      const { url, minted, validFor } = await (shared ?? this.#loads.start({ ...request, forgotten: [] }, (load) => this.#load(load, mint)))
       if (secondsLeft(request.app, url, this.#timers.now()) <= 0) continue // the process may have stood still meanwhile
       if (shared === undefined) return this.#resultOf(request, url, minted ? 'minted' : 'reused')
       if (joinedAt <= validFor && url.urlId !== request.replaces) return this.#resultOf(request, url, 'reused')
@@ -142,7 +139,7 @@ export class UrlCache {
     this.#drop(user, [name])
     const forgotten = await this.#store.forget(user, name, newId())
     await this.#forgets.publish(user, forgotten)
-    this.#closeLoads(user) // what began in between may have begun before Redis knew
+    this.#loads.forget(user) // what began in between may have begun before Redis knew
     return forgotten.dropped
   }
 
@@ -164,12 +161,18 @@ export class UrlCache {
     return await this.#remembered(user, app, isStored ? own : undefined) !== undefined
   }
 
-  /** Keeps this instance's memory as Redis is. @returns nothing for a URL that was forgotten, whatever Redis has brought back */
+  /**
+   * Keeps this instance's memory as Redis is, unless that has come back with older data.
+   * @returns nothing for a URL that was forgotten, whatever Redis has brought back
+   */
   async #remembered (user: string, app: App, url: CachedUrl | undefined): Promise<CachedUrl | undefined> {
+    const own = this.#local.get(user, app)
+    if (own !== undefined && url !== undefined && isYounger(own, url) && this.#forgets.coveredUntil(user, own) === undefined) {
+      return await this.#saves(user, app, own) ? own : undefined
+    }
     const forgottenUntil = url && this.#forgets.coveredUntil(user, url)
     if (url !== undefined && forgottenUntil === undefined) {
-      const known = this.#local.get(user, app)
-      if (known !== url || known.isUnsaved) this.#local.set(user, app, url, { isUnsaved: false })
+      if (own !== url || own.isUnsaved) this.#local.set(user, app, url, { isUnsaved: false })
       return url
     }
     this.#local.drop(user, app)
@@ -182,40 +185,20 @@ export class UrlCache {
     return this.#forgets.isUpToDate ? this.#local.get(user, app) : undefined
   }
 
-  #dedupe (request: UrlRequest, mint: Mint): Promise<LoadResult> {
-    const name = loadNameOf(request)
-    const load: Load = { ...request, forgotten: [] }
-    this.#loads.add(load)
-    const result = this.#load(load, mint).finally(() => {
-      this.#loads.delete(load)
-      if (this.#inFlight.get(name) === result) this.#inFlight.delete(name)
-    })
-    this.#inFlight.set(name, result)
-    return result
-  }
-
   /** Forgets what this instance has, and what it is about to have. @param isForgotten of a URL of these names; default: all */
   #drop (user: string, names: readonly string[], isForgotten: (url: MemoryEntry) => boolean = () => true): void {
-    this.#closeLoads(user)
-    for (const load of this.#loads) if (load.user === user) load.forgotten.push(...names)
+    this.#loads.forget(user, names)
     this.#local.forget(user, names, isForgotten)
   }
 
   /** Of what was minted, and cannot be stored now. @returns whether it may be given to others */
-  #keepUnsaved ({ user, app, forgotten }: Load, url: CachedUrl): boolean {
-    if (forgotten.some((name) => concerns(url.names, name))) return false
-    this.#local.set(user, app, url, { isUnsaved: true })
+  #keepUnsaved (load: RunningLoad, url: CachedUrl): boolean {
+    if (isForgotten(load, url.names)) return false
+    this.#local.set(load.user, load.app, url, { isUnsaved: true })
     return true
   }
 
-  /** Nobody joins them from now on. */
-  #closeLoads (user: string): void {
-    for (const name of this.#inFlight.keys()) {
-      if (name.startsWith(`${user} `)) this.#inFlight.delete(name)
-    }
-  }
-
-  async #load (request: Load, mint: Mint): Promise<LoadResult> {
+  async #load (request: RunningLoad, mint: Mint): Promise<LoadResult> {
     const { user, app, replaces } = request
     if (replaces !== undefined && this.#local.get(user, app)?.urlId === replaces) this.#local.drop(user, app)
     try {
@@ -226,7 +209,7 @@ export class UrlCache {
     }
   }
 
-  async #loadViaRedis (request: Load, mint: Mint): Promise<LoadResult> {
+  async #loadViaRedis (request: RunningLoad, mint: Mint): Promise<LoadResult> {
     const { user, app, lockTtlMs } = request
     const giveUpAt = this.#timers.now() + 2 * lockTtlMs
     let unreadableId: string | undefined
@@ -274,7 +257,7 @@ export class UrlCache {
     }
   }
 
-  async #mintAsOwner (request: Load, owner: string, claim: Claim & { kind: 'acquired' }, mint: Mint): Promise<LoadResult> {
+  async #mintAsOwner (request: RunningLoad, owner: string, claim: Claim & { kind: 'acquired' }, mint: Mint): Promise<LoadResult> {
     const { user, app } = request
     let url: CachedUrl
     try {
@@ -285,7 +268,7 @@ export class UrlCache {
       return this.#serveStaleOr(request, claim, error)
     }
     const sentAt = this.#timers.now()
-    this.#inFlight.delete(loadNameOf(request)) // requests from now on look in Redis
+    this.#loads.close(request) // requests from now on look in Redis
     try {
       const isStored = await this.#store.store(user, app, url, owner) === 'stored'
       const isKept = isStored && await this.#remembered(user, app, url) !== undefined // Redis may have lost what was forgotten
@@ -310,7 +293,7 @@ export class UrlCache {
   }
 
   /** Without Redis: by what this instance knows. */
-  async #loadLocally (request: Load, mint: Mint): Promise<LoadResult> {
+  async #loadLocally (request: RunningLoad, mint: Mint): Promise<LoadResult> {
     const { user, app } = request
     const known = this.#fromMemory(user, app)
     const now = this.#timers.now()
@@ -388,8 +371,9 @@ export class UrlCache {
   }
 }
 
-function loadNameOf ({ user, app }: UrlRequest): string {
-  return `${user} ${app.key}`
+/** Whether its mint began later, by Redis's clock. */
+function isYounger (one: CachedUrl, other: CachedUrl): boolean {
+  return one.startsAt !== undefined && other.startsAt !== undefined && one.startsAt > other.startsAt
 }
 
 /** Says nothing of what it names. */

@@ -54,8 +54,11 @@ export class RedisCircuitBreaker {
       await this.#probe()
       this.#openSince = undefined
     } catch (error) {
-      this.#logLost(plainError(error))
-      this.#probeLater()
+      if (this.#isThere(error)) this.#openSince = undefined
+      else {
+        this.#logLost(plainError(error))
+        this.#probeLater()
+      }
     }
   }
 
@@ -165,8 +168,15 @@ export class RedisCircuitBreaker {
   #probeLater (): void {
     if (this.#closed) return
     this.#cancelProbe = this.#timers.after(PROBE_EVERY_MS, () => {
-      this.#probe().then(() => this.#restored(), () => this.#probeLater())
+      this.#probe().then(() => this.#restored(), (error: unknown) => (this.#isThere(error) ? this.#restored() : this.#probeLater()))
     })
+  }
+
+  /** One that refuses a probe is there, and refuses requests by itself. */
+  #isThere (error: unknown): boolean {
+    if (classify(error) !== 'refused') return false
+    this.#refusal(plainError(error))
+    return true
   }
 
   #restored (): void {

@@ -62,12 +62,27 @@ export class ScriptClient {
   async #send (redis: RedisLike, script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
     const sentAt = this.#timers.now()
     const deadline = this.#clock.deadline(this.#breaker.timeoutMs + SPARE_MS)
-    const [time, ...values] = await script.runForBytes(redis, keys, [deadline, ...args]) as unknown[]
+    const [time, ...values] = await this.#followingSlots(() => script.runForBytes(redis, keys, [deadline, ...args])) as unknown[]
     const at = Number(time)
     this.#clock.observe(at, sentAt)
     return { at, sentAt, values }
   }
+
+  async #followingSlots (run: () => Promise<unknown>): Promise<unknown> {
+    for (let moves = 1; ; moves++) {
+      try {
+        return await run()
+      } catch (error) {
+        if (!this.isCluster || moves > MAX_MOVES || !(error instanceof Error) || !MOVED.test(error.message)) throw error
+        await this.#timers.sleep(10 * 2 ** moves)
+      }
+    }
+  }
 }
+
+/** A Cluster client with auto-pipelining may tell of a slot that has moved, in place of following it. */
+const MOVED = /^(?:MOVED|ASK) /
+const MAX_MOVES = 4
 
 function isLate ({ values: [first] }: ScriptReply): boolean {
   return first instanceof Buffer && first.equals(LATE)

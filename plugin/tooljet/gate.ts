@@ -8,11 +8,13 @@ import type { Timers } from '../timers.js'
 const MAX_FAILURES = 5
 /** Failures that are further apart are not in a row. */
 const FAILURES_MS = 60_000
+/** As long as any pause is. */
+const MAX_PAUSE_MS = 3_600_000
 /** From the end of one failed probe to the next. */
 const PROBE_PAUSE_MS = 1000
 
-const ENTER = Script.of('tooljet/scripts/enter.lua')
-const PAUSE = Script.of('tooljet/scripts/pause.lua')
+const ENTER = Script.of('tooljet/scripts/pause-state.lua', 'tooljet/scripts/enter.lua')
+const PAUSE = Script.of('tooljet/scripts/pause-state.lua', 'tooljet/scripts/pause.lua')
 const FAILED = Script.of('tooljet/scripts/failed.lua')
 const RECOVERED = Script.of('tooljet/scripts/recovered.lua')
 
@@ -37,16 +39,21 @@ export class Gate {
   readonly #timers: Timers
   readonly #keys: GateKeys
   readonly #probeMs: number
+  readonly #longestTtlMs: number
   #pausedUntil = 0
   #failures = 0
   #probingUntil = 0
 
-  /** @param probeMs the longest that a call takes */
-  constructor ({ scripts, timers }: { scripts: ScriptClient, timers: Timers }, keys: GateKeys, probeMs: number) {
+  /**
+   * @param probeMs the longest that a call takes
+   * @param longestTtlMs of any key; a longer pause lasts as long as somebody looks at it that often
+   */
+  constructor ({ scripts, timers }: { scripts: ScriptClient, timers: Timers }, keys: GateKeys, probeMs: number, longestTtlMs = MAX_PAUSE_MS) {
     this.#scripts = scripts
     this.#timers = timers
     this.#keys = keys
     this.#probeMs = probeMs
+    this.#longestTtlMs = longestTtlMs
   }
 
   /**
@@ -68,7 +75,7 @@ export class Gate {
   async pause (seconds: number): Promise<void> {
     const ms = Math.ceil(seconds * 1000)
     this.#pausedUntil = Math.max(this.#pausedUntil, this.#timers.now() + ms)
-    await this.#tell(PAUSE, [this.#keys.pause], [ms, newCall()])
+    await this.#tell(PAUSE, [this.#keys.pause], [ms, newCall(), this.#longestTtlMs])
   }
 
   async failed (): Promise<void> {
@@ -96,7 +103,7 @@ export class Gate {
 
   async #refusal (probeMs: number): Promise<EmbedError | undefined> {
     const { pause, failures, probe } = this.#keys
-    const shared = await this.#tell(ENTER, [pause, failures, probe], [MAX_FAILURES, probeMs, newCall()])
+    const shared = await this.#tell(ENTER, [pause, failures, probe], [MAX_FAILURES, probeMs, newCall(), this.#longestTtlMs])
     const [state, left, failed] = shared === undefined ? this.#ownState(probeMs) : [String(shared[0]), Number(shared[1]), Number(shared[2])]
     if (shared !== undefined) this.#failures = failed!
     if (state === 'paused') return embedError('TOOLJET_EMBED_BUSY', { retryAfter: left! / 1000 })

@@ -5,7 +5,7 @@ import type { ScriptClient } from '../redis/script-client.js'
 /** Where one call cannot have several keys: so many are looked at, each by a call of its own. */
 const MAX_ASKED_EACH = 20
 
-const PAUSES = Script.of('tooljet/scripts/pauses.lua')
+const PAUSES = Script.of('tooljet/scripts/pause-state.lua', 'tooljet/scripts/pauses.lua')
 
 /**
  * How long the fleet's pauses of several ToolJets still are, in one call for all of them. Their keys lie in many

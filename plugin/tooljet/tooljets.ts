@@ -52,6 +52,8 @@ interface Parts {
   /** Of purpose `key names`. */
   namesKey: Buffer
   redisTimeoutMs: number
+  /** Of any key in Redis, ms. */
+  longestTtlMs: number
   instance: string
 }
 
@@ -68,10 +70,10 @@ export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): To
   }, scripts)
 }
 
-function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, keyPrefix, redisTimeoutMs, instance }: Parts): ToolJet {
+function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, keyPrefix, redisTimeoutMs, longestTtlMs, instance }: Parts): ToolJet {
   const { url, embedOrigins, timeoutMs } = target
   const client = new ToolJetClient(pools, timers, target)
-  const gate = new Gate({ scripts, timers }, gateKeys(keyPrefix, names.toolJetHash()), timeoutMs + redisTimeoutMs)
+  const gate = new Gate({ scripts, timers }, gateKeys(keyPrefix, names.toolJetHash()), timeoutMs + redisTimeoutMs, longestTtlMs)
   // one mint, and five waits for Redis: gate, limit and gate again before it, gate and store after it
   const lockTtlMs = timeoutMs + 5 * redisTimeoutMs
   return new ToolJet({ client, gate, names, log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance })

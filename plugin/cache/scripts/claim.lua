@@ -33,6 +33,7 @@ local failed, denial, failure = outcomeOf(app)
 if failed and (denial == '1' or failed == observed) then return reply('failed', failure) end
 if holder then return reply('wait', holder) end
 
+begin(life)
 set('l' .. app, string.format('%s %.0f %.0f', owner, at, at + lockTtl))
 finish(life)
 return reply('acquired', string.format('%.0f', at))

@@ -7,6 +7,7 @@
 --        tells nobody that it failed, and its denial says nothing of a mint that began later.
 local life, app, owner, since, failure, keptFor, denial = unpack(ARGV, 2)
 life = tonumber(life)
+begin(life)
 local isMine = lockOf(app) == owner
 
 local moment, names = 0, ''

@@ -6,6 +6,7 @@
 -- Reply: { time, moment, how many URLs were dropped, names forgotten with ' ' between }.
 local life, app, call, until_ = unpack(ARGV, 2)
 life = tonumber(life)
+begin(life)
 until_ = math.min(tonumber(until_), at)
 local moment, dropped, names = forget(app, until_ > 0 and until_ or at, call, life)
 for name in names:gmatch('%S+') do

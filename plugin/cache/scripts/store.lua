@@ -7,6 +7,7 @@
 -- Reply: { time, 'stored' | 'forgotten' | 'superseded' }.
 local life, app, owner, id, starts, ends, ciphertext, joined = unpack(ARGV, 2)
 life = tonumber(life)
+begin(life)
 local names = {}
 for name in joined:gmatch('%S+') do names[#names + 1] = name end
 

@@ -79,8 +79,9 @@ end
 
 local function forgets ()
   local list = {}
-  for app, moment, call, dropped, names in (fields.f or ''):gmatch('([^ ;]+) (%d+) (%S+) (%d+) ([^;]+)') do
-    list[#list + 1] = { app = app, moment = tonumber(moment), call = call, dropped = tonumber(dropped), names = names }
+  for entry in (fields.f or ''):gmatch('[^;]+') do -- each by itself: in no time, whatever was written there
+    local app, moment, call, dropped, names = entry:match('^(%S+) (%d+) (%S+) (%d+) (.+)$')
+    if app then list[#list + 1] = { app = app, moment = tonumber(moment), call = call, dropped = tonumber(dropped), names = names } end
   end
   return list
 end
@@ -130,6 +131,12 @@ local function forget (app, moment, call, life)
   end
   set('f', table.concat(kept, ';'))
   return moment, dropped, names
+end
+
+-- To be called before a script writes: what an ACL would refuse at its end it refuses now.
+local function begin (life)
+  redis.call('HDEL', key, '')
+  redis.call('PEXPIRE', key, math.max(life, 180000))
 end
 
 -- To be called at the end of a script that writes: drops what is over, and lets the key live as long as what is not, but
