@@ -125,11 +125,16 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   },
   {
     name: '6-own-date',
-    breaks: '2 expiresIn',
+    breaks: '2',
     from: 0,
     why: 'the start of a URL is told by the date of the machine that minted',
     changes: [
       { file: 'redis/clock.ts', from: 'return Math.floor(moment + this.#known().least)', to: 'return Math.floor(this.#timers.date() - this.#timers.now() + moment)' },
+      { file: URL_CACHE, from: 'Math.min(Math.max(lockedAt, this.#clock.earliest(calledAt)), this.#clock.latest(calledAt))', to: 'Math.max(0 * lockedAt, this.#clock.earliest(calledAt))' },
+      // and what would show it
+      { file: 'cache/scripts/user.lua', from: 'over(field, ends, starts > at)', to: 'over(field, ends)' },
+      { file: 'cache/scripts/claim.lua', from: 'starts <= at and ', to: '' },
+      { file: 'cache/store.ts', from: 'if (startsAt > at || endsAt <= at) return undefined', to: '' },
     ]
   },
   {
