@@ -126,9 +126,10 @@ export class Embed {
 
     audit.mustBeWritable() // no mint for a URL that could not leave
     const { lockTtlMs, timeoutMs } = tooljet
+    let counted: Promise<unknown> | undefined // once, however often a lock has to be taken for it
     const url = await cache.get({ user, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async (checkLock) => {
       await tooljet.mayBeCalled()
-      await limits?.mint(user)
+      await (counted ??= limits?.mint(user))
       return tooljet.mint(email, app, checkLock)
     })
     audit.mustBeWritable()

@@ -68,7 +68,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'ask-uncounted', file: 'embed.ts', from: 'trail.limit = await limits?.request(user)', to: 'await user', tests: ['route: each ask is counted'], why: 'requests have no limit' },
   { name: 'stranger-uncounted', file: 'embed.ts', from: 'trail.limit = await limits?.request(strangerHash(email))', to: 'strangerHash(email)', tests: ['tenants: no tenant'], why: 'who has no ToolJet may fill the audit log' },
   { name: 'malformed-uncounted', file: 'embed.ts', from: 'await this.#enter(request, trail.email, trail)', to: 'await trail.email', tests: ['route: each ask is counted'], why: 'malformed asks have no limit' },
-  { name: 'mint-uncounted', file: 'embed.ts', from: 'await limits?.mint(user)', to: 'await limits', tests: ['fleet: one user cannot use up'], why: 'one user uses up the limit of ToolJet' },
+  { name: 'mint-uncounted', file: 'embed.ts', from: 'counted ??= limits?.mint(user)', to: 'counted ??= undefined', tests: ['fleet: one user cannot use up'], why: 'one user uses up the limit of ToolJet' },
   { name: 'mint-counted-in-pause', file: 'embed.ts', from: '      await tooljet.mayBeCalled()\n', to: '', tests: ['fleet: mints are counted only'], why: 'a pause of ToolJet uses up the mints of users' },
   { name: 'limit-per-process', file: 'access/limits.ts', from: '...(increment !== undefined && { store: storeOf(increment) }),', to: '', tests: ['fleet: rateLimit max 5'], why: 'the limit holds per process' },
   { name: 'limit-one-counter', file: 'access/limits.ts', from: 'userKeys(keyPrefix, userHash).mints', to: 'userKeys(keyPrefix, userHash).limiter', tests: ['fleet: mints are counted only'], why: 'requests and mints share a key' },

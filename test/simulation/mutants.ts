@@ -23,7 +23,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '1-own-lock',
     breaks: '7 slow',
-    from: 0,
+    from: 40,
     why: 'an owner whose reply was lost waits for itself',
     changes: [
       { file: 'cache/scripts/claim.lua', from: "if holder == owner then return reply('acquired', string.format('%.0f', since)) end", to: '' },
@@ -42,7 +42,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '2-counted-twice',
     breaks: '6 too early',
-    from: 0,
+    from: 75,
     why: 'a request whose reply was lost counts twice',
     changes: [
       { file: 'redis/scripts/user-batch.lua', from: 'if found then return', to: 'if false then return' },
@@ -60,7 +60,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '3-mint-under-way',
     breaks: '9 forget',
-    from: 0,
+    from: 1680,
     why: 'a mint that began before a forget is stored after it',
     changes: [
       { file: 'cache/scripts/store.lua', from: "if isForgotten(names, tonumber(starts)) then return 'forgotten' end", to: '' },
@@ -69,7 +69,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '3-other-name',
     breaks: '9',
-    from: 0,
+    from: 140,
     why: 'what is forgotten by id is stored and reused by slug',
     changes: [
       { file: 'cache/scripts/user.lua', from: 'if name == forgotten then return true end', to: 'if name == forgotten then return name == names[1] end' },
@@ -89,7 +89,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '5-memory-behind',
     breaks: '9 forget',
-    from: 0,
+    from: 2285,
     why: 'memory is served though the log of forgets was not read',
     changes: [
       { file: FORGET_LOG, from: 'return lastAnswerAt === -Infinity || lastAnswerAt < this.#readAt + MAX_BEHIND_MS', to: 'return lastAnswerAt <= Infinity' },
@@ -97,8 +97,8 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   },
   {
     name: '5-no-log',
-    breaks: '9 forget',
-    from: 0,
+    breaks: '9',
+    from: 405,
     why: 'memory is served after a forget elsewhere',
     changes: [
       { file: FORGET_LOG, from: 'this.#known.set(user, kept)\n    this.#onForget(user, forget)', to: 'this.#known.set(user, [])' },
@@ -107,7 +107,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '5-unsaved',
     breaks: '9',
-    from: 0,
+    from: 30,
     why: 'what was minted without Redis is stored for the fleet after a forget',
     changes: [
       { file: 'cache/scripts/store.lua', from: 'if isForgotten(names', to: "if owner ~= '-' and isForgotten(names" },
@@ -117,7 +117,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '5-denial',
     breaks: '9 denial',
-    from: 0,
+    from: 125,
     why: "ToolJet's no does not drop what is cached",
     changes: [
       { file: 'cache/scripts/fail.lua', from: "if denial == '1' then", to: 'if false then' },
@@ -125,11 +125,16 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   },
   {
     name: '6-own-date',
-    breaks: '2 expiresIn',
+    breaks: '2',
     from: 0,
     why: 'the start of a URL is told by the date of the machine that minted',
     changes: [
       { file: 'redis/clock.ts', from: 'return Math.floor(moment + this.#known().least)', to: 'return Math.floor(this.#timers.date() - this.#timers.now() + moment)' },
+      { file: URL_CACHE, from: 'Math.min(Math.max(lockedAt, this.#clock.earliest(calledAt)), this.#clock.latest(calledAt))', to: 'Math.max(0 * lockedAt, this.#clock.earliest(calledAt))' },
+      // and what would show it
+      { file: 'cache/scripts/user.lua', from: 'over(field, ends, starts > at)', to: 'over(field, ends)' },
+      { file: 'cache/scripts/claim.lua', from: 'starts <= at and ', to: '' },
+      { file: 'cache/store.ts', from: 'if (startsAt > at || endsAt <= at) return undefined', to: '' },
     ]
   },
   {
@@ -144,7 +149,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '7-put-back',
     breaks: '9 forget',
-    from: 0,
+    from: 385,
     why: 'a URL that Redis brings back after a forget is served',
     changes: [
       { file: FORGET_LOG, from: 'return moments.length === 0 ? undefined : Math.max(...moments)', to: 'return moments.length >= 0 ? undefined : 0' },
@@ -164,7 +169,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: 'old-over-new',
     breaks: '3 not the last',
-    from: 0,
+    from: 300,
     why: 'an older URL takes the place of a younger one',
     changes: [
       { file: 'cache/scripts/store.lua', from: "if other and other >= tonumber(starts) then return 'superseded' end", to: '' },
@@ -173,7 +178,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: 'forget-keeps',
     breaks: '9 forget',
-    from: 0,
+    from: 80,
     why: 'a forget drops nothing',
     changes: [
       { file: 'cache/scripts/user.lua', from: 'dropUrl(id)\n      dropped', to: 'dropped' },

@@ -87,7 +87,7 @@ function itemsOf (random: Random, instances: number, { patExpiry, timeWindow, mi
   const isWasteful = mints < 4 && random.chance(0.5)
   const users = ['ann@test', 'bob@test'].slice(0, random.pick([1, 1, 2]))
   const apps = random.pick([[0], [0, 1], [0, 1], [0, 1, 2]])
-  const kinds = random.shuffled(['forget', 'forget', 'cut', 'hold', 'refuse', 'freeze', 'wipe', 'failover', 'crash', 'stall', 'date', 'revoke', 'absent'] as const).slice(0, random.pick([0, 1, 1, 2, 2, 3]))
+  const kinds = random.shuffled(['forget', 'forget', 'forget', 'cut', 'hold', 'refuse', 'freeze', 'wipe', 'failover', 'crash', 'stall', 'date', 'revoke', 'absent'] as const).slice(0, random.pick([0, 1, 1, 2, 2, 3]))
   const isThere = (kind: typeof kinds[number]): boolean => kinds.includes(kind)
 
   const begin: number[] = []
@@ -106,7 +106,9 @@ function itemsOf (random: Random, instances: number, { patExpiry, timeWindow, mi
     at += gap()
     items.push({ at, what: 'request', instance: instance(), user: random.pick(users), app: random.pick(apps), ...(random.chance(isWasteful ? 0.7 : 0.12) && { replaces: true as const }) })
     if (isThere('forget') && random.chance(0.25)) {
-      items.push({ at: at + random.pick([0, 0, 1, 5, 30, 300, 3000]), what: 'forget', instance: instance(), user: random.pick(users), ...(random.chance(0.8) && { app: random.pick(apps) }) })
+      const then = at + random.pick([0, 0, 1, 5, 30, 300, 3000])
+      items.push({ at: then, what: 'forget', instance: instance(), user: random.pick(users), ...(random.chance(0.8) && { app: random.pick(apps) }) })
+      if (isThere('failover') && random.chance(0.7)) items.push({ at: then + random.pick([5, 50, 500, 2500]), what: 'failover', loses: random.pick([100, 1000, 5000]) })
     }
     if (!random.chance(0.15)) continue
     const then = at + random.pick([0, 1, 3, 10, 100, 1000])

@@ -14,6 +14,7 @@ export interface Broken { seed: number, promises: string[] }
 
 export function connectTo (url: string): RealRedis & { close (): void } {
   const client = new Redis(url, { enableAutoPipelining: true })
+  client.on('error', (error) => { throw error })
   return Object.assign(new RealRedis(client), { close: () => client.disconnect() })
 }
 
