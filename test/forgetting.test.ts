@@ -168,6 +168,18 @@ test('what Redis brings back after a forget is given to nobody, and is forgotten
   t.not((await fresh.ask(ANA)).body.urlId, old.urlId, 'an instance that has just started knows, too')
 })
 
+test('a URL that was replaced does not come back with older data, as long as an instance knows a younger one', async (t) => {
+  const [one, other] = await Portal.openSeveral(t, 2) as [Portal, Portal]
+  const { body: dead } = await one.ask(ANA)
+  const { key } = (await one.cached('url'))[0]!
+  const bytes = (await one.redis.dumpBuffer(key))!
+  const { body: younger } = await other.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
+  await one.redis.restore(key, 3_600_000, bytes, 'REPLACE')
+  t.equal((await other.ask(ANA)).body.urlId, younger.urlId)
+  t.equal((await one.ask(ANA)).body.urlId, younger.urlId, 'and the fleet has it again')
+  t.equal(one.toolJet.calls.length, 2)
+})
+
 test("'fail': nothing comes out of a memory, whatever is forgotten", { timeout: 60_000 }, async (t) => {
   const { b, server } = await twoWays(t, { onRedisDown: 'fail' })
   await b.ask(ANA)

@@ -337,7 +337,7 @@ test('an outcome that cannot be read, or is of another version, is a coded answe
   await portal.ask(ANA)
   const { key } = (await portal.cached('url'))[0]!
   const far = Date.now() + 3_600_000
-  const failures = ['not json', '', 'null', '7', '{"code":"toString"}', '{"code":"TOOLJET_EMBED_BUSY","retryAfter":"soon"}', '{"code":"TOOLJET_EMBED_BUSY","retryAfter":-1}', '{"code":"TOOLJET_EMBED_BUSY","retryAfter":1e300}']
+  const failures = ['not json', '', 'null', '7', '{"code":"toString"}', '{"code":"TOOLJET_EMBED_OPTIONS"}', '{"code":"TOOLJET_EMBED_BUSY","retryAfter":"soon"}', '{"code":"TOOLJET_EMBED_BUSY","retryAfter":-1}', '{"code":"TOOLJET_EMBED_BUSY","retryAfter":1e300}']
   for (const failure of failures) {
     await portal.redis.hset(key, 'oslug:sales', `somebody ${far} 1 ${failure}`)
     await portal.redis.hdel(key, 'nslug:sales')
@@ -351,6 +351,37 @@ test('an outcome that cannot be read, or is of another version, is a coded answe
     t.equal((await portal.ask(ANA, { appSlug: 'sales' })).status, 200, garbage)
     await portal.redis.hdel(key, 'nslug:sales')
     await portal.redis.del(...(await portal.keys()).filter((key) => key.includes(':limit:')))
+  }
+})
+
+test('a Redis that refuses what a start needs is there: requests are refused, and health is up', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const admin = newClient(server.url)
+  t.teardown(() => admin.disconnect())
+  for (const command of ['evalsha', 'set', 'time', 'ping']) {
+    await admin.acl('SETUSER', 'plugin', 'reset', 'on', '>secret', '~*', '+@all', `-${command}`, ...(command === 'evalsha' ? ['-eval'] : []))
+    const portals = await Portal.openSeveral(t, 2, { options: { redis: `redis://plugin:secret@127.0.0.1:${server.port}`, rateLimit: { max: 2 }, redisTimeoutMs: 1000 } })
+    const replies = await Promise.all([0, 1, 0, 1, 0, 1].map((i) => portals[i]!.ask(ANA)))
+    if (command === 'ping') t.same(replies.map(({ status }) => status).sort(), [200, 200, 429, 429, 429, 429])
+    else t.ok(replies.every(({ body }) => body.code === 'TOOLJET_EMBED_REDIS_DOWN'), command)
+    for (const { app, logLines } of portals) {
+      t.equal((await app.tooljetEmbed.health()).redis.state, 'up', command)
+      t.same(logLines.filter(({ msg }) => /connection lost/.test(String(msg))), [])
+    }
+  }
+})
+
+test('rubbish of any length in a hash takes Redis no time', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false } })
+  await portal.ask(ANA)
+  const { key, field } = (await portal.cached('url'))[0]!
+  for (const rubbish of ['a', ' ', '1', ';', '1 ', 'a 1 ', '\n'].map((text) => text.repeat(50_000 / text.length))) {
+    await portal.redis.hset(key, 'f', rubbish, `lid:${SALES.id}`, rubbish, `oid:${SALES.id}`, rubbish, field, rubbish, `nid:${SALES.id}`, rubbish)
+    const began = performance.now()
+    t.equal((await portal.ask(ANA)).status, 200)
+    await portal.app.tooljetEmbed.forget({ email: ANA })
+    t.ok(performance.now() - began < 1500, `${JSON.stringify(rubbish.slice(0, 8))} ${performance.now() - began} ms`)
   }
 })
 
