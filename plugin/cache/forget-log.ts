@@ -87,10 +87,13 @@ export class ForgetLog {
     this.#cancel()
   }
 
-  /** Whether what this instance remembers may be handed out without asking Redis. */
-  get isUpToDate (): boolean {
-    const { lastAnswerAt } = this.#breaker
-    return lastAnswerAt === -Infinity || lastAnswerAt < this.#readAt + MAX_BEHIND_MS
+  /**
+   * Whether a URL that this instance remembers may be handed out without asking Redis: a forget that it has to know of
+   * would be in the log as it was read, or older than the URL.
+   */
+  mayServe ({ bornAt }: { bornAt: number }): boolean {
+    const mustKnowUntil = this.#breaker.lastAnswerAt - MAX_BEHIND_MS
+    return mustKnowUntil === -Infinity || mustKnowUntil < this.#readAt || mustKnowUntil < bornAt
   }
 
   /** Until which moment, by Redis's clock, this URL's app is forgotten; `undefined`: its mint began later. */

@@ -182,7 +182,8 @@ export class UrlCache {
 
   /** Of an outage. */
   #fromMemory (user: string, app: App): MemoryEntry | undefined {
-    return this.#forgets.isUpToDate ? this.#local.get(user, app) : undefined
+    const known = this.#local.get(user, app)
+    return known !== undefined && this.#forgets.mayServe(known) ? known : undefined
   }
 
   /** Forgets what this instance has, and what it is about to have. @param isForgotten of a URL of these names; default: all */
