@@ -280,7 +280,7 @@ export class UrlCache {
       url = await this.#mintFrom(claim.start, request, mint)
     } catch (error) {
       if (error instanceof LockExpired) throw error
-      await this.#recordFailure(user, app, owner, error)
+      await this.#recordFailure(user, app, owner, claim.start, error)
       return this.#serveStaleOr(request, claim, error)
     }
     const sentAt = this.#timers.now()
@@ -296,11 +296,11 @@ export class UrlCache {
   }
 
   /** Tells those who wait; a denial drops what is cached, here too, and is told to the fleet. */
-  async #recordFailure (user: string, app: App, owner: string, error: unknown): Promise<void> {
+  async #recordFailure (user: string, app: App, owner: string, start: MintStart, error: unknown): Promise<void> {
     const denied = isDenial(error)
     if (denied) this.#drop(user, [app.key])
     try {
-      const forgotten = await this.#store.fail(user, app, owner, error)
+      const forgotten = await this.#store.fail(user, app, owner, start, error)
       if (forgotten !== undefined) await this.#forgets.publish(user, forgotten)
     } catch (failure) {
       if (!isRedisOutage(failure)) throw failure
