@@ -45,7 +45,8 @@ function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violati
     const asked = own.filter((one) => one.begin <= end && (one.end ?? Infinity) >= begin - timeWindow)
     if (asked.length > max) continue
     // or its mint was refused, or that of one for which it waited
-    const minting = asked.filter((one) => one.answer === undefined || one.answer.source === 'minted')
+    // or it was counted and not made: its process stood still after it, past its lock's end, and another one minted
+    const minting = asked.filter((one) => one.answer === undefined || one.answer.source === 'minted' || facts.stoodStill(one.process, one.begin, one.end ?? Infinity))
     // (a mint is counted before its call, by a process that may stand still in between)
     const calls = mints.filter((mint) => mint.user === request.user && mint.openSince <= end && mint.begin >= begin - timeWindow - 20_000)
     if (Math.max(minting.length, calls.length + 1) > maxMints) continue
