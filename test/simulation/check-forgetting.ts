@@ -72,8 +72,10 @@ function isExcused (facts: Facts, request: RequestRecord, forgetting: Forgetting
   }
   // One that was cut off before it could know may give it from its own memory, until it reaches Redis again.
   if (facts.history.settings.onRedisDown === 'fail' || process === forgetting.process) return false
-  const isCutOff = facts.hadTrouble(process, forgetting.begin, end)
-  return isCutOff && !facts.process(process).traffic.replies.some(({ executedAt, at }) => executedAt >= forgetting.end + KNOWN_MS && at < request.begin)
+  const hasHeard = (since: number): boolean => facts.process(process).traffic.replies.some(({ executedAt, at }) => executedAt >= since && at < request.begin)
+  if (facts.hadTrouble(process, forgetting.begin, end)) return !hasHeard(forgetting.end + KNOWN_MS)
+  // One that stood still took that for an outage, and has not heard anything of Redis since the forget: it could not know.
+  return facts.wasBlind(process, forgetting.begin, request.begin) && !hasHeard(forgetting.end)
 }
 
 /** Without Redis `forget` rejects, and drops what this instance has: it has it no more until it reaches Redis again. */

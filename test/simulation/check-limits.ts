@@ -45,8 +45,10 @@ function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violati
     const asked = own.filter((one) => one.begin <= end && (one.end ?? Infinity) >= begin - timeWindow)
     if (asked.length > max) continue
     // or its mint was refused, or that of one for which it waited
-    const minting = asked.filter((one) => one.answer === undefined || one.answer.source === 'minted')
-    const calls = mints.filter((mint) => mint.user === request.user && mint.begin <= end && mint.begin >= begin - timeWindow - 20_000)
+    // or it was counted and not made: its process stood still after it, past its lock's end, and another one minted
+    const minting = asked.filter((one) => one.answer === undefined || one.answer.source === 'minted' || facts.stoodStill(one.process, one.begin, one.end ?? Infinity))
+    // (a mint is counted before its call, by a process that may stand still in between)
+    const calls = mints.filter((mint) => mint.user === request.user && mint.openSince <= end && mint.begin >= begin - timeWindow - 20_000)
     if (Math.max(minting.length, calls.length + 1) > maxMints) continue
     yield { promise: '6 too early', what: `request ${request.id} is refused after ${asked.length} requests (${max} are allowed) and ${calls.length} mints (${maxMints})` }
   }

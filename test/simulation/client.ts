@@ -303,10 +303,15 @@ export class SimulatedClient {
   }
 }
 
+/** Start and end of a URL say enough. */
+function withoutCiphertext (text: string): string {
+  return /^\d{26}/.test(text) ? `${text.slice(0, 26)}…` : text
+}
+
 function show (reply: Reply): string {
   if ('error' in reply) return `fails: ${reply.error.message}`
   const text = JSON.stringify(reply.value, (_, value: unknown) => {
-    if (typeof value === 'object' && value !== null && 'type' in value && value.type === 'Buffer') return Buffer.from((value as unknown as { data: number[] }).data).toString('latin1')
+    if (typeof value === 'object' && value !== null && 'type' in value && value.type === 'Buffer') return withoutCiphertext(Buffer.from((value as unknown as { data: number[] }).data).toString('latin1'))
     return value
   }) ?? ''
   return `→ ${text.length > 100 ? `${text.slice(0, 100)}…` : text}`
