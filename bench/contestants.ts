@@ -22,6 +22,8 @@ export interface Contestant {
 export const CONTESTANTS: readonly Contestant[] = [
   { name: 'limit', title: 'limit', server: 'limit' },
   { name: 'hit', title: 'ours, hit by route', server: 'ours' },
+  { name: 'host-client', title: "ours, hit, the host's client", server: 'ours', settings: { hostClient: {} } },
+  { name: 'auto-pipelining', title: "ours, hit, the host's client with auto-pipelining", server: 'ours', settings: { hostClient: { enableAutoPipelining: true } } },
   { name: 'decorator', title: 'ours, hit by decorator', server: 'ours', settings: { byDecorator: true } },
   { name: 'required', title: "ours, hit, `delivery: 'required'`", server: 'ours', settings: { options: { audit: { delivery: 'required' } } } },
   { name: 'unlimited', title: 'ours, hit, `rateLimit: false`', server: 'ours', settings: { options: { rateLimit: false } } },

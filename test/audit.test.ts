@@ -337,7 +337,7 @@ test("a trimming without an answer fails no event, with delivery 'required' neit
 test('past the bound of waiting events, an event is in the log at level error', { timeout: 60_000 }, async (t) => {
   const server = await startServer()
   t.teardown(() => server.stop())
-  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 200, rateLimit: false } })
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 1000, rateLimit: false } })
   await portal.audit({ all: true })
   server.process.kill('SIGSTOP')
   for (let i = 0; i < 100; i++) await Promise.all(Array.from({ length: 101 }, () => portal.ask(ANA, {})))

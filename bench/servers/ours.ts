@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import fastifyJwt from '@fastify/jwt'
 import Fastify from 'fastify'
+import { Redis } from 'ioredis'
 import tooljetEmbed, { type TooljetEmbedAsk } from 'fastify-tooljet-embed'
 import { listen, PATH, serve } from './serve.js'
 
@@ -11,12 +12,12 @@ const NOBODY_IS_REFUSED = { max: 1_000_000_000, mints: 1_000_000_000 }
 /** A backlog of 10,000 events, the most there can be, takes less. */
 const SETTLES_WITHIN_MS = 1000
 
-await serve(async ({ redisUrl, toolJetUrl, apiToken, jwtSecret, prefix, options, logLevel = 'warn', byDecorator = false }) => {
+await serve(async ({ redisUrl, toolJetUrl, apiToken, jwtSecret, prefix, options, logLevel = 'warn', byDecorator = false, hostClient }) => {
   const app = Fastify({ logger: { level: logLevel } })
   app.register(fastifyJwt, { secret: jwtSecret })
   app.register(tooljetEmbed, {
     tooljet: { url: toolJetUrl, apiToken },
-    redis: redisUrl,
+    redis: hostClient === undefined ? redisUrl : new Redis(redisUrl, hostClient),
     keyPrefix: prefix,
     rateLimit: NOBODY_IS_REFUSED,
     ...options,

@@ -17,6 +17,8 @@ export interface Settings {
   logLevel?: string
   /** Answer from a route of the host's by the decorator, and not from the plugin's own. */
   byDecorator?: boolean
+  /** Options of a client that the host makes itself; none: the plugin is given the URL. */
+  hostClient?: { enableAutoPipelining?: boolean }
   /** Of the stand-in ToolJet. */
   toolJet?: { latencyMs: number, mintsPerMinute: number, minuteMs: number }
 }
