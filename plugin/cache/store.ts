@@ -29,6 +29,8 @@ export type Claim = { sentAt: number } & (
 export interface MintStart {
   at: number | undefined
   monotonic: number
+  /** When ToolJet was called, on the monotonic clock. */
+  calledAt?: number
 }
 
 export interface ClaimOptions {
@@ -131,11 +133,11 @@ export class UrlStore {
   }
 
   /** Ends the owner's mint without a URL. @returns what a denial by ToolJet has made forgotten */
-  async fail (user: string, app: App, owner: string, { at: startedAt = 0 }: MintStart, error: unknown): Promise<Forgotten | undefined> {
+  async fail (user: string, app: App, owner: string, { monotonic, calledAt = monotonic }: MintStart, error: unknown): Promise<Forgotten | undefined> {
     const denial = isDenial(error)
     const keys = this.#keysOf(user)
     const { values } = await this.#releaseOnError(keys, app, owner, () => this.#run(FAIL, keys, app.key, [
-      owner, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0, startedAt,
+      owner, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0, this.#clock.latest(calledAt),
     ]))
     const [moment, names] = values.map(String)
     if (moment === '0') return undefined

@@ -340,11 +340,11 @@ export class UrlCache {
 
   /** Its life counts from before the mint request was sent: not from the lock, or it would seem older than what was minted without one meanwhile. */
   async #mintFrom (start: MintStart, { app, lockTtlMs, mintTimeoutMs }: UrlRequest, mint: Mint): Promise<CachedUrl> {
-    let calledAt = start.monotonic
     const { redirectUrl, names } = await mint(() => {
-      calledAt = this.#timers.now()
+      const calledAt = start.calledAt = this.#timers.now()
       if (start.at !== undefined && calledAt > start.monotonic + lockTtlMs - mintTimeoutMs) throw new LockExpired()
     })
+    const { calledAt = start.monotonic } = start
     const url = { redirectUrl, urlId: newId(), names: [...new Set([app.key, ...names])], bornAt: calledAt, lifeMs: app.patExpiry * 1000, startsAt: start.at && this.#startOfCall(start.at, calledAt) }
     if (secondsLeft(app, url, this.#timers.now()) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })
     return url

@@ -2,7 +2,7 @@
 --
 -- KEYS: user.
 -- ARGV: deadline, longest life of a URL in ms, app, owner, error as JSON, ms for which it is kept, '1' for a denial, start
---       of the lock.
+--       of the mint call.
 -- Reply: { time, moment up to which URLs are forgotten ('0': none are), names forgotten }. An owner whose lock has ended
 --        tells nobody else that it failed; its denial is about what was minted before.
 local life, app, owner, failure, keptFor, denial, started = unpack(ARGV, 2)
