@@ -76,7 +76,7 @@ export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, 
   }
 }
 
-export type Limiter = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
+type Limiter = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
 export type NewLimiter = (options: { max: number, timeWindow: number }, increment?: Increment) => Promise<Limiter>
 
 async function check (limiter: Limiter, userHash: string, detail: string): Promise<LimitState> {
