@@ -30,6 +30,8 @@ export interface MintStart {
   /** `undefined` without Redis. */
   at: number | undefined
   monotonic: number
+  /** When ToolJet was called, on the monotonic clock. */
+  calledAt?: number
 }
 
 export interface ClaimOptions {
@@ -130,16 +132,12 @@ export class UrlStore {
     return String(outcome) as 'stored' | 'forgotten' | 'superseded'
   }
 
-  /**
-   * Ends the owner's mint without a URL.
-   * @param lockedAt start of its lock, by Redis's clock
-   * @returns what a denial by ToolJet has made forgotten
-   */
-  async fail (user: string, app: App, { owner, lockedAt }: { owner: string, lockedAt: number }, error: unknown): Promise<Forgotten | undefined> {
+  /** Ends the owner's mint without a URL. @returns what a denial by ToolJet has made forgotten */
+  async fail (user: string, app: App, owner: string, { monotonic, calledAt = monotonic }: MintStart, error: unknown): Promise<Forgotten | undefined> {
     const denial = isDenial(error)
     const keys = this.#keysOf(user)
     const { values } = await this.#releaseOnError(keys, app, owner, () => this.#run(FAIL, keys, app.key, [
-      owner, lockedAt, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0,
+      owner, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0, this.#clock.latest(calledAt),
     ]))
     const [moment, names] = values.map(String)
     if (moment === '0') return undefined

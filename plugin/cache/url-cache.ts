@@ -265,7 +265,7 @@ export class UrlCache {
       url = await this.#mintFrom(claim.start, request, mint)
     } catch (error) {
       if (error instanceof LockExpired) throw error
-      await this.#recordFailure(user, app, { owner, lockedAt: claim.start.at }, error)
+      await this.#recordFailure(user, app, owner, claim.start, error)
       return this.#serveStaleOr(request, claim, error)
     }
     const sentAt = this.#timers.now()
@@ -281,11 +281,11 @@ export class UrlCache {
   }
 
   /** Tells those who wait; a denial drops what is cached, here too, and is told to the fleet. */
-  async #recordFailure (user: string, app: App, lock: { owner: string, lockedAt: number }, error: unknown): Promise<void> {
+  async #recordFailure (user: string, app: App, owner: string, start: MintStart, error: unknown): Promise<void> {
     const denied = isDenial(error)
     if (denied) this.#drop(user, [app.key])
     try {
-      const forgotten = await this.#store.fail(user, app, lock, error)
+      const forgotten = await this.#store.fail(user, app, owner, start, error)
       if (forgotten !== undefined) await this.#forgets.publish(user, forgotten)
     } catch (failure) {
       if (!isRedisOutage(failure)) throw failure
@@ -325,11 +325,11 @@ export class UrlCache {
 
   /** Its life counts from before the mint request was sent: not from the lock, or it would seem older than what was minted without one meanwhile. */
   async #mintFrom (start: MintStart, { app, lockTtlMs, mintTimeoutMs }: UrlRequest, mint: Mint): Promise<CachedUrl> {
-    let calledAt = start.monotonic
     const { redirectUrl, names } = await mint(() => {
-      calledAt = this.#timers.now()
+      const calledAt = start.calledAt = this.#timers.now()
       if (start.at !== undefined && calledAt > start.monotonic + lockTtlMs - mintTimeoutMs) throw new LockExpired()
     })
+    const { calledAt = start.monotonic } = start
     const url = { redirectUrl, urlId: newId(), names: [...new Set([app.key, ...names])], bornAt: calledAt, lifeMs: app.patExpiry * 1000, startsAt: start.at && this.#startOfCall(start.at, calledAt) }
     if (secondsLeft(app, url, this.#timers.now()) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })
     return url

@@ -1,11 +1,11 @@
 -- The owner's bad end: tells those who wait, and lets go of the lock. A denial by ToolJet is a forget of the app, too.
 --
 -- KEYS: user.
--- ARGV: deadline, longest life of a URL in ms, app, owner, start of its lock in ms, error as JSON, ms for which it is kept,
---       '1' for a denial.
+-- ARGV: deadline, longest life of a URL in ms, app, owner, error as JSON, ms for which it is kept, '1' for a denial, start
+--       of the mint call.
 -- Reply: { time, moment up to which URLs are forgotten ('0': none are), names forgotten }. An owner whose lock has ended
---        tells nobody that it failed, and its denial says nothing of a mint that began later.
-local life, app, owner, since, failure, keptFor, denial = unpack(ARGV, 2)
+--        tells nobody else that it failed; its denial is about what was minted before.
+local life, app, owner, failure, keptFor, denial, started = unpack(ARGV, 2)
 life = tonumber(life)
 begin(life)
 local isMine = lockOf(app) == owner
@@ -13,7 +13,7 @@ local isMine = lockOf(app) == owner
 local moment, names = 0, ''
 if denial == '1' then
   local _
-  moment, _, names = forget(app, isMine and at or math.min(at, tonumber(since)), owner, life)
+  moment, _, names = forget(app, isMine and at or math.min(at, tonumber(started)), owner, life)
 end
 if isMine then
   drop('l' .. app)
