@@ -62,6 +62,28 @@ test('a call that is late by a clock that was known wrong is sent once more', as
   t.equal(await client.exists(`${prefix}other`), 0, 'nothing was done')
 })
 
+test('a slot of a Cluster that has moved is asked for again, where the client only says so', async (t) => {
+  const client = newClient(await sharedRedisUrl())
+  t.teardown(() => client.disconnect())
+  let moves = 0
+  const moved = new Proxy(client, {
+    get (target, name) {
+      if (name === 'nodes') return () => []
+      const value: unknown = Reflect.get(target, name)
+      if (typeof value !== 'function') return value
+      if (name !== 'evalshaBuffer') return value.bind(target)
+      return (...args: unknown[]) => (moves++ < 2 ? Promise.reject(replyError('MOVED 99 127.0.0.1:1')) : value.apply(target, args))
+    },
+  })
+  const { breaker, scripts } = await wayToRedis(moved, 5000, { info () {}, warn () {}, error () {} } as never)
+  t.teardown(() => breaker.close())
+  const { values: [said] } = await scripts.run(new Script(`${await lateAware()}return { at, 'done' }`), [`${newPrefix()}key`], [])
+  t.equal(String(said), 'done')
+  t.ok(moves > 2)
+  moves = -10
+  await t.rejects(scripts.run(new Script(`${await lateAware()}return { at }`), [`${newPrefix()}key`], []), { code: 'TOOLJET_EMBED_REDIS_DOWN', isRefusal: true })
+})
+
 /** What all scripts begin with. */
 async function lateAware (): Promise<string> {
   const { lua } = await import('../plugin/redis/lua.js')
