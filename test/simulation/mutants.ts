@@ -83,7 +83,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     why: 'a request made after a forget joins a mint that began before it',
     changes: [
       { file: URL_CACHE, from: 'if (joinedAt <= validFor && url.urlId', to: 'if (url.urlId' },
-      { file: URL_CACHE, from: 'if (name.startsWith(`${user} `)) this.#inFlight.delete(name)', to: '' }, // eslint-disable-line no-template-curly-in-string
+      { file: 'cache/loads.ts', from: 'if (name.startsWith(`${user} `)) this.#open.delete(name)', to: '' }, // eslint-disable-line no-template-curly-in-string
     ]
   },
   {
@@ -92,7 +92,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 2285,
     why: 'memory is served though the log of forgets was not read',
     changes: [
-      { file: FORGET_LOG, from: 'return lastAnswerAt === -Infinity || lastAnswerAt < this.#readAt + MAX_BEHIND_MS', to: 'return lastAnswerAt <= Infinity' },
+      { file: FORGET_LOG, from: 'return mustKnowUntil === -Infinity || mustKnowUntil < this.#readAt || mustKnowUntil < bornAt', to: 'return lastAnswerAt <= Infinity' },
     ]
   },
   {
