@@ -92,7 +92,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 2285,
     why: 'memory is served though the log of forgets was not read',
     changes: [
-      { file: FORGET_LOG, from: 'return mustKnowUntil === -Infinity || mustKnowUntil < this.#readAt || mustKnowUntil < bornAt', to: 'return lastAnswerAt <= Infinity' },
+      { file: FORGET_LOG, from: 'return mustKnowUntil === -Infinity || mustKnowUntil < this.#readAt || mustKnowUntil < bornAt', to: 'return mustKnowUntil <= Infinity || bornAt > 0' },
     ]
   },
   {
