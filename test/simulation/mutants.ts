@@ -87,15 +87,6 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     ]
   },
   {
-    name: '5-memory-behind',
-    breaks: '9 forget',
-    from: 2285,
-    why: 'memory is served though the log of forgets was not read',
-    changes: [
-      { file: FORGET_LOG, from: 'return mustKnowUntil === -Infinity || mustKnowUntil < this.#readAt || mustKnowUntil < bornAt', to: 'return mustKnowUntil <= Infinity || bornAt > 0' },
-    ]
-  },
-  {
     name: '5-no-log',
     breaks: '9',
     from: 405,
