@@ -316,11 +316,8 @@ export class UrlCache {
     const now = this.#timers.now()
     const own = this.#local.get(user, app)
     if (this.#breaker.isOpen) return now
-    try {
-      return own?.isUnsaved === true && await this.#saves(user, app, own) ? now : -Infinity
-    } catch {
-      return -Infinity // it stays to be stored
-    }
+    // where it cannot be stored it stays to be stored
+    return own?.isUnsaved === true && await this.#saves(user, app, own).catch(() => false) ? now : -Infinity
   }
 
   /** Its life counts from before the mint request was sent: not from the lock, or it would seem older than what was minted without one meanwhile. */

@@ -125,8 +125,8 @@ export class Gate {
     try {
       return (await this.#scripts.run(script, keys, args)).values
     } catch (error) {
-      if (isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN') return undefined
-      throw error
+      if (!isEmbedError(error) || error.code !== 'TOOLJET_EMBED_REDIS_DOWN') throw error
+      return undefined
     }
   }
 }

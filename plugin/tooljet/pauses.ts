@@ -19,8 +19,8 @@ export async function pausesLeft (scripts: ScriptClient, keys: string[]): Promis
     const left = scripts.isCluster && keys.length > 1 ? await each(scripts, keys) : await together(scripts, keys)
     return keys.map((_, i) => Math.max(0, Number(left[i] ?? 0)))
   } catch (error) {
-    if (isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN') return keys.map(() => 0)
-    throw error
+    if (!isEmbedError(error) || error.code !== 'TOOLJET_EMBED_REDIS_DOWN') throw error
+    return keys.map(() => 0)
   }
 }
 
