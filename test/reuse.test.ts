@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
+import type { App } from '../plugin/access/apps.js'
 import { openCache } from '../plugin/cache/open.js'
 import { Encryptor } from '../plugin/crypto/encryption.js'
 import { connect } from '../plugin/redis/connect.js'
@@ -11,7 +12,7 @@ import type { Fault } from '../example/tooljet/server.js'
 import type { TokenMode } from '../example/tooljet/tokens.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { refusal } from './support/refusal.js'
-import { cacheScript, holdUp, newClient } from './support/redis.js'
+import { cacheFields, cacheScript, holdUp, newClient } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -193,6 +194,23 @@ test('who reports a URL dead does not get it from a load that finds it later', a
   const { body } = await other.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
   t.equal((await waits).body.urlId, dead.urlId)
   t.equal(body.source, 'minted')
+})
+
+test('a claim that took the lock, sent again after another has stored a URL of the app, leaves no lock behind', async (t) => {
+  const { prefix, redis } = await Portal.open(t)
+  const { breaker, store, close } = openCache({ redis, isOwn: false, address: '' }, { keyPrefix: prefix, redisTimeoutMs: 5000, limitWindowMs: 1000, longestPatExpiry: 60, serveWithoutRedis: true }, { encryptor: new Encryptor([Buffer.alloc(32)]), timers: systemTimers, log: { info () {}, warn () {}, error () {} } as never })
+  await breaker.start()
+  t.teardown(close)
+  const app = (key: string) => ({ key, patExpiry: 60, minRemaining: 0 }) as App
+  const byId = app(`id:${SALES.id}`)
+  const bySlug = app('slug:sales')
+  const claim = (app: App, owner: string) => store.claim('a user', app, { owner, lockTtlMs: 30_000, invalidatedId: undefined, unreadableId: undefined, observedOwner: undefined })
+  t.equal((await claim(byId, 'one')).kind, 'acquired')
+  const other = await claim(bySlug, 'other')
+  if (other.kind !== 'acquired') throw new Error(other.kind)
+  t.equal(await store.store('a user', bySlug, { redirectUrl: 'http://tooljet/embed-apps/x', urlId: 'anid', names: [byId.key, bySlug.key], bornAt: performance.now(), lifeMs: 60_000, startsAt: other.start.at }, 'other'), 'stored')
+  t.equal((await claim(byId, 'one')).kind, 'url', 'sent again')
+  t.same((await cacheFields(redis, prefix, 'lock')).map(({ field }) => field), [])
 })
 
 test('whoever waits for a holder that never lets go gets an error in the end', async (t) => {

@@ -34,18 +34,15 @@ export class ScriptClient {
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN as `RedisCircuitBreaker.run` does */
   async run (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
-    const reply = await this.#breaker.run((redis) => this.#send(redis, script, keys, args))
-    if (!isLate(reply)) return reply
-    // it has set the clock: Redis's had changed
-    const again = await this.#breaker.run((redis) => this.#send(redis, script, keys, args))
-    if (isLate(again)) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'its clock jumps' })
-    return again
+    const reply = await this.#inTime(() => this.#breaker.run((redis) => this.#send(redis, script, keys, args)))
+    if (reply === undefined) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'its clock jumps' })
+    return reply
   }
 
-  /** Once, whatever the state of Redis. @throws what the client throws */
+  /** Whatever the state of Redis. @throws what the client throws */
   async attempt (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
-    const reply = await this.#breaker.attempt((redis) => this.#send(redis, script, keys, args))
-    if (isLate(reply)) throw new Error('the clock of Redis jumps')
+    const reply = await this.#inTime(() => this.#breaker.attempt((redis) => this.#send(redis, script, keys, args)))
+    if (reply === undefined) throw new Error('the clock of Redis jumps')
     return reply
   }
 
@@ -57,6 +54,14 @@ export class ScriptClient {
   /** Whether keys of one call have to be in one slot. */
   get isCluster (): boolean {
     return this.#breaker.isCluster
+  }
+
+  /** Twice at most: a reply that says 'late' has set the clock, which had changed, or this process stood still. */
+  async #inTime (send: () => Promise<ScriptReply>): Promise<ScriptReply | undefined> {
+    const reply = await send()
+    if (!isLate(reply)) return reply
+    const again = await send()
+    return isLate(again) ? undefined : again
   }
 
   async #send (redis: RedisLike, script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {

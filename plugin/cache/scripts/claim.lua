@@ -24,9 +24,15 @@ local function reply (kind, detail)
   return { at, kind, detail, id or '', kept or '' }
 end
 
-if left > 0 and left >= tonumber(least) then return reply('url', '') end
-
 local holder, since = lockOf(app)
+if left > 0 and left >= tonumber(least) then
+  if holder == owner then -- this very call, sent again: the lock it took is not needed any more
+    drop('l' .. app)
+    finish(life)
+  end
+  return reply('url', '')
+end
+
 if holder == owner then return reply('acquired', string.format('%.0f', since)) end
 
 local failed, denial, failure = outcomeOf(app)
