@@ -73,7 +73,7 @@ export class Apps {
     for (const allowed of this.#allowed.values()) {
       if (allowed.key === app.key) return allowed
     }
-    throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
+    throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_listed' })
   }
 
   /** @returns nothing for an ask that `resolve` refuses */
@@ -95,7 +95,7 @@ export class Apps {
     if (typeof alias !== 'string') throw badRequest('"app" takes an alias, a string')
     if (this.#allowed === undefined) throw badRequest('there are no aliases here, name it by appId or appSlug')
     const app = this.#allowed.get(alias)
-    if (app === undefined) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
+    if (app === undefined) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'unknown_alias' })
     return app
   }
 

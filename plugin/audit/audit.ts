@@ -5,14 +5,17 @@ import type { Log } from '../observability/log.js'
 import type { RedisClock } from '../redis/clock.js'
 import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisLike } from '../redis/redis-like.js'
+import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
-import { CHAIN_START, type Chain } from './chain.js'
-import { toFields, type AuditEvent, type AuditFields } from './event.js'
-import { loadLibrary } from './library.js'
+import { toQueued, type QueuedEvent } from './append.js'
+import { bounded, toFields, type AuditEvent } from './event.js'
+import { loadLibrary } from './functions.js'
+import { LimitedSummary } from './limited-summary.js'
 import type { Pseudonyms } from './pseudonyms.js'
+import type { EventSigner } from './signer.js'
 import { AuditStream, type StreamSettings } from './stream.js'
 import { verifyAudit, type AuditReport } from './verify.js'
-import { AuditWriter } from './writer.js'
+import { AuditWriter, type StreamProblem } from './writer.js'
 
 export interface AuditSettings extends StreamSettings {
   identity: 'email' | 'hmac'
@@ -31,6 +34,14 @@ export interface AuditHealth {
   seq: number
   /** Events that wait for Redis. */
   backlog: number
+  /** What this instance has seen to be wrong with the stream, and when (ISO 8601); absent when nothing is. */
+  problem?: { kind: StreamProblem['kind'], since: string }
+}
+
+const PROBLEMS: Record<StreamProblem['kind'], string> = {
+  shortened: 'this instance\'s last event is gone from the audit stream, though nothing had to be trimmed',
+  replaced: 'this instance\'s last event in the audit stream is not the one that it wrote',
+  unwritable: 'the audit stream takes no entry, events go to this log only',
 }
 
 /** Numbers, authenticates, logs and writes this instance's events. */
@@ -38,68 +49,94 @@ export class Audit {
   readonly #instance = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`
   readonly #breaker: RedisCircuitBreaker
   readonly #clock: RedisClock
-  readonly #chain: Chain
+  readonly #signer: EventSigner
   readonly #log: Log
   readonly #settings: AuditSettings
   readonly #pseudonyms: Pseudonyms
   readonly #stream: AuditStream
   readonly #writer: AuditWriter
+  readonly #limited: LimitedSummary
   #seq = 0
-  #lastMac = CHAIN_START
+  #lastMac = ''
+  #problem: AuditHealth['problem']
 
-  constructor (parts: { breaker: RedisCircuitBreaker, clock: RedisClock, timers: Timers, chain: Chain, pseudonyms: Pseudonyms, log: Log }, settings: AuditSettings) {
-    this.#breaker = parts.breaker
-    this.#clock = parts.clock
-    this.#chain = parts.chain
-    this.#log = parts.log
-    this.#pseudonyms = parts.pseudonyms
+  /** @param limitWindowMs of the rate limit, whose refusals are summed up */
+  constructor (
+    deps: { breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers, signer: EventSigner, pseudonyms: Pseudonyms, log: Log },
+    settings: AuditSettings & { limitWindowMs: number }
+  ) {
+    this.#breaker = deps.breaker
+    this.#clock = deps.clock
+    this.#signer = deps.signer
+    this.#log = deps.log
+    this.#pseudonyms = deps.pseudonyms
     this.#settings = settings
-    this.#stream = new AuditStream(parts, settings)
-    this.#writer = new AuditWriter(this.#stream, this.#instance, settings.maxBacklog, (fields) => {
-      this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis')
-    })
+    this.#stream = new AuditStream(deps, settings)
+    this.#writer = new AuditWriter({
+      stream: this.#stream,
+      timers: deps.timers,
+      onLost: (fields) => this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis'),
+      onProblem: (problem) => this.#note(problem),
+    }, this.#instance, settings.maxBacklog)
+    this.#limited = new LimitedSummary(deps.timers, settings.limitWindowMs, (event, time) => this.#writer.add(this.#stamp(event, time)))
   }
 
   open (): void {
-    this.#writer.add(this.#stamp({ event: 'audit.opened' }), () => {
+    const { retentionMs, maxEntries } = this.#settings
+    this.#writer.add(this.#stamp({ event: 'audit.opened', retention: `${retentionMs / 86_400_000}d/${maxEntries}` }), () => {
       if (this.#settings.functions) this.#breaker.fireAndForget((redis) => this.#loadQueries(redis))
     })
   }
 
   /** Takes an event; Redis gets it soon. */
   record (event: AuditEvent): void {
-    this.#writer.add(this.#stamp(event))
+    if (event.code === 'TOOLJET_EMBED_RATE_LIMITED') this.#limited.add(bounded(event), this.#clock.now())
+    else this.#writer.add(this.#stamp(bounded(event)))
   }
 
   /**
    * Takes the event of a URL that is about to leave; with `delivery: 'required'` Redis has it first.
    * @throws TOOLJET_EMBED_REDIS_DOWN with `delivery: 'required'`, and the URL must not leave
    */
-  async recordGiven (event: AuditEvent): Promise<void> {
-    if (this.#isRequired) await this.#writer.addAndWait(this.#stamp(event))
+  async recordIssued (event: AuditEvent): Promise<void> {
+    if (this.#isRequired) await this.#writer.addAndWait(this.#stamp(bounded(event)))
     else this.record(event)
   }
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN when `delivery: 'required'` cannot be kept right now */
-  mustBeWritable (): void {
-    if (this.#isRequired && this.#breaker.isOpen) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
+  assertWritable (): void {
+    if (!this.#isRequired) return
+    if (this.#breaker.isOpen) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
+    if (!this.#writer.isWritable) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit stream takes no entry', isRefusal: true })
   }
 
-  async verify (): Promise<AuditReport> {
-    return verifyAudit(this.#stream.entries(), this.#chain, await this.#stream.facts())
+  verify (): Promise<AuditReport> {
+    return verifyAudit(this.#stream, this.#signer)
   }
 
   health (): AuditHealth {
-    return { instance: this.#instance, seq: this.#seq, backlog: this.#writer.backlog }
+    return { instance: this.#instance, seq: this.#seq, backlog: this.#writer.backlog, ...(this.#problem && { problem: this.#problem }) }
   }
 
   async close (boundMs: number): Promise<void> {
+    this.#limited.close()
     this.record({ event: 'audit.closed' })
     await this.#writer.close(boundMs)
   }
 
   get #isRequired (): boolean {
     return this.#settings.delivery === 'required'
+  }
+
+  #note (problem: StreamProblem | undefined): void {
+    if (problem === undefined) {
+      this.#problem = undefined
+      this.#log.info({ stream: this.#settings.stream }, 'tooljet-embed: the audit stream takes entries again')
+    } else if (problem.kind !== this.#problem?.kind) {
+      const { kind, ...details } = problem
+      this.#problem = { kind, since: new Date(this.#clock.now()).toISOString() }
+      this.#log.error({ stream: this.#settings.stream, instance: this.#instance, ...details }, `tooljet-embed: ${PROBLEMS[kind]}`)
+    }
   }
 
   async #loadQueries (redis: RedisLike): Promise<void> {
@@ -110,11 +147,13 @@ export class Audit {
     }
   }
 
-  #stamp (event: AuditEvent): AuditFields {
-    const told = this.#settings.identity === 'hmac' ? this.#pseudonyms.disguise(event) : event
-    const fields = toFields(told, { time: this.#clock.now(), instance: this.#instance, seq: ++this.#seq })
-    this.#lastMac = fields['mac'] = this.#chain.mac(this.#lastMac, fields)
+  /** @param event with texts of bounded length */
+  #stamp (event: AuditEvent, time = this.#clock.now()): QueuedEvent {
+    const told = this.#settings.identity === 'hmac' ? this.#pseudonyms.pseudonymize(event) : event
+    const fields = toFields(told, time, { instance: this.#instance, seq: ++this.#seq, prev: this.#lastMac })
+    const signed = this.#signer.sign(fields, time)
+    this.#lastMac = signed.mac
     this.#log.info({ tooljetEmbedAudit: fields }, `tooljet-embed: ${event.event}`)
-    return fields
+    return toQueued(signed, fields, this.#stream.keys)
   }
 }

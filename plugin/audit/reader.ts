@@ -1,10 +1,9 @@
 import { normalizeEmail } from '../access/identity.js'
 import type { RedisLike } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
-import type { AuditEntry, AuditEventName } from './event.js'
-import { QUERIES } from './library.js'
+import { fieldsOf, type AuditEntry, type AuditEventName } from './event.js'
+import { QUERIES } from './functions.js'
 import type { Pseudonyms } from './pseudonyms.js'
-import { fieldsOf } from './stream.js'
 
 /** What a query asks for; the names are those of `tooljet_audit`'s arguments. */
 export interface AuditFilters {

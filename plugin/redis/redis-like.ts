@@ -36,3 +36,9 @@ export function isRedisLike (value: unknown): value is RedisLike {
 export function isCluster (redis: RedisLike): boolean {
   return typeof redis.nodes === 'function'
 }
+
+/** What a client puts before every key: then Redis knows them by another name. */
+export function keyPrefixOf ({ options = {} }: RedisLike): string {
+  const { keyPrefix, redisOptions } = options as { keyPrefix?: string, redisOptions?: { keyPrefix?: string } }
+  return keyPrefix ?? redisOptions?.keyPrefix ?? ''
+}

@@ -187,7 +187,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'names-newest', file: 'compose.ts', from: "keysFor('key names').at(-1)!", to: "keysFor('key names')[0]!", tests: ['reuse: encryptionKey'], why: 'a rotation moves all names' },
   { name: 'names-of-token', file: 'tooljet/tooljets.ts', from: 'new KeyNames(namesKey, option.url)', to: 'new KeyNames(namesKey, JSON.stringify(option))', tests: ['secret-keys: point 14: with an encryptionKey'], why: 'a new token moves all names' },
   { name: 'url-id-of-token', file: 'cache/url-cache.ts', from: 'redirectUrl, urlId: newId(),', to: 'redirectUrl, urlId: /pat_(\\w{16})/.exec(redirectUrl)?.[1] ?? newId(),', tests: [SIGNED_IN], why: 'the id of a URL is a part of its token' },
-  { name: 'secret-client-text', file: 'observability/foreign.ts', from: ".replace(SECRETS, '[redacted]')", to: '', tests: ['audit: what a client chose', 'secrets: after a full run'], why: 'a token pasted into a header is in the audit log' },
+  { name: 'secret-client-text', file: 'observability/sanitize.ts', from: ".replace(SECRETS, '[redacted]')", to: '', tests: ['audit: what a client chose', 'secrets: after a full run'], why: 'a token pasted into a header is in the audit log' },
   { name: 'secret-cause', file: 'tooljet/client.ts', from: "detail: 'it cannot be reached', cause: plainError(error)", to: "detail: 'it cannot be reached', cause: error", tests: ['tooljet: what ToolJet sent'], why: 'a reply of ToolJet is in an error' },
   { name: 'secret-redis-error', file: 'errors.ts', from: "Object.assign(new Error(message), typeof code === 'string' && { code })", to: 'error as Error', tests: ['secrets: what Redis refuses', 'tooljet: what ToolJet sent'], why: "a command's arguments are in a log line" },
   { name: 'secret-target', file: 'tooljet/tooljets.ts', from: '{ err: error, host }', to: '{ err: error, host, target }', tests: ['tenants: a wrong target'], why: 'an API token is in a log line' },
@@ -316,8 +316,8 @@ export const MUTANTS: Mutant[] = [
   { name: 'page-retry-after', file: 'browser/keeper.ts', from: 'mustWait = isFinal || retryAfter > 0', to: 'mustWait = isFinal', tests: ['client-heal: a 429 is waited for'], why: 'a page asks before the server said' },
 
   // what a look from outside found
-  { name: 'text-unbounded', file: 'observability/foreign.ts', from: '.slice(0, LOOKED_AT)', to: '', tests: ['secrets: a token is not told'], why: 'one long header keeps the process busy for seconds' },
-  { name: 'secret-code', file: 'errors.ts', from: "foreign(code) || 'ERROR'", to: "code || 'ERROR'", tests: ['secrets: a token is not told'], why: "a token in the code of a host's error is in the audit log" },
+  { name: 'text-unbounded', file: 'observability/sanitize.ts', from: '.slice(0, LOOKED_AT)', to: '', tests: ['secrets: a token is not told'], why: 'one long header keeps the process busy for seconds' },
+  { name: 'secret-code', file: 'errors.ts', from: "sanitize(code) || 'ERROR'", to: "code || 'ERROR'", tests: ['secrets: a token is not told'], why: "a token in the code of a host's error is in the audit log" },
   { name: 'half-character', file: 'audit/event.ts', from: 'value.toWellFormed()', to: 'value', tests: ['audit-verify: half a character'], why: 'one event that cannot be written holds up all others' },
   { name: 'names-cached', file: 'audit/chain.ts', from: 'const names = sortedNames(fields)', to: 'const names = ownNames(fields)', tests: ['audit-verify: names that were made up'], why: 'a forged entry changes what the macs of others cover' },
   { name: 'ahead-of-authorize', file: 'embed.ts', from: 'authorize === undefined ? found : undefined', to: 'found', tests: ['reuse: what is forgotten while'], why: 'a forgotten URL is given' },
