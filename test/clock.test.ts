@@ -58,8 +58,17 @@ test('a call that is late by a clock that was known wrong is sent once more', as
   t.ok(Math.abs(clock.now() - Date.now()) < 60_000)
 
   clock.observe(Date.now() - 3_600_000, timers.now())
-  await t.rejects(scripts.attempt(script, [`${prefix}other`], []), /clock of Redis jumps/)
-  t.equal(await client.exists(`${prefix}other`), 0, 'nothing was done')
+  t.equal(String((await scripts.attempt(script, [`${prefix}other`], [])).values[0]), 'done', 'whatever the state of Redis')
+})
+
+test('a call that is late twice is given up', async (t) => {
+  const client = newClient(await sharedRedisUrl())
+  t.teardown(() => client.disconnect())
+  const { breaker, scripts } = await wayToRedis(client, 5000, { info () {}, warn () {}, error () {} } as never)
+  t.teardown(() => breaker.close())
+  const late = new Script("local now = redis.call('TIME')\nreturn { now[1] * 1000, 'late' }")
+  await t.rejects(scripts.run(late, [], []), { code: 'TOOLJET_EMBED_REDIS_DOWN', message: /its clock jumps/ })
+  await t.rejects(scripts.attempt(late, [], []), /clock of Redis jumps/)
 })
 
 test('a slot of a Cluster that has moved is asked for again, where the client only says so', async (t) => {
