@@ -29,8 +29,10 @@ export type StreamProblem =
   | { kind: 'shortened' | 'replaced' }
   | { kind: 'unwritable', reason: string }
 
+type WritableStream = Pick<AuditStream, 'isUnavailable' | 'startOfWrite' | 'append' | 'pages' | 'trimIndex'>
+
 interface WriterDeps {
-  stream: AuditStream
+  stream: WritableStream
   timers: Timers
   /** Of an event that does not get into the stream. */
   onLost: (fields: AuditFields) => void
@@ -43,7 +45,7 @@ interface WriterDeps {
  * writes it believes only where the stream has an entry with the mac of the event.
  */
 export class AuditWriter {
-  readonly #stream: AuditStream
+  readonly #stream: WritableStream
   readonly #timers: Timers
   readonly #instance: string
   readonly #maxBacklog: number
