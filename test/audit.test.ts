@@ -309,6 +309,7 @@ test('an instance in doubt looks at what came since, and at each entry once', as
   const junk = redis.pipeline()
   for (let i = 0; i < 5000; i++) junk.xadd(keys.stream, `${i + 1}-0`, 'a', 'b')
   await junk.exec()
+  await stream.append('other', [next('other')]) // after which Redis's time is known
   let fails = 0
   let looked = 0
   const writer = new AuditWriter({
@@ -348,7 +349,7 @@ test('an instance in doubt looks at what came since, and at each entry once', as
   writer.add(events[2]!)
   await until('all is written', () => writer.backlog === 0)
   t.same((await entries()).map(({ mac }) => mac), events.map(({ mac }) => mac))
-  t.equal(looked, 1802)
+  t.equal(looked, 1803)
 })
 
 test('events in doubt are looked for in the stream, should Redis know no longer what it has', { timeout: 60_000 }, async (t) => {
@@ -540,8 +541,15 @@ test('a waiting event keeps nothing of its request but its text', { timeout: 60_
   setFlagsFromString('--expose-gc')
   const gc = runInNewContext('gc') as () => void
   const WAITING = 400
-  gc()
-  const before = process.memoryUsage()
+  const settled = async (): Promise<number> => {
+    for (let i = 0; i < 3; i++) {
+      await sleep(10)
+      gc()
+    }
+    const { heapUsed, external } = process.memoryUsage()
+    return heapUsed + external
+  }
+  const before = await settled()
   for (let i = 0; i < WAITING; i++) {
     const text = (name: string): string => `${name}"é`.repeat(20_000).slice(i % 7)
     const event = bounded({ event: 'url.denied', code: 'TOOLJET_EMBED_APP_NOT_ALLOWED', email: `${'é'.repeat(200)}${i}@acme.test`, app: `€${text('app')}`, userAgent: text('agent'), requestId: text('id'), ip: text('ip'), target: text('target') })
@@ -549,10 +557,9 @@ test('a waiting event keeps nothing of its request but its text', { timeout: 60_
     const signed = signer.sign(fields, Date.now())
     writer.add(toQueued(signed, fields, stream.keys))
   }
-  gc()
-  const after = process.memoryUsage()
+  const after = await settled()
   t.equal(writer.backlog, WAITING)
-  const each = (after.heapUsed + after.external - before.heapUsed - before.external) / WAITING
-  t.ok(each < 4096, `${Math.round(each)} bytes each`)
+  const each = (after - before) / WAITING
+  t.ok(each > 500 && each < 4096, `${Math.round(each)} bytes each`)
   await writer.close(1)
 })
