@@ -111,7 +111,7 @@ export class Audit {
   }
 
   verify (): Promise<AuditReport> {
-    return verifyAudit(this.#stream, this.#signer)
+    return verifyAudit(this.#stream, this.#signer, { known: this.#settings })
   }
 
   health (): AuditHealth {

@@ -77,6 +77,8 @@ export interface Witness {
 export interface VerifyOptions {
   /** In place of what the log says of itself. */
   retention?: Partial<Retention>
+  /** Of one instance that is known: it may have trimmed, like those that the log tells of. */
+  known?: Retention
   witnesses?: readonly Witness[]
 }
 
@@ -87,10 +89,10 @@ const DEFAULT_RETENTION: Retention = { retentionMs: 90 * 86_400_000, maxEntries:
 const CLOCK_SLACK_MS = 60_000
 
 /** Checks every entry by itself, and each instance's events against each other. */
-export async function verifyAudit (source: AuditSource, signer: EventSigner, { retention: given, witnesses = [] }: VerifyOptions = {}): Promise<AuditReport> {
+export async function verifyAudit (source: AuditSource, signer: EventSigner, { retention: given, known, witnesses = [] }: VerifyOptions = {}): Promise<AuditReport> {
   const found = new Problems()
   const instances = new Map<string, InstanceCheck>()
-  const retentions: Retention[] = []
+  const retentions = known === undefined ? [] : [known]
   let entries = 0
   let events = 0
   let since: string | undefined
