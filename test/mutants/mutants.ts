@@ -290,7 +290,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'audit-trim-told', file: 'audit/stream.ts', from: ' || this.#hasLoggedProblem', to: '', tests: ['audit: who may not trim'], why: 'a line of log for each batch' },
   { name: 'audit-index', file: 'audit/append.ts', from: 'email: email === undefined ? undefined : keys.email(email)', to: 'email: undefined', tests: ['audit-queries: '], why: 'a query for a user finds nothing' },
   { name: 'audit-index-cut', file: 'audit/scripts/trim-index.lua', from: 'ms == keepMs and number < keepNumber', to: 'ms == keepMs', tests: ['audit-queries: '], why: 'trimming takes events that are there out of the index' },
-  { name: 'audit-index-name', file: 'audit/audit-keys.ts', from: '${this.#start}:index:${kind}:${number}`', to: '${this.#start}:index:${kind}:${number}:${this.stream.length}`', tests: ['audit-queries: '], why: 'queries look for indexes elsewhere' },
+  { name: 'audit-index-name', file: 'audit/audit-keys.ts', from: '}:index:$', to: '}:indexes:$', tests: ['audit-queries: '], why: 'queries look for indexes elsewhere' },
   { name: 'audit-hmac', file: 'audit/audit.ts', from: "=== 'hmac' ?", to: "=== 'email' && false ?", tests: ["audit-queries: identity 'hmac'"], why: 'a log that names nobody names people' },
   { name: 'audit-hmac-ip', file: 'audit/pseudonyms.ts', from: 'ip: _, userAgent: __, ', to: '', tests: ["audit-queries: identity 'hmac'"], why: 'a log that names nobody has addresses' },
   { name: 'audit-hmac-keyless', file: 'audit/pseudonyms.ts', from: "createHmac('sha256', key)", to: "createHmac('sha256', key.subarray(0, 0))", tests: ["audit-queries: identity 'hmac'", 'cli: a log with pseudonyms'], why: 'who has no key can tell who it was' },
