@@ -50,15 +50,23 @@ export const COMMANDS: Record<string, Command> = {
     load: async () => (await import('./commands/tail.js')).tail,
   },
   stats: {
-    summary: 'counts, reuse rate and users by user, app, event, code or hour',
-    about: 'counts events: how many URLs were minted, reused and refused, which part was reused, for how many users.',
-    options: ['by', ...FILTERS, 'json', 'key-file', ...REDIS],
+    summary: 'counts, reuse rate and users by user, app, event, code, hour, or two of them',
+    about: 'counts events: how many URLs were minted, reused and refused, which part was reused, and with filters or --users for how many users. Without filters the answer comes from counters, by whole hours.',
+    options: ['by', 'users', ...FILTERS, 'json', 'key-file', ...REDIS],
     examples: [
       { what: 'which apps are used', line: 'stats --by app --since 30d' },
+      { what: 'how many URLs per hour and app this week', line: 'stats --by hour,app --since 7d' },
       { what: 'refusals by reason', line: 'stats --by code --outcome failure --since 24h' },
       { what: 'one user\'s day', line: 'stats --by hour --email ana@acme.io --since 24h' },
     ],
     load: async () => (await import('./commands/stats.js')).stats,
+  },
+  reindex: {
+    summary: 'makes indexes and counters anew',
+    about: 'makes the indexes by user and app anew, and the counters of the hours that are wholly in the log, when a query or verify says so. The plugin goes on writing meanwhile. Needs a Redis user who may write.',
+    options: REDIS,
+    examples: [{ what: 'after "index incomplete"', line: 'reindex' }],
+    load: async () => (await import('./commands/reindex.js')).reindex,
   },
   verify: {
     summary: 'proves that nothing is missing, changed, forged or doubled',

@@ -141,40 +141,12 @@ if isComplete and added > 0 then
   try(unpack(set))
 end
 
--- Counters: "hour:count" of a day, with ' ' between ----------------------------------------------------------------------
-
-local function plus (counted, hour, amount)
-  local start, count = counted:match('^(.*)' .. hour .. ':(%d+)$')
-  if start then return start .. hour .. ':' .. string.format('%.0f', count + amount) end
-  local found
-  counted = counted:gsub(hour .. ':(%d+)', function (count)
-    found = true
-    return hour .. ':' .. string.format('%.0f', count + amount)
-  end)
-  if found then return counted end
-  return (counted == '' and '' or counted .. ' ') .. hour .. ':' .. string.format('%.0f', amount)
+local counted = {}
+for number, amount in pairs(amounts) do
+  local counter = batch.counters[number]
+  counted[#counted + 1] = { counter[1], counter[2], amount }
 end
-
-if next(amounts) then
-  local numbers, get = {}, { 'HMGET', counts }
-  for number in pairs(amounts) do
-    numbers[#numbers + 1], get[#get + 1] = number, batch.counters[number][1]
-  end
-  local known = try(unpack(get))
-  if known then
-    local values = {} -- two hours of one day have the same field
-    local set = { 'HSET', counts }
-    for i, number in ipairs(numbers) do
-      local field, hour = unpack(batch.counters[number])
-      values[field] = plus(values[field] or known[i] or '', hour, amounts[number])
-    end
-    for field, value in pairs(values) do
-      set[#set + 1] = field
-      set[#set + 1] = value
-    end
-    try(unpack(set))
-  end
-end
+addCounts(counts, counted, try)
 
 -- Too much, and too old ----------------------------------------------------------------------------------------------------
 
