@@ -399,9 +399,11 @@ end
 -- By hour, then the most events first.
 local function told_all (cursor, counts, with_users)
   local keys, row_by = {}, {}
-  for i, row in ipairs(counts.groups) do
-    keys[i] = (row.hour or '') .. string.format('%016.0f', 1e15 - row.events) .. row.group
-    row_by[keys[i]] = row
+  for _, row in ipairs(counts.groups) do
+    if row.events > 0 then
+      local key = (row.hour or '') .. string.format('%016.0f', 1e15 - row.events) .. row.group
+      keys[#keys + 1], row_by[key] = key, row
+    end
   end
   table.sort(keys) -- texts: to compare them takes no call of Lua
   local rows = {}

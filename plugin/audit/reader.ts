@@ -197,8 +197,11 @@ function byHourAndNumber (by: AuditGrouping): (a: AuditCounts, b: AuditCounts) =
 function add (counts: AuditCounts, [, ...told]: unknown[]): void {
   for (let i = 0; i < told.length; i += 2) {
     const [name, value] = [told[i], told[i + 1]]
-    if (name === 'users') counts.users = new Set([...counts.users ?? [], ...value as string[]])
-    else if (name === 'events' || name === 'minted' || name === 'reused' || name === 'refused') counts[name] += Number(value)
+    if (name === 'users') { // a number where they were not asked for: several of them have no sum
+      if (!Array.isArray(value)) continue
+      counts.users ??= new Set()
+      for (const user of value as string[]) counts.users.add(user)
+    } else if (name === 'events' || name === 'minted' || name === 'reused' || name === 'refused') counts[name] += Number(value)
   }
 }
 
