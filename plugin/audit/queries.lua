@@ -355,60 +355,66 @@ function QUERIES.tooljet_audit (keys, args)
   return { cursor, entries }
 end
 
-local COUNTED = { ['url.minted'] = 'minted', ['url.reused'] = 'reused', ['url.denied'] = 'refused', ['url.limited'] = 'refused', ['url.failed'] = 'refused' }
+-- A row is as it is replied: here in it are its numbers.
+local EVENTS, MINTED, REUSED, REFUSED = 3, 5, 7, 9
+local COUNTED = { ['url.minted'] = MINTED, ['url.reused'] = REUSED, ['url.denied'] = REFUSED, ['url.limited'] = REFUSED, ['url.failed'] = REFUSED }
 
 local function is_hourly (given)
   return given.by[1] == 'hour' or given.by[2] == 'hour'
 end
 
--- Counts in groups: of one name, or of two with a comma between.
-local function new_table (by)
-  return { by = by, rows = {}, groups = {}, total = { group = 'total', events = 0, minted = 0, reused = 0, refused = 0 } }
+-- @param hour by which it is sorted, if by any
+local function new_row (group, hour)
+  return { group, 'events', 0, 'minted', 0, 'reused', 0, 'refused', 0, hour = hour }
 end
 
--- @param hour, so that rows can be sorted by it
+-- Counts in groups: of one name, or of two with a comma between.
+local function new_table (by)
+  return { by = by, by_group = {}, rows = {}, total = new_row('total') }
+end
+
 local function row_of (counts, group, hour)
-  local row = counts.rows[group]
+  local row = counts.by_group[group]
   if row then return row end
-  row = { group = group, hour = hour, events = 0, minted = 0, reused = 0, refused = 0 }
-  counts.rows[group], counts.groups[#counts.groups + 1] = row, row
+  row = new_row(group, hour)
+  counts.by_group[group], counts.rows[#counts.rows + 1] = row, row
   return row
 end
 
--- @param counter besides the events, if any
-local function count_in (row, counter, count)
-  row.events = row.events + count
-  if counter then row[counter] = row[counter] + count end
+local function add_users (row, users, as_list)
+  local list = {}
+  for email in pairs(users) do list[#list + 1] = email end
+  row[#row + 1] = 'users'
+  row[#row + 1] = as_list and list or #list
 end
 
-local function told (row, with_users)
-  local given = row.minted + row.reused
-  local reply = { row.group, 'events', row.events, 'minted', row.minted, 'reused', row.reused, 'refused', row.refused }
+local function finish (row, as_list)
+  local given = row[MINTED] + row[REUSED]
   if given > 0 then
-    reply[#reply + 1] = 'reuse_rate'
-    reply[#reply + 1] = string.format('%.3f', row.reused / given)
+    row[10] = 'reuse_rate'
+    row[11] = string.format('%.3f', row[REUSED] / given)
   end
-  if not row.users then return reply end -- counters know none
-  local users = {}
-  for email in pairs(row.users) do users[#users + 1] = email end
-  reply[#reply + 1] = 'users'
-  reply[#reply + 1] = with_users and users or #users
-  return reply
+  if row.users then add_users(row, row.users, as_list) end -- counters know none
+  return row
 end
 
 -- By hour, then the most events first.
-local function told_all (cursor, counts, with_users)
+local function reply_of (cursor, counts, as_list)
   local keys, row_by = {}, {}
-  for _, row in ipairs(counts.groups) do
-    if row.events > 0 then
-      local key = (row.hour or '') .. string.format('%016.0f', 1e15 - row.events) .. row.group
+  for _, row in ipairs(counts.rows) do
+    if row[EVENTS] > 0 then
+      local key = (row.hour or '') .. string.format('%016.0f', 1e15 - row[EVENTS]) .. row[1]
       keys[#keys + 1], row_by[key] = key, row
     end
   end
   table.sort(keys) -- texts: to compare them takes no call of Lua
-  local rows = {}
-  for i, key in ipairs(keys) do rows[i] = told(row_by[key], with_users) end
-  return { cursor, rows, told(counts.total, with_users) }
+  local rows, total = {}, counts.total
+  for i, key in ipairs(keys) do
+    local row = row_by[key]
+    for at = EVENTS, REFUSED, 2 do total[at] = total[at] + row[at] end
+    rows[i] = finish(row, as_list)
+  end
+  return { cursor, rows, finish(total, as_list) }
 end
 
 -- Of what this call looked at. To add up several replies count the users of "users list".
@@ -422,13 +428,13 @@ local function count_events (stream, given)
     local group = fields[given.by[1]] or '-'
     if given.by[2] then group = group .. ',' .. (fields[given.by[2]] or '-') end
     local row = row_of(counts, group, is_hourly(given) and (fields.hour or '-') or nil)
+    local count, counter = tonumber((fields.count or '1'):match('^%d+$') or 1), COUNTED[fields.event]
+    row[EVENTS] = row[EVENTS] + count
+    if counter then row[counter] = row[counter] + count end
     row.users = row.users or {}
-    for _, of in ipairs { row, counts.total } do
-      count_in(of, COUNTED[fields.event], tonumber((fields.count or '1'):match('^%d+$') or 1))
-      if fields.email then of.users[fields.email] = true end
-    end
+    if fields.email then row.users[fields.email], counts.total.users[fields.email] = true, true end
   end)
-  return told_all(cursor, counts, given.users == 'list')
+  return reply_of(cursor, counts, given.users == 'list')
 end
 
 -- Totals out of the counters ------------------------------------------------------------------------------------------
@@ -514,22 +520,23 @@ local function count_counters (stream, given)
   end
   for i, value in ipairs(fields_of(key, fields)) do
     local day, place = day_of[i], place_of_field[i]
-    local counter = COUNTED[place.event]
-    if value and day.is_whole and not hourly then
-      count_in(place.row, counter, tonumber(value:match('^%d+')) or 0)
+    local row, rows, counter = place.row, place.hours and place.hours.rows, COUNTED[place.event]
+    if value and row and day.is_whole then
+      local count = value:match('^%d+') or 0
+      row[EVENTS] = row[EVENTS] + count
+      if counter then row[counter] = row[counter] + count end
     elseif value then
       for text, count in value:gmatch(' (%d%d):(%d+)') do
         local hour = day.hours[text]
         if hour and (day.is_whole or (hour >= from and hour < to)) then
-          count_in(place.row or place.hours.rows[hour] or new_hour(counts, place.hours, hour), counter, tonumber(count))
+          if rows then row = rows[hour] or new_hour(counts, place.hours, hour) end
+          row[EVENTS] = row[EVENTS] + count
+          if counter then row[counter] = row[counter] + count end
         end
       end
     end
   end
-  for _, row in ipairs(counts.groups) do
-    for _, name in ipairs { 'events', 'minted', 'reused', 'refused' } do counts.total[name] = counts.total[name] + row[name] end
-  end
-  return told_all('0-0', counts)
+  return reply_of('0-0', counts)
 end
 
 local EXACT = { 'email', 'app', 'event', 'outcome', 'code', 'ip', 'url_id', 'after', 'users' }

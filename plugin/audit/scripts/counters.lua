@@ -2,9 +2,11 @@
 -- query finds those of some days without reading all.
 
 local function plus (counted, hour, amount)
-  local total, hours = counted:match('^(%d+)(.*)$')
-  local start, count, rest = (hours or ''):match('^(.* ' .. hour .. ':)(%d+)(.*)$')
-  hours = start and start .. count + amount .. rest or (hours or '') .. ' ' .. hour .. ':' .. amount
+  local total, hours, count = counted:match('^(%d+)(.* ' .. hour .. ':)(%d+)$')
+  if total then return total + amount .. hours .. count + amount end -- the latest hour, as a rule
+  total, hours = counted:match('^(%d+)(.*)$')
+  local start, known, rest = (hours or ''):match('^(.* ' .. hour .. ':)(%d+)(.*)$')
+  hours = start and start .. known + amount .. rest or (hours or '') .. ' ' .. hour .. ':' .. amount
   return (total or 0) + amount .. hours
 end
 
