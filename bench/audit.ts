@@ -1,4 +1,4 @@
-import { append } from '../plugin/audit/append.js'
+import { append, type WrittenEntry } from '../plugin/audit/append.js'
 import { AuditKeys } from '../plugin/audit/audit-keys.js'
 import { loadLibrary } from '../plugin/audit/functions.js'
 import { AuditReader } from '../plugin/audit/reader.js'
@@ -14,7 +14,8 @@ import type { BenchRedis, World } from './world.js'
 
 /** What a busy instance writes at once. */
 const BATCH = 20
-const RETENTION = { retentionMs: 0, maxEntries: 0 }
+/** The plugin's defaults. */
+const RETENTION = { retentionMs: 90 * 86_400_000, maxEntries: 1_000_000 }
 /** So many parts are written, each in all ways; of the bare ones fewer say as much. */
 const PARTS = 100
 const PIPELINED_SHARE = 0.2
@@ -90,7 +91,11 @@ async function scriptsOf ({ client }: BenchRedis): Promise<ScriptClient> {
 }
 
 async function appendAll (scripts: ScriptClient, keys: AuditKeys, events: readonly BenchEvent[]): Promise<void> {
-  for (const batch of batches(events)) await append(scripts, keys, RETENTION, '', INSTANCE, batch.map(({ queued }) => queued))
+  let own: WrittenEntry | undefined
+  for (const batch of batches(events)) {
+    const { last } = await append(scripts, keys, RETENTION, '', INSTANCE, batch.map(({ queued }) => queued), own)
+    own = last
+  }
 }
 
 /** The same fields without indexes, order or retention: the least that writing them can cost. */
