@@ -424,7 +424,7 @@ function readerOf (redis: Redis): Record<'plugin' | 'command', RunScript> {
 }
 
 /** What the witness finds wrong. @param between what happens after the events were read */
-async function problemsOf (redis: Redis, stream: string, run: RunScript = readerOf(redis).plugin, between?: () => Promise<unknown>): Promise<AuditProblem[]> {
+async function problemsOf (redis: Redis, stream: string, run: RunScript = readerOf(redis).plugin, between?: () => Promise<unknown>, retentionMs = 0): Promise<AuditProblem[]> {
   const source = {
     async * pages () {
       const entries = await redis.xrange(stream, '-', '+')
@@ -434,7 +434,7 @@ async function problemsOf (redis: Redis, stream: string, run: RunScript = reader
     info: () => Promise.resolve(undefined),
     now: () => Promise.resolve(Date.now()),
   }
-  const { problems } = await verifyAudit(source, signerOf(stream), { retention: { retentionMs: 0, maxEntries: 0 }, witnesses: [new IndexWitness(new AuditKeys(stream), run)] })
+  const { problems } = await verifyAudit(source, signerOf(stream), { retention: { retentionMs, maxEntries: 0 }, witnesses: [new IndexWitness(new AuditKeys(stream), run)] })
   return problems.filter(({ kind }) => kind === 'index' || kind === 'counts')
 }
 
@@ -491,6 +491,14 @@ test('verify holds indexes and counters against the events', { timeout: 60_000 }
     await restore()
   }
   t.same(await problemsOf(redis, stream), [])
+
+  t.same(await problemsOf(redis, stream, undefined, () => writeEvents(redis, stream, 50, { make: hoursAgo(20, 50) })), [], 'others have written since')
+  await restore()
+  const oldest = entries[0]!.fields['time']!.slice(0, 10)
+  await redis.hdel(keys.counts, ...Object.keys(await redis.hgetall(keys.counts)).filter((field) => field.startsWith(oldest)))
+  t.match(await problemsOf(redis, stream), [{ kind: 'counts' }])
+  t.same(await problemsOf(redis, stream, undefined, undefined, HOUR_MS), [], 'counters too old to be kept, of events that are not trimmed yet')
+  await restore()
 
   await redis.xadd(stream, '*', 'event', 'url.minted', 'email', USERS[0]!, 'outcome', 'success')
   t.match(await problemsOf(redis, stream), [{ detail: /have 650 of 651 entries/ }])
@@ -554,7 +562,7 @@ test('a reindex makes what the plugin would have written, while it writes', { ti
   const end = new AbortController()
   const [result] = await Promise.all([
     reindex(redis as unknown as RedisLike, stream).finally(() => end.abort()),
-    (async () => { while (!end.signal.aborted) await writeEvents(redis, stream, 7, { retention: { retentionMs: 0, maxEntries: 3100 } }) })(),
+    (async () => { while (!end.signal.aborted) await writeEvents(redis, stream, 7, { retention: { retentionMs: 0, maxEntries: 2000 } }) })(),
   ])
   t.equal(result.state, 'done')
   await writeEvents(redis, stream, 10)

@@ -498,8 +498,7 @@ end
 -- A field of a day has the names of its counters, and each counter "total hour:count hour:count …".
 local function count_counters (stream, given)
   local key, hourly = key_of(stream, 'counts'), is_hourly(given)
-  local first = given.since and given.since - given.since % UNITS.h
-  local last = given['until'] and math.ceil(given['until'] / UNITS.h) * UNITS.h
+  local first, last = given.since, given['until'] and math.ceil(given['until'] / UNITS.h) * UNITS.h
   local from, to = first and hour_text(first) or '', last and hour_text(last) or '~'
   if first then notes[#notes + 1] = 'since ' .. from .. ':00Z: counted by whole hours' end
   if last then notes[#notes + 1] = 'until ' .. to .. ':00Z: counted by whole hours' end

@@ -16,6 +16,9 @@ export const CODES = ['TOOLJET_EMBED_ACCESS_DENIED', 'TOOLJET_EMBED_RATE_LIMITED
 const EVENTS = ['url.minted', 'url.reused', 'url.denied', 'url.limited', 'url.failed']
 const RECORD = 14
 
+/** Buckets out of which what was trimmed is taken: some, and others not yet. */
+const TIDIED = 10
+
 const KEEP_ALL: Retention = { retentionMs: 0, maxEntries: 0 }
 const TRIM_INDEX = Script.of('audit/scripts/trim-index.lua')
 
@@ -54,7 +57,6 @@ export async function writeEvents (redis: Redis, stream: string, count: number, 
   const [keys, scripts, signer] = [new AuditKeys(stream), await scriptsOf(redis), signerOf(stream)]
   const instance = `portal-${randomBytes(4).toString('hex')}`
   let prev = ''
-  let buckets: string[] = []
   const next = (seq: number) => {
     const made: AuditFields = { time: new Date().toISOString(), instance, seq: String(seq), ...prev !== '' && { prev }, schema: SCHEMA, ...make(seq) }
     const fields = Object.fromEntries(FIELD_NAMES.flatMap((name) => (made[name] === undefined ? [] : [[name, made[name]]]))) as AuditFields
@@ -66,8 +68,8 @@ export async function writeEvents (redis: Redis, stream: string, count: number, 
     const batch = Array.from({ length: Math.min(1 + randomInt(most), count - seq + 1) }, () => next(seq++))
     const { written, trimmed } = await append(scripts, keys, retention, '', instance, batch)
     if (written !== batch.length) throw new Error(`${written} of ${batch.length} events were written`)
-    if (buckets.length === 0) buckets = [...keys.buckets]
-    if (trimmed > 0) await scripts.run(TRIM_INDEX, [stream, keys.index, buckets.pop()!], [])
+    if (trimmed === 0) continue
+    for (let i = 0; i < TIDIED; i++) await scripts.run(TRIM_INDEX, [stream, keys.index, oneOf(keys.buckets)], [])
   }
 }
 

@@ -8,7 +8,7 @@
 -- 'counters', cursor:   { time, the next cursor, fields and values }
 -- 'newer', id:          { time, ids and fields of the entries after that id }
 local RECORD = 14
-local MOST_BYTES = 8192 * RECORD
+local MOST_BYTES = 4096 * RECORD
 local call, stream, index, counts = redis.call, KEYS[1], KEYS[2], KEYS[3]
 local what, given = ARGV[2], ARGV[3]
 
