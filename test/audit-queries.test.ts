@@ -569,6 +569,14 @@ test('a reindex makes what the plugin would have written, while it writes', { ti
   t.equal(Number(await redis.hget(keys.index, 'entries')), await redis.xlen(stream))
   t.same(await indexesOf(redis, stream), await expectedIndexesOf(redis, stream))
   t.same(await problemsOf(redis, stream), [])
+
+  const length = await redis.xlen(stream)
+  let pages = 0
+  t.match(await reindex(redis as unknown as RedisLike, stream, () => { redis.xtrim(stream, 'MAXLEN', length - 40 * ++pages).catch(t.fail) }), { state: 'done', entries: length - 40 * pages }, 'what was indexed is trimmed')
+  t.ok(pages > 5)
+  await writeEvents(redis, stream, 10)
+  t.equal(Number(await redis.hget(keys.index, 'entries')), await redis.xlen(stream))
+  t.same(await problemsOf(redis, stream), [])
 })
 
 test('counters of hours that are no longer in the stream stay when it is reindexed', async (t) => {
