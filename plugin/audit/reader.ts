@@ -4,6 +4,7 @@ import { Script } from '../redis/script.js'
 import { fieldsOf, type AuditEntry, type AuditEventName } from './event.js'
 import { QUERIES } from './functions.js'
 import type { Pseudonyms } from './pseudonyms.js'
+import type { RawEntry } from './verify.js'
 
 /** What a query asks for; the names are those of `tooljet_audit`'s arguments. */
 export interface AuditFilters {
@@ -101,10 +102,15 @@ export class AuditReader {
 
   /** Every entry after an id, oldest first. */
   async * entries (after?: string): AsyncGenerator<AuditEntry> {
+    for await (const page of this.pages(after)) yield * page.map(({ id, flat }) => ({ id, fields: fieldsOf(flat) }))
+  }
+
+  /** Likewise, as Redis gives them. */
+  async * pages (after?: string): AsyncGenerator<RawEntry[]> {
     let from = after === undefined ? '-' : `(${after}`
     for (;;) {
       const page = await this.#redis.xrange(this.#stream, from, '+', 'COUNT', PAGE)
-      yield * page.map(entryOf)
+      if (page.length > 0) yield page.map(([id, flat]) => ({ id, flat }))
       if (page.length < PAGE) return
       from = `(${page[page.length - 1]![0]}`
     }

@@ -62,20 +62,22 @@ export const COMMANDS: Record<string, Command> = {
   },
   verify: {
     summary: 'proves that nothing is missing, changed, forged or doubled',
-    about: 'checks every event\'s mac, which covers the event before it too, for each instance of the plugin. Needs the key.',
-    options: ['json', 'key-file', ...REDIS],
+    about: 'checks every event\'s mac, and for each instance of the plugin that none is missing, doubled or out of order; with --log also that the app\'s log has the same events. Needs the key.',
+    options: ['log', 'retention', 'max-entries', 'json', 'key-file', ...REDIS],
     examples: [
       { what: 'with the key in a file, or in TOOLJET_EMBED_ENCRYPTION_KEY', line: 'verify --key-file /run/secrets/tooljet-embed-key' },
+      { what: 'against the app\'s log, which nobody can change who has but Redis\'s password', line: 'verify --log /var/log/portal/*.log.gz' },
       { what: 'what is wrong, for other programs', line: 'verify --json' },
     ],
     load: async () => (await import('./commands/verify.js')).verify,
   },
   export: {
-    summary: 'NDJSON for a SIEM, to go on where it ended',
-    about: 'writes events as NDJSON, the oldest first: a line { id, ...fields } for each. To go on later give the last id, or the same file.',
-    options: [...FILTERS, 'after', 'out', 'key-file', ...REDIS],
+    summary: 'NDJSON or ECS for a SIEM, to go on where it ended',
+    about: 'writes events as lines of JSON, the oldest first: { id, ...fields }, or mapped to the Elastic Common Schema. To go on later give the last id, or the same file, which may have been rotated meanwhile.',
+    options: [...FILTERS, 'format', 'after', 'out', 'state', 'key-file', ...REDIS],
     examples: [
       { what: 'every minute: what is new', line: 'export --out /var/log/tooljet-embed/audit.ndjson' },
+      { what: 'the same for Elasticsearch', line: 'export --format ecs --out /var/log/tooljet-embed/audit.ecs.ndjson' },
       { what: 'what came after an event', line: 'export --after 1767225600000-0' },
       { what: 'the refusals of January', line: 'export --outcome failure --since 2026-01-01 --until 2026-02-01' },
     ],
