@@ -20,7 +20,8 @@ export function fullCode (given: string): string {
  */
 export async function assertKnownCode (code: string, reader: AuditReader): Promise<void> {
   if (OWN.includes(code) || code === NO_CODE || await isOfFastify(code)) return
-  for await (const _ of reader.all({ code }, 'desc', { limit: 1 })) return
+  const { done } = await reader.all({ code }, 'desc', { limit: 1 }).next()
+  if (done !== true) return
   throw new UsageError(`--code is "${code}", which is no code of fastify-tooljet-embed, and no event in the log has it; there are ${OWN.map((own) => own.slice(PREFIX.length)).join(', ')} (with or without ${PREFIX}, in any case)`)
 }
 
