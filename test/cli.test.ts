@@ -10,12 +10,15 @@ import { t as tap, test, type Test } from 'tap'
 import type { AuditEvent, AuditEventName } from '../plugin/audit/event.js'
 import { loadLibrary } from '../plugin/audit/functions.js'
 import { Pseudonyms } from '../plugin/audit/pseudonyms.js'
+import { COMMANDS } from '../plugin/cli/commands.js'
+import { ECS_VERSION } from '../plugin/cli/ecs.js'
 import { resolveFilters } from '../plugin/cli/filters.js'
 import type { Output } from '../plugin/cli/output.js'
 import { parseTime } from '../plugin/cli/times.js'
 import { deriveKeys } from '../plugin/crypto/secret-keys.js'
 import type { RedisLike } from '../plugin/redis/redis-like.js'
 import { builtPackage, cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, visible } from './support/cli.js'
+import { blocksOf, sectionOf } from './support/markdown.js'
 import { newPrefix, releaseRedisAfter } from './support/portal.js'
 import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
 
@@ -73,7 +76,7 @@ test('wrong usage is named, with what is accepted, and ends with 2', async (t) =
   const keyFile = join(scratch(t), 'key')
   writeFileSync(keyFile, KEY)
   const cases: [args: string[], message: RegExp][] = [
-    [[], /takes a command: query, tail, stats, verify, export/],
+    [[], /takes a command: query, tail, stats, (?:\w+, )*verify, export/],
     [['qery'], /no command "qery", there are query, tail/],
     [['constructor'], /no command "constructor"/],
     [['query', '--emial', 'x'], /no option --emial here, query takes --email, /],
@@ -578,6 +581,25 @@ function flattened (value: Record<string, unknown>, start = ''): [name: string, 
     return isObject ? flattened(inner as Record<string, unknown>, `${start}${name}.`) : [[`${start}${name}`, inner] as [string, unknown]]
   })
 }
+
+test('the settings of Vector and Filebeat in docs/audit.md name files and fields that there are', (t) => {
+  const files = COMMANDS['export']!.examples.flatMap(({ line }) => /--out (\S+)/.exec(line)?.[1] ?? [])
+  const section = sectionOf('docs/audit.md', '### Files')
+  const settings = blocksOf('docs/audit.md').filter(({ language }) => language === 'yaml').map(({ code }) => code)
+  t.equal(settings.length, 2)
+  t.same(settings.map((code) => /\[(\/var\S+)\]/.exec(code)![1]), files, 'plain lines for the one, ECS for the other')
+  for (const code of settings) {
+    const indents = code.trimEnd().split('\n').map((line) => /^ */.exec(line)![0].length)
+    t.ok(indents.every((indent, i) => indent % 2 === 0 && indent <= (indents[i - 1] ?? 0) + 4), 'nested as YAML has it')
+    t.equal(code.split(/[[{(]/).length, code.split(/[\]})]/).length, 'brackets close')
+  }
+  const [, vector] = /inputs: \[(\w+)\]\n {4}uri/.exec(settings[0]!)!
+  t.match(settings[0], `\n  ${vector}:\n    type: remap\n`)
+  for (const name of /fields: \[(.*?)\]/.exec(settings[1]!)![1]!.split(', ')) t.ok(ECS_FIELDS[name], name)
+  for (const name of Object.keys(ECS_FIELDS).filter((name) => name !== 'ecs.version')) t.ok(section.includes(`\`${name.replace('tooljet_embed.', '')}\``), `${name} is told of`)
+  t.match(section, `reference/ecs) ${ECS_VERSION}`)
+  t.end()
+})
 
 test('export --format ecs: every field has a name and a type of ECS, or of the plugin\'s own', async (t) => {
   const everything: AuditEvent = {

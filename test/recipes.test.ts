@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import type { Redis } from 'ioredis'
 import { test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
-import { loadLibrary } from '../plugin/audit/library.js'
+import { loadLibrary } from '../plugin/audit/functions.js'
 import { entriesOf, writeEvents } from './support/audit-log.js'
 import { plainEnv } from './support/plain-env.js'
 import { newClient } from './support/redis.js'
@@ -20,7 +20,7 @@ const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
 const texts = ['README.md', 'docs/audit.md'].map((file) => readFileSync(join(root, file), 'utf8'))
 const recipes = texts.flatMap((text) => [...text.matchAll(/^```sh\n([^`]*)^```/gm)].flatMap(([, block]) => (
-  block!.replaceAll('\\\n', '').split('\n').filter((line) => /^(?:redis-cli|npx tooljet-embed-audit) /.test(line))
+  block!.replaceAll('\\\n', '').split('\n').filter((line) => /^(?:redis-cli|npx -p fastify-tooljet-embed tooljet-embed-audit) /.test(line))
 )))
 
 const redisCli = ((): string | undefined => {
@@ -51,7 +51,7 @@ async function openShell (t: Test): Promise<Shell> {
   symlinkSync(root, join(folder, 'node_modules', 'fastify-tooljet-embed'))
   mkdirSync(join(folder, 'bin'))
   writeFileSync(join(folder, 'bin', 'redis-cli'), `#!/bin/sh\nexec '${redisCli}' -p ${server.port} "$@"\n`, { mode: 0o755 })
-  writeFileSync(join(folder, 'bin', 'npx'), `#!/bin/sh\nshift\nexec '${process.execPath}' node_modules/fastify-tooljet-embed/dist/cli/main.js "$@"\n`, { mode: 0o755 })
+  writeFileSync(join(folder, 'bin', 'npx'), `#!/bin/sh\nshift 3\nexec '${process.execPath}' node_modules/fastify-tooljet-embed/dist/cli/main.js "$@"\n`, { mode: 0o755 })
   t.teardown(async () => {
     redis.disconnect()
     await server.stop()
@@ -122,8 +122,10 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
     t.match(query.join(' '), /cleo@acme\.test .* ana@acme\.test /)
     t.match(await sh('audit tail', (line) => `timeout --foreground --preserve-status 3 ${line}`), { length: 5 }, 'a title, and the four that were refused')
     t.match((await sh('audit stats')).join('\n'), /^payroll +1\d /m)
-    const forged = await sh('audit verify', (line) => `echo key > key; ${line.replace(/#.*/, '').replace('/run/secrets/tooljet-embed', 'key')} || echo "exit code $?"`)
+    const forged = await sh('audit verify --key-file /run/secrets/tooljet-embed   #', (line) => `echo key > key; ${line.replace(/#.*/, '').replace('/run/secrets/tooljet-embed', 'key')} || echo "exit code $?"`)
     t.match(forged.at(-1), 'exit code 1')
+    const key = (line: string): string => line.replace('/run/secrets/tooljet-embed', 'key').replace('/var/log/portal/*.log*', '*.log*')
+    t.match(await sh('audit verify --key-file /run/secrets/tooljet-embed --log', (line) => `echo '{}' > app.log; gzip -c app.log > app.log.1.gz; ${key(line)} || echo "exit code $?"`), { length: 4 })
     await sh('audit export')
     await sh('audit export')
     const exported = await sh('audit export', (line) => `${line}\ncat audit.ndjson`)
