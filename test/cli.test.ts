@@ -19,7 +19,7 @@ import { deriveKeys } from '../plugin/crypto/secret-keys.js'
 import type { RedisLike } from '../plugin/redis/redis-like.js'
 import { builtPackage, cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, visible } from './support/cli.js'
 import { blocksOf, sectionOf } from './support/markdown.js'
-import { newPrefix, releaseRedisAfter } from './support/portal.js'
+import { API_TOKEN, newPrefix, Portal, releaseRedisAfter } from './support/portal.js'
 import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
 
 releaseRedisAfter(tap)
@@ -391,6 +391,26 @@ test('verify --log: what the log has and the stream lacks, and what only the str
     t.match(await verified('--log', fileOf(name, name === 'empty' ? '' : '{"level":30}\n')), { code: 1, stderr: /no event of this log is in the files of --log/ }, name)
   }
   t.match(await verified('--log', fileOf('cut.gz', gzipSync(lines.join('')).subarray(0, 300))), { code: 2, stderr: /--log .*cut\.gz: unexpected end of file/ })
+})
+
+test('verify --log: the logs of portals that run', async (t) => {
+  const [one, other] = await Portal.openSeveral(t, 2) as [Portal, Portal]
+  for (const app of ['x'.repeat(255) + '😀', '\ud800', 'é'.repeat(300), 'a\u0000b"\\{\n']) await one.ask(ANA, { app })
+  for (let i = 0; i < 3; i++) await Promise.all([one.ask(ANA), other.ask(ANA)])
+  await other.app.close()
+  const stream = `${one.prefix}audit`
+  await one.audit()
+  const count = await one.redis.xlen(stream)
+  const folder = scratch(t)
+  writeFileSync(join(folder, 'one.log'), one.logText)
+  writeFileSync(join(folder, 'other.log.gz'), gzipSync(other.logText))
+  const url = await sharedRedisUrl()
+  const verified = () => cliHere(['verify', '--redis', url, '--stream', stream, '--log', join(folder, 'one.log'), join(folder, 'other.log.gz')], { env: { TOOLJET_API_TOKEN: API_TOKEN } })
+  t.match(await verified(), { code: 0, stdout: new RegExp(`^${count} events of 2 instances, 1 instance not closed, ${count} events of 2 instances in the app's log\n[^]*\nintact`), stderr: '' })
+  const [last] = await one.redis.xrevrange(stream, '+', '-', 'COUNT', 1)
+  await one.redis.xtrim(stream, 'MAXLEN', 0)
+  await one.redis.xadd(stream, '*', ...last![1])
+  t.match(await verified(), { code: 1, stdout: /\nmissing / })
 })
 
 test('verify --log: trimming explains what is old, but not what is younger than the oldest entry', async (t) => {
