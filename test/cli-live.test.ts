@@ -209,6 +209,7 @@ test('export --out: rotation exports nothing twice, and the position is never ah
     writeFileSync(elsewhere, text)
     t.match(await cliHere(['export', '--out', file, '--state', elsewhere, ...at]), { code: 2, stderr: /--state .*position: it is no position of an earlier export/ })
     t.equal(readFileSync(elsewhere, 'utf8'), text)
+    t.notOk(existsSync(`${file}.lock`), 'no lock stays')
   }
   t.match(await cliHere(['export', '--out', file, '--state', join(folder, 'none', 'position'), ...at]), { code: 2, stderr: /--state .*position: ENOENT/ })
   t.match(await cliHere(['export', '--out', file, '--format', 'ecs', ...at]), { code: 2, stderr: /does not end in a line of an earlier export in this format/ }, 'one file, one format')
@@ -248,9 +249,9 @@ test('export --out: one run at a time; what a run that was killed leaves behind 
     t.match(await cliHere(['export', '--out', file, ...at]), { code: 0, stderr: '' }, JSON.stringify(text))
     t.notOk(existsSync(lock))
   }
-  writeFileSync(lock, '1 elsewhere\n')
-  t.match(await cliHere(['export', '--out', file, ...at]), { code: 2, stderr: /another export \(process 1 on elsewhere\)/ }, 'of another machine: it cannot be asked')
-  t.equal(readFileSync(lock, 'utf8'), '1 elsewhere\n')
+  writeFileSync(lock, `${killed.pid} elsewhere\n`)
+  t.match(await cliHere(['export', '--out', file, ...at]), { code: 2, stderr: new RegExp(`another export \\(process ${killed.pid} on elsewhere\\)`) }, 'of another machine: it cannot be asked')
+  t.equal(readFileSync(lock, 'utf8'), `${killed.pid} elsewhere\n`)
   rmSync(lock)
   t.match(await cliHere(['export', '--out', file, '--redis', 'redis://127.0.0.1:1']), { code: 3 })
   t.same(readdirSync(folder).sort(), ['audit.ndjson', 'audit.ndjson.state'], 'nor does one that fails leave anything')
