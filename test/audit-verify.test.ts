@@ -200,10 +200,10 @@ async function verifyOld (agesMs: readonly number[], gone: number, { retention =
   const entries: RawEntry[] = agesMs.map((age, i) => {
     const flat = sign({ event: 'url.reused', instance: 'one', seq: String(i + 1), ...(prev !== '' && { prev }), schema: '2' }, now - age)
     prev = flat.at(-1)!
-    return { id: `${i + 1}-0`, flat }
+    return { id: `${now - age}-0`, flat }
   })
-  if (openedAgain) entries.push({ id: '9000-0', flat: sign({ event: 'audit.opened', retention, instance: 'two', seq: '1', schema: '2' }, now) })
-  for (let i = 0; i < junk; i++) entries.push({ id: `${9001 + i}-0`, flat: ['a', 'b'] })
+  if (openedAgain) entries.push({ id: `${now}-0`, flat: sign({ event: 'audit.opened', retention, instance: 'two', seq: '1', schema: '2' }, now) })
+  for (let i = 0; i < junk; i++) entries.push({ id: `${now + 1 + i}-0`, flat: ['a', 'b'] })
   return verifyAudit({ info: async () => ({ removed }), now: async () => now, async * pages () { yield entries.slice(gone) } }, signer, { retention: options })
 }
 
@@ -217,6 +217,7 @@ test('what is gone at the start is judged by the retention that the log tells', 
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '0.05d/1000000' }), { ok: true }, 'less is kept')
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/2' }), { ok: true }, 'too many')
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/3' }), { ok: false }, 'not too many: two are left')
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/3', junk: 1 }), { problems: [{ kind: 'forged' }] }, 'too many with junk, which is told')
   t.match(await verifyOld([91 * DAY, HOUR], 1, { retention: '0d/0' }), { ok: false }, 'all is kept')
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { options: { retentionMs: 1.5 * HOUR } }), { ok: true }, 'options come first')
   t.match(await verifyOld([91 * DAY, 90.5 * DAY, HOUR], 2, { options: { retentionMs: 0 } }), { ok: false })

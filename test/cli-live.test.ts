@@ -1,12 +1,13 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
-import { appendFileSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { Redis } from 'ioredis'
 import { t as tap, test, type Test } from 'tap'
 import { startServer, type RedisServer } from '../example/redis.js'
-import { loadLibrary } from '../plugin/audit/library.js'
+import { loadLibrary } from '../plugin/audit/functions.js'
 import type { RedisLike } from '../plugin/redis/redis-like.js'
 import { Child } from './support/child.js'
 import { cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, scriptArgs, visible } from './support/cli.js'
@@ -167,6 +168,93 @@ test('export --out: goes on after a kill -9 in the middle, and after a torn line
     await cliHere(['export', '--out', young, '--after', all.at(-2)!, ...at])
     t.same(ids(readFileSync(young, 'utf8')), [all.at(-1), ...more])
   }
+})
+
+test('export --out: rotation exports nothing twice, and the position is never ahead of the file', { timeout: 60_000 }, async (t) => {
+  const { log, at } = await open(t)
+  const folder = scratch(t)
+  const file = join(folder, 'audit.ndjson')
+  const state = `${file}.state`
+  const exported = async (...args: string[]) => {
+    t.match(await cliHere(['export', '--out', file, ...args, ...at]), { code: 0, stderr: '' })
+    return ids(readFileSync(file, 'utf8'))
+  }
+  const first = await log.add(reused(3))
+  t.same(await exported(), first)
+  t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: first[2] })
+  t.same(readdirSync(folder).sort(), ['audit.ndjson', 'audit.ndjson.state'], 'no lock stays')
+
+  renameSync(file, `${file}.1`) // as logrotate does
+  t.same(await exported(), [], 'there is nothing new')
+  const second = await log.add(reused(2))
+  t.same(await exported(), second)
+  truncateSync(file) // as its copytruncate does
+  const third = await log.add(reused(2))
+  t.same(await exported(), third)
+
+  writeFileSync(state, `${JSON.stringify({ stream: STREAM, id: second[1] })}\n`) // a run that broke off between the two
+  t.same(await exported(), third, 'the file is ahead')
+  t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: third[1] }, 'which is kept')
+  rmSync(state) // of an earlier version
+  const fourth = await log.add(reused(1))
+  t.same(await exported(), [...third, ...fourth])
+
+  const elsewhere = join(folder, 'position')
+  rmSync(state)
+  t.same(await exported('--state', elsewhere), [...third, ...fourth])
+  t.notOk(existsSync(state))
+  t.same(JSON.parse(readFileSync(elsewhere, 'utf8')), { stream: STREAM, id: fourth[0] })
+  t.match(await cliHere(['export', '--out', file, '--state', elsewhere, '--stream', 'another', ...at]), { code: 2, stderr: /--state .*position: it is the position in another stream, tooljet-embed:audit/ })
+  for (const text of ['', 'x', 'null', '{"id":7}', `{"id":"1-","stream":"${STREAM}"}`]) {
+    writeFileSync(elsewhere, text)
+    t.match(await cliHere(['export', '--out', file, '--state', elsewhere, ...at]), { code: 2, stderr: /--state .*position: it is no position of an earlier export/ })
+    t.equal(readFileSync(elsewhere, 'utf8'), text)
+    t.notOk(existsSync(`${file}.lock`), 'no lock stays')
+  }
+  t.match(await cliHere(['export', '--out', file, '--state', join(folder, 'none', 'position'), ...at]), { code: 2, stderr: /--state .*position: ENOENT/ })
+  t.match(await cliHere(['export', '--out', file, '--format', 'ecs', ...at]), { code: 2, stderr: /does not end in a line of an earlier export in this format/ }, 'one file, one format')
+  const ecs = join(folder, 'audit.ecs')
+  for (let i = 0; i < 2; i++) t.match(await cliHere(['export', '--out', ecs, '--format', 'ecs', ...at]), { code: 0 })
+  appendFileSync(ecs, '{"@timest')
+  const fifth = await log.add(reused(1))
+  await cliHere(['export', '--out', ecs, '--format', 'ecs', ...at])
+  t.same(parsed(readFileSync(ecs, 'utf8')).map(({ event }) => (event as { id: string }).id), [...first, ...second, ...third, ...fourth, ...fifth])
+})
+
+test('export --out: one run at a time; what a run that was killed leaves behind is taken over', { timeout: 90_000 }, async (t) => {
+  const { log, at } = await open(t)
+  await log.add(reused(20_000))
+  const all = await allIds(log)
+  const folder = scratch(t)
+  const file = join(folder, 'audit.ndjson')
+  const lock = `${file}.lock`
+  const killed = spawn(process.execPath, [mainFile(), 'export', '--out', file, ...at], { env: cliEnv({}), stdio: 'ignore' })
+  await until('it has begun to write', () => existsSync(file) && statSync(file).size > 0)
+  t.match(readFileSync(lock, 'utf8'), new RegExp(`^${killed.pid} `))
+  killed.kill('SIGSTOP') // it lives, and is in the middle
+  const second = await cli(['export', '--out', file, ...at])
+  t.match(second, { code: 2, stdout: '', stderr: new RegExp(`--out .*audit\\.ndjson: another export \\(process ${killed.pid} on .*\\) writes to it; if that has ended, delete .*\\.lock`) })
+  killed.kill('SIGKILL')
+  await once(killed, 'close')
+  t.ok(existsSync(lock))
+
+  const runs = await Promise.all(Array.from({ length: 4 }, () => cli(['export', '--out', file, ...at])))
+  t.ok(runs.some(({ code }) => code === 0))
+  for (const { code, stderr } of runs) if (code !== 0) t.match({ code, stderr }, { code: 2, stderr: /another export/ })
+  t.same(ids(readFileSync(file, 'utf8')), all, 'each once, whoever wrote')
+  t.notOk(existsSync(lock))
+
+  for (const text of ['', 'x', `${process.pid} `, '0 ', `${killed.pid} ${hostname()}\n`]) { // of this very process: of another one with its id, before
+    writeFileSync(lock, text)
+    t.match(await cliHere(['export', '--out', file, ...at]), { code: 0, stderr: '' }, JSON.stringify(text))
+    t.notOk(existsSync(lock))
+  }
+  writeFileSync(lock, `${killed.pid} elsewhere\n`)
+  t.match(await cliHere(['export', '--out', file, ...at]), { code: 2, stderr: new RegExp(`another export \\(process ${killed.pid} on elsewhere\\)`) }, 'of another machine: it cannot be asked')
+  t.equal(readFileSync(lock, 'utf8'), `${killed.pid} elsewhere\n`)
+  rmSync(lock)
+  t.match(await cliHere(['export', '--out', file, '--redis', 'redis://127.0.0.1:1']), { code: 3 })
+  t.same(readdirSync(folder).sort(), ['audit.ndjson', 'audit.ndjson.state'], 'nor does one that fails leave anything')
 })
 
 test('export: files and readers that take no more, and files of others, which are left as they are', { timeout: 60_000 }, async (t) => {

@@ -30,7 +30,9 @@ const ELSEWHERE: Array<[doc: string, start: string, runner: string, what: string
   ['README.md', 'npm install ./fastify-tooljet-embed', 'test/package/run.ts', "install('alone', tarball)"],
   ['README.md', '# who opened the payroll app', 'test/recipes.test.ts', "'README.md'"],
   ['docs/audit.md', 'redis-cli ', 'test/recipes.test.ts', "'docs/audit.md'"],
-  ['docs/audit.md', 'npx tooljet-embed-audit ', 'test/recipes.test.ts', "'docs/audit.md'"],
+  ['docs/audit.md', 'npx -p fastify-tooljet-embed ', 'test/recipes.test.ts', "'docs/audit.md'"],
+  ['docs/audit.md', 'sources:', 'test/cli.test.ts', 'the settings of Vector and Filebeat in docs/audit.md name files and fields that there are'],
+  ['docs/audit.md', 'filebeat.inputs:', 'test/cli.test.ts', 'the settings of Vector and Filebeat in docs/audit.md name files and fields that there are'],
   ['docs/metrics.md', 'groups:', 'test/metrics.test.ts', 'docs/metrics.md: its code runs, its table and its alerts name what there is'],
 ]
 

@@ -4,7 +4,7 @@ import type { AuditKeys, IndexPlace } from './audit-keys.js'
 import type { AuditFields } from './event.js'
 import type { SignedEvent } from './signer.js'
 
-const APPEND = Script.of('audit/scripts/append.lua')
+const APPEND = Script.of('audit/scripts/counters.lua', 'audit/scripts/append.lua')
 
 export interface Retention {
   /** 0: for ever. */
@@ -97,7 +97,7 @@ export function isCountedApp ({ outcome, code }: AuditFields): boolean {
 export function counterOf (fields: AuditFields): [field: string, hour: string] {
   const { time = '', event = '', code = '-', app } = fields
   const counted = app !== undefined && isCountedApp(fields) ? app : '-'
-  return [[time.slice(0, 10), counted, event, code].map((part) => part.replaceAll('\t', ' ')).join('\t'), time.slice(11, 13)]
+  return [[time.slice(0, 10), counted, event, code].map((part) => part.replace(/[\t\n]/g, ' ')).join('\t'), time.slice(11, 13)]
 }
 
 /** Numbers what it is given from 1 on, each once. @param add what is new @returns nothing that is used */

@@ -36,9 +36,17 @@ export class AuditKeys {
     return `${this.#start}:index`
   }
 
-  /** A hash of counters: day, app, event and code, with tabs between, to "hour:count hour:count …". */
+  /**
+   * A hash of counters: day, app, event and code, with tabs between, to "total hour:count hour:count …"; and each day to
+   * the names of its counters, without the day, in lines.
+   */
   get counts (): string {
     return `${this.#start}:counts`
+  }
+
+  /** Those that a reindex makes, until they are whole. */
+  get newCounts (): string {
+    return `${this.counts}:new`
   }
 
   email (email: string): IndexPlace {

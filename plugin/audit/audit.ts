@@ -15,6 +15,7 @@ import type { Pseudonyms } from './pseudonyms.js'
 import type { EventSigner } from './signer.js'
 import { AuditStream, type StreamSettings } from './stream.js'
 import { verifyAudit, type AuditReport } from './verify.js'
+import { IndexWitness } from './verify-indexes.js'
 import { AuditWriter, type StreamProblem } from './writer.js'
 
 export interface AuditSettings extends StreamSettings {
@@ -48,6 +49,7 @@ const PROBLEMS: Record<StreamProblem['kind'], string> = {
 export class Audit {
   readonly #instance = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`
   readonly #breaker: RedisCircuitBreaker
+  readonly #scripts: ScriptClient
   readonly #clock: RedisClock
   readonly #signer: EventSigner
   readonly #log: Log
@@ -66,6 +68,7 @@ export class Audit {
     settings: AuditSettings & { limitWindowMs: number }
   ) {
     this.#breaker = deps.breaker
+    this.#scripts = deps.scripts
     this.#clock = deps.clock
     this.#signer = deps.signer
     this.#log = deps.log
@@ -111,7 +114,8 @@ export class Audit {
   }
 
   verify (): Promise<AuditReport> {
-    return verifyAudit(this.#stream, this.#signer, { known: this.#settings })
+    const indexes = new IndexWitness(this.#stream.keys, async (...call) => (await this.#scripts.run(...call)).values)
+    return verifyAudit(this.#stream, this.#signer, { known: this.#settings, witnesses: [indexes] })
   }
 
   health (): AuditHealth {

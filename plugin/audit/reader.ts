@@ -1,9 +1,11 @@
 import { normalizeEmail } from '../access/identity.js'
 import type { RedisLike } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
+import { AuditKeys } from './audit-keys.js'
 import { fieldsOf, type AuditEntry, type AuditEventName } from './event.js'
-import { QUERIES } from './functions.js'
+import { QUERIES, VERSION } from './functions.js'
 import type { Pseudonyms } from './pseudonyms.js'
+import type { RawEntry } from './verify.js'
 
 /** What a query asks for; the names are those of `tooljet_audit`'s arguments. */
 export interface AuditFilters {
@@ -22,17 +24,21 @@ export interface AuditFilters {
 }
 
 export type AuditOrder = 'asc' | 'desc'
-export type AuditGrouping = 'email' | 'app' | 'event' | 'code' | 'hour'
+export type AuditGroup = 'email' | 'app' | 'event' | 'code' | 'hour'
+/** One of them, or a pair. */
+export type AuditGrouping = AuditGroup | `${AuditGroup},${AuditGroup}`
 
 /** Counts of one group of events. */
 export interface AuditCounts {
+  /** Of a pair: both, with a comma between; `-` where an event has no such field. */
   group: string
   events: number
   minted: number
   reused: number
   /** Denied, limited or failed. */
   refused: number
-  users: Set<string>
+  /** Absent where counters were read, which do not know them. */
+  users?: Set<string>
 }
 
 /** What reading needs of a client. */
@@ -43,19 +49,28 @@ const PAGE = 1000
 /** What `tooljet_audit` takes as its `limit`. */
 const MOST_PER_REPLY = 250
 const SCRIPT = new Script(QUERIES)
+const HOUR_LENGTH = '2026-01-31T08:00Z'.length
 
 /** Reads the audit log with the queries inside Redis: as functions where they are loaded, else as a script. */
 export class AuditReader {
   readonly #redis: AuditRedis
   readonly #stream: string
   readonly #pseudonyms: Pseudonyms | undefined
-  #hasFunctions = true
+  readonly #onNote: ((note: string) => void) | undefined
+  readonly #keys: AuditKeys
+  readonly #notes = new Set<string>()
+  #hasFunctions: Promise<boolean> | undefined
 
-  /** @param pseudonyms to find people by their e-mail in a log that does not name them */
-  constructor (redis: AuditRedis, stream: string, pseudonyms?: Pseudonyms) {
+  /**
+   * @param pseudonyms to find people by their e-mail in a log that does not name them
+   * @param onNote told once what there is to say of an answer: that an index is incomplete, how times were rounded
+   */
+  constructor (redis: AuditRedis, stream: string, pseudonyms?: Pseudonyms, onNote?: (note: string) => void) {
     this.#redis = redis
     this.#stream = stream
     this.#pseudonyms = pseudonyms
+    this.#onNote = onNote
+    this.#keys = new AuditKeys(stream)
   }
 
   /**
@@ -64,7 +79,8 @@ export class AuditReader {
    * @returns a cursor to go on from: none when that was all
    */
   async query (filters: AuditFilters, page: { order?: AuditOrder, limit?: number, after?: string | undefined } = {}): Promise<{ cursor: string | undefined, entries: AuditEntry[] }> {
-    const [cursor, entries] = await this.#call('tooljet_audit', { ...filters, ...page }) as [string, [id: string, fields: string[]][]]
+    const [cursor, entries, ...notes] = await this.#call('tooljet_audit', { ...filters, ...page }) as [string, [id: string, fields: string[]][], ...string[]]
+    this.#tell(notes)
     return { cursor: cursor === NO_MORE ? undefined : cursor, entries: entries.map(entryOf) }
   }
 
@@ -77,14 +93,21 @@ export class AuditReader {
     }
   }
 
-  /** Counts what matches. @param looked called after each reply */
-  async stats (by: AuditGrouping, filters: AuditFilters, looked?: (upTo: string) => void): Promise<{ rows: AuditCounts[], total: AuditCounts }> {
+  /**
+   * Counts what matches. Without any filters but times the answer comes from counters by whole hours.
+   * @param options.users counts users, for which every event is looked at; with filters it is so in any case
+   * @param options.looked called after each reply
+   */
+  async stats (by: AuditGrouping, filters: AuditFilters, { users = false, looked }: { users?: boolean, looked?: (upTo: string) => void } = {}): Promise<{ rows: AuditCounts[], total: AuditCounts }> {
+    const { since: _, until: __, ...others } = filters
+    const isCounted = !users && !/email/.test(by) && Object.values(others).every((filter) => filter === undefined)
     const rows = new Map<string, AuditCounts>()
     const total = noCounts('total')
     for (const email of this.#emailsOf(filters)) {
       let after: string | undefined
       do {
-        const [cursor, page, sum] = await this.#call('tooljet_audit_stats', { by, ...filters, email, after, users: 'list' }) as [string, unknown[][], unknown[]]
+        const [cursor, page, sum, ...notes] = await this.#call('tooljet_audit_stats', { by, ...filters, email, after, users: isCounted ? undefined : 'list' }) as [string, unknown[][], unknown[], ...string[]]
+        this.#tell(notes)
         for (const row of page) {
           const group = row[0] as string
           if (!rows.has(group)) rows.set(group, noCounts(group))
@@ -95,16 +118,20 @@ export class AuditReader {
         if (after !== undefined) looked?.(after)
       } while (after !== undefined)
     }
-    const sorted = [...rows.values()].sort((a, b) => (by === 'hour' ? 0 : b.events - a.events) || (a.group < b.group ? -1 : 1))
-    return { rows: sorted, total }
+    return { rows: [...rows.values()].sort(byHourAndNumber(by)), total }
   }
 
   /** Every entry after an id, oldest first. */
   async * entries (after?: string): AsyncGenerator<AuditEntry> {
+    for await (const page of this.pages(after)) yield * page.map(({ id, flat }) => ({ id, fields: fieldsOf(flat) }))
+  }
+
+  /** Likewise, as Redis gives them. */
+  async * pages (after?: string): AsyncGenerator<RawEntry[]> {
     let from = after === undefined ? '-' : `(${after}`
     for (;;) {
       const page = await this.#redis.xrange(this.#stream, from, '+', 'COUNT', PAGE)
-      yield * page.map(entryOf)
+      if (page.length > 0) yield page.map(([id, flat]) => ({ id, flat }))
       if (page.length < PAGE) return
       from = `(${page[page.length - 1]![0]}`
     }
@@ -125,17 +152,35 @@ export class AuditReader {
     return [email, ...this.#pseudonyms.allOf(normalizeEmail(email))]
   }
 
+  #tell (notes: string[]): void {
+    for (const note of notes) {
+      if (!this.#notes.has(note)) this.#onNote?.(note)
+      this.#notes.add(note)
+    }
+  }
+
+  /** A former version, which an administrator has to replace, looks for indexes that there are no more. */
+  async #hasCurrentFunctions (): Promise<boolean> {
+    try {
+      return Number(await this.#redis.call('FCALL_RO', 'tooljet_audit_version', '0')) >= VERSION
+    } catch (error) {
+      if (!(error instanceof Error) || !/function not found|unknown command/i.test(error.message)) throw error
+      return false
+    }
+  }
+
+  /** What a script touches. */
+  #keysFor ({ email, app }: Record<string, string | number | undefined>): string[] {
+    const { stream, index, counts } = this.#keys
+    const place = email !== undefined ? this.#keys.email(normalizeEmail(String(email))) : app !== undefined ? this.#keys.app(String(app)) : undefined
+    return [stream, index, counts, ...place === undefined ? [] : [place.key]]
+  }
+
   async #call (query: 'tooljet_audit' | 'tooljet_audit_stats', given: Record<string, string | number | undefined>): Promise<unknown> {
     const args = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
-    if (this.#hasFunctions) {
-      try {
-        return await this.#redis.call('FCALL_RO', query, '1', this.#stream, ...args)
-      } catch (error) {
-        if (!(error instanceof Error) || !/function not found|unknown command/i.test(error.message)) throw error
-        this.#hasFunctions = false
-      }
-    }
-    return SCRIPT.run(this.#redis, [this.#stream], query === 'tooljet_audit' ? args : ['stats', ...args])
+    this.#hasFunctions ??= this.#hasCurrentFunctions()
+    if (await this.#hasFunctions) return this.#redis.call('FCALL_RO', query, '1', this.#stream, ...args)
+    return SCRIPT.run(this.#redis, this.#keysFor(given), query === 'tooljet_audit' ? args : ['stats', ...args])
   }
 }
 
@@ -144,15 +189,25 @@ function entryOf ([id, flat]: [id: string, fields: string[]]): AuditEntry {
 }
 
 function noCounts (group: string): AuditCounts {
-  return { group, events: 0, minted: 0, reused: 0, refused: 0, users: new Set() }
+  return { group, events: 0, minted: 0, reused: 0, refused: 0 }
+}
+
+/** As Redis sorts them. */
+function byHourAndNumber (by: AuditGrouping): (a: AuditCounts, b: AuditCounts) => number {
+  const place = by.split(',').indexOf('hour')
+  const hourOf = ({ group }: AuditCounts): string => (place === -1 ? '' : place === 0 ? group.slice(0, HOUR_LENGTH) : group.slice(-HOUR_LENGTH))
+  return (a, b) => hourOf(a).localeCompare(hourOf(b)) || b.events - a.events || (a.group < b.group ? -1 : 1)
 }
 
 /** @param told the group, then names and values */
 function add (counts: AuditCounts, [, ...told]: unknown[]): void {
   for (let i = 0; i < told.length; i += 2) {
     const [name, value] = [told[i], told[i + 1]]
-    if (name === 'users') for (const user of value as string[]) counts.users.add(user)
-    else if (name === 'events' || name === 'minted' || name === 'reused' || name === 'refused') counts[name] += Number(value)
+    if (name === 'users') { // a number where they were not asked for: several of them have no sum
+      if (!Array.isArray(value)) continue
+      counts.users ??= new Set()
+      for (const user of value as string[]) counts.users.add(user)
+    } else if (name === 'events' || name === 'minted' || name === 'reused' || name === 'refused') counts[name] += Number(value)
   }
 }
 

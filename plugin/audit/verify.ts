@@ -95,11 +95,12 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
   const retentions = known === undefined ? [] : [known]
   let entries = 0
   let events = 0
+  let oldestMs = Infinity
   let since: string | undefined
   let until: string | undefined
   for await (const page of source.pages()) {
     for (const { id, flat } of page) {
-      entries++
+      if (entries++ === 0) oldestMs = parseInt(id, 10)
       const fields = signer.verify(flat)
       if (fields === undefined) {
         found.add({ kind: 'forged', id, ...claimOf(flat) })
@@ -120,7 +121,9 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
   const now = await source.now()
   const retention = { ...loosest(retentions), ...given }
   const isFull = retention.maxEntries > 0 && entries >= retention.maxEntries
-  const isTrimmed = (time: number): boolean => isFull || (retention.retentionMs > 0 && time <= now - retention.retentionMs + CLOCK_SLACK_MS)
+  const isTrimmed = (time: number): boolean => (
+    time <= oldestMs + CLOCK_SLACK_MS && (isFull || (retention.retentionMs > 0 && time <= now - retention.retentionMs + CLOCK_SLACK_MS))
+  )
   const reports = [...instances.values()].map((check) => {
     check.end()
     const { first } = check

@@ -1,6 +1,7 @@
 import type { Cluster, Redis, RedisOptions } from 'ioredis'
 import type { AuditRedis } from '../audit/reader.js'
 import { disconnect } from '../redis/connect.js'
+import type { RedisArgument } from '../redis/redis-like.js'
 import { RedisError, UsageError } from './errors.js'
 import { message } from './text.js'
 
@@ -56,6 +57,11 @@ export class Connection implements AuditRedis {
 
   call (command: string, ...args: (string | number)[]): Promise<unknown> {
     return this.#run((client) => client.call(command, ...args))
+  }
+
+  /** Like `call`, with bytes in place of strings. */
+  callBuffer (command: string, ...args: RedisArgument[]): Promise<unknown> {
+    return this.#run((client) => client.callBuffer(command, ...args))
   }
 
   eval (script: string, numKeys: number, ...args: (string | number)[]): Promise<unknown> {

@@ -1,7 +1,16 @@
 #!/usr/bin/env node
-import { run } from './run.js'
+import { writeSync } from 'node:fs'
 
-/* `npx tooljet-embed-audit` */
+/* `npx -p fastify-tooljet-embed tooljet-embed-audit` */
+
+/** As in `EXIT.unexpected`: Node's own code would be 1, which is what `verify` says of a log. */
+const UNEXPECTED = 70
+
+process.on('uncaughtException', (error: unknown) => {
+  const [reason] = String(error).split('\n')
+  writeSync(2, `tooljet-embed-audit: unexpected error: ${reason}\n`)
+  process.exit(UNEXPECTED)
+})
 
 function interrupted (): AbortSignal {
   const controller = new AbortController()
@@ -10,4 +19,6 @@ function interrupted (): AbortSignal {
   return controller.signal
 }
 
+// not sooner: what is wrong with a module comes to the handler above, too
+const { run } = await import('./run.js')
 process.exitCode = await run(process.argv.slice(2), { stdout: process.stdout, stderr: process.stderr, env: process.env, interrupted })

@@ -32,13 +32,17 @@ local function try (...)
   besides = reply.err
 end
 
+local macs = {} -- the same entry is asked for twice as a rule
 local function macOf (id)
+  if macs[id] ~= nil then return macs[id] end
+  macs[id] = false
   local entry = (try('XRANGE', stream, id, id) or {})[1]
-  if not entry then return end
+  if not entry then return false end
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'mac' then return entry[2][i + 1] end
+    if entry[2][i] == 'mac' then macs[id] = entry[2][i + 1] end
   end
-  return ''
+  macs[id] = macs[id] or ''
+  return macs[id]
 end
 
 local function idParts (id)
@@ -113,90 +117,56 @@ if last ~= '' then try('SET', KEYS[2], last, 'PX', WRITTEN_MS) end
 
 -- The index: complete as long as it has all entries of the stream, and buckets as long as it says ------------------------
 
-local entries, state, day
-do
-  local known = try('HMGET', index, 'entries', 'building', 'day')
-  if known then
-    entries = tonumber(known[1] or nil)
-    if known[2] then state = 'building' end
-    day = known[3]
-    if not entries and length == 0 and not state then entries = 0 end
-  end
+local buckets, get = {}, { 'HMGET', index, 'entries', 'building', 'day', 'oldest' }
+for bucket in pairs(records) do
+  buckets[#buckets + 1], get[#get + 1] = bucket, KEYS[bucket]:match('%a+:%d+$')
 end
-local isComplete = entries == length and not state
+local known = try(unpack(get)) or {}
+local entries, day, oldestMs = tonumber(known[1] or nil), tonumber(known[3] or nil), tonumber(known[4] or nil)
+if not entries and length == 0 then entries = 0 end
+local isComplete = entries == length and not known[2]
 local added = written - before
 if isComplete and added > 0 then
-  local buckets, names = {}, {}
-  for bucket in pairs(records) do
-    buckets[#buckets + 1], names[#names + 1] = bucket, KEYS[bucket]:match('%a+:%d+$')
-  end
-  local lengths = #names > 0 and try('HMGET', index, unpack(names)) or {}
-  local set = { 'HSET', index, 'entries', string.format('%.0f', length + added) }
+  local set = { 'HSET', index, 'entries', length + added }
   for i, bucket in ipairs(buckets) do
     local data = table.concat(records[bucket])
     try('APPEND', KEYS[bucket], data)
-    set[#set + 1] = names[i]
-    set[#set + 1] = string.format('%.0f', (tonumber(lengths[i] or 0) or 0) + #data)
+    set[#set + 1] = get[i + 6]
+    set[#set + 1] = (tonumber(known[i + 4] or nil) or 0) + #data
   end
   try(unpack(set))
 end
 
--- Counters: "hour:count" of a day, with ' ' between ----------------------------------------------------------------------
-
-local function plus (counted, hour, amount)
-  local start, count = counted:match('^(.*)' .. hour .. ':(%d+)$')
-  if start then return start .. hour .. ':' .. string.format('%.0f', count + amount) end
-  local found
-  counted = counted:gsub(hour .. ':(%d+)', function (count)
-    found = true
-    return hour .. ':' .. string.format('%.0f', count + amount)
-  end)
-  if found then return counted end
-  return (counted == '' and '' or counted .. ' ') .. hour .. ':' .. string.format('%.0f', amount)
+local counted = {}
+for number, amount in pairs(amounts) do
+  local counter = batch.counters[number]
+  counted[#counted + 1] = { counter[1], counter[2], amount }
 end
-
-if next(amounts) then
-  local numbers, get = {}, { 'HMGET', counts }
-  for number in pairs(amounts) do
-    numbers[#numbers + 1], get[#get + 1] = number, batch.counters[number][1]
-  end
-  local known = try(unpack(get))
-  if known then
-    local values = {} -- two hours of one day have the same field
-    local set = { 'HSET', counts }
-    for i, number in ipairs(numbers) do
-      local field, hour = unpack(batch.counters[number])
-      values[field] = plus(values[field] or known[i] or '', hour, amounts[number])
-    end
-    for field, value in pairs(values) do
-      set[#set + 1] = field
-      set[#set + 1] = value
-    end
-    try(unpack(set))
-  end
-end
+addCounts(counts, counted, try)
 
 -- Too much, and too old ----------------------------------------------------------------------------------------------------
 
-local trimmed = 0
+local trimmed, today = 0, math.floor(at / 86400000)
 local function trim ()
   local excess = most > 0 and length + added - most or 0
   if excess < SPARE_ENTRIES then excess = 0 end
   local latest = longest > 0 and at - longest or 0
-  local oldest = latest > 0 and try('XRANGE', stream, '-', '+', 'COUNT', 1)
-  if excess == 0 and not (oldest and oldest[1] and idParts(oldest[1][1]) < latest - SPARE_MS) then return end
+  -- of this day, what the index says of the oldest entry is right, or it is gone and the oldest one is younger
+  if excess == 0 and (latest == 0 or (oldestMs and day == today and oldestMs >= latest - SPARE_MS)) then return end
 
   local first = try('XRANGE', stream, '-', '+', 'COUNT', TRIM_AT_MOST + 1) or {}
-  local gone = 0
-  while gone < #first - 1 and (gone < excess or idParts(first[gone + 1][1]) < latest) do gone = gone + 1 end
+  local gone, isOld = 0, first[1] and idParts(first[1][1]) < latest - SPARE_MS
+  if excess > 0 or isOld then
+    while gone < #first - 1 and (gone < excess or idParts(first[gone + 1][1]) < latest) do gone = gone + 1 end
+  end
+  if first[gone + 1] then try('HSET', index, 'oldest', (idParts(first[gone + 1][1]))) end
   if gone == 0 then return end
   trimmed = tonumber(try('XTRIM', stream, 'MINID', first[gone + 1][1]) or 0)
   if trimmed > 0 and isComplete then try('HINCRBY', index, 'entries', -trimmed) end
 end
 trim()
 
-local today = math.floor(at / 86400000)
-if tonumber(day or nil) ~= today and try('HSET', index, 'day', today) then
+if day ~= today and try('HSET', index, 'day', today) then
   local old = { 'HDEL', counts }
   for _, field in ipairs(try('HKEYS', counts) or {}) do
     if field:sub(1, 10) < ARGV[6] and #old < 5000 then old[#old + 1] = field end

@@ -1,11 +1,12 @@
 import { AuditReader } from '../../audit/reader.js'
 import type { Context } from '../commands.js'
 import type { Connection } from '../connection.js'
-import { EXIT } from '../errors.js'
-import { eventLine, inPages } from '../events.js'
+import { EXIT, UsageError } from '../errors.js'
+import { inPages } from '../events.js'
 import { ExportFile } from '../export-file.js'
+import { FORMATS } from '../export-format.js'
 import { filtersOf } from '../filters.js'
-import { eventId } from '../options.js'
+import { eventId, oneOf } from '../options.js'
 import type { Output } from '../output.js'
 import { Progress } from '../progress.js'
 import { pseudonymsOf } from '../secrets.js'
@@ -13,11 +14,13 @@ import { plural } from '../text.js'
 
 const PAGE = 500
 
-/** Writes events as NDJSON, to stdout or to the end of a file. */
+/** Writes events as lines of JSON, to stdout or to the end of a file. */
 export async function exportEvents ({ given, stream, out, env, connect }: Context): Promise<number> {
   const start = eventId(given)
   const pseudonyms = await pseudonymsOf(given, env)
-  const file = given.out === undefined ? undefined : await ExportFile.open(given.out)
+  const format = FORMATS[oneOf(given, 'format', ['ndjson', 'ecs'])]
+  if (given.state !== undefined && given.out === undefined) throw new UsageError('--state goes with --out: what a reader of stdout has kept is not known here')
+  const file = given.out === undefined ? undefined : await ExportFile.open(given.out, { state: given.state ?? `${given.out}.state`, stream, format })
   try {
     const connection = await connect()
     const after = file?.lastId ?? start
@@ -32,8 +35,8 @@ export async function exportEvents ({ given, stream, out, env, connect }: Contex
     const progress = new Progress(out, 'exported', total)
     let count = 0
     for await (const page of inPages(showsProgress ? progress.over(entries) : entries, PAGE)) {
-      const lines = page.map(eventLine).join('')
-      await (file === undefined ? out.write(lines) : file.append(lines))
+      const lines = page.map(format.line).join('')
+      await (file === undefined ? out.write(lines) : file.append(lines, page.length, page.at(-1)!.id))
       if (out.gone.aborted) return EXIT.fine
       count += page.length
     }

@@ -15,7 +15,7 @@ export async function query ({ given, stream, out, env, connect }: Context): Pro
   const limit = wholeNumber(given, 'limit', 1) ?? DEFAULT_LIMIT
   const after = eventId(given)
   const pseudonyms = await pseudonymsOf(given, env)
-  const reader = new AuditReader(await connect(), stream, pseudonyms)
+  const reader = new AuditReader(await connect(), stream, pseudonyms, (note) => out.note(note))
   const writer = new EventWriter(out, given.json !== undefined)
   let count = 0
   for await (const page of inPages(reader.all(filtersOf(given), (given.order ?? 'desc') as AuditOrder, { limit, after }), PAGE)) {
