@@ -1,13 +1,11 @@
 import { FIELD_NAMES, type AuditFields } from './event.js'
 import { timeOfMac, type EventSigner } from './signer.js'
-import type { AuditProblem, Witness } from './verify.js'
+import type { AuditProblem, Judge, Witness } from './verify.js'
 
 /** Far more than the line of an event may take; what is longer is skipped. */
 const MAX_LINE_BYTES = 1_048_576
 const NEWLINE = 0x0a
 const MARK = Buffer.from('"tooljetEmbedAudit"')
-/** Between the clocks of events and of Redis. */
-const CLOCK_SLACK_MS = 60_000
 
 /** What a log of the app told. */
 export interface LogSummary {
@@ -27,7 +25,6 @@ export class LogWitness implements Witness {
   readonly #signer: EventSigner
   readonly #instances = new Map<string, LoggedInstance>()
   readonly #summary: LogSummary = { events: 0, instances: 0, invalid: 0 }
-  #oldestId: string | undefined
 
   constructor (signer: EventSigner) {
     this.#signer = signer
@@ -46,15 +43,11 @@ export class LogWitness implements Witness {
   }
 
   add (id: string, fields: AuditFields): void {
-    this.#oldestId ??= id
     this.#instances.get(fields['instance']!)?.compare(id, fields)
   }
 
-  problems (isTrimmed: (time: number) => boolean): AuditProblem[] {
-    // trimming takes the oldest: an event that is younger than the oldest entry was not trimmed, however full the stream is
-    const oldestMs = this.#oldestId === undefined ? Infinity : parseInt(this.#oldestId, 10)
-    const mayBeGone = (time: number): boolean => time <= oldestMs + CLOCK_SLACK_MS && isTrimmed(time)
-    return [...this.#instances].flatMap(([instance, logged]) => logged.problems(instance, mayBeGone))
+  problems ({ isTrimmed }: Judge): AuditProblem[] {
+    return [...this.#instances].flatMap(([instance, logged]) => logged.problems(instance, isTrimmed))
   }
 
   #takeLine (line: Buffer): void {
@@ -104,12 +97,12 @@ class LoggedInstance {
     else if (seq >= this.#first && seq <= this.#last) extend(this.#unlogged, seq, id)
   }
 
-  problems (instance: string, mayBeGone: (time: number) => boolean): AuditProblem[] {
+  problems (instance: string, isTrimmed: Judge['isTrimmed']): AuditProblem[] {
     const missing: Run[] = []
     const seqs = Float64Array.from(this.#expected.keys()).sort()
     for (const seq of seqs) {
       const isBeforeAll = seq < this.#firstSeen
-      if (!isBeforeAll || !mayBeGone(timeOfMac(this.#expected.get(seq)!))) extend(missing, seq)
+      if (!isBeforeAll || !isTrimmed(timeOfMac(this.#expected.get(seq)!))) extend(missing, seq)
     }
     const timeOf = (seq: number): string => new Date(timeOfMac(this.#expected.get(seq)!)).toISOString()
     const problem = (kind: 'missing' | 'unlogged', { from, id }: Run, detail: string): AuditProblem => ({ kind, ...(id !== undefined && { id }), instance, seq: from, detail })

@@ -3,7 +3,7 @@ import { Script } from '../redis/script.js'
 import { counterOf } from './append.js'
 import type { AuditKeys, IndexPlace } from './audit-keys.js'
 import { fieldsOf, type AuditFields } from './event.js'
-import type { AuditProblem, Witness } from './verify.js'
+import type { AuditProblem, Judge, Witness } from './verify.js'
 
 const READ_INDEX = Script.of('audit/scripts/read-index.lua')
 
@@ -53,9 +53,9 @@ export class IndexWitness implements Witness {
     addTo(this.#counts, field, hour, Number(count))
   }
 
-  async problems (isTrimmed: (time: number) => boolean): Promise<AuditProblem[]> {
+  async problems ({ isExpired }: Judge): Promise<AuditProblem[]> {
     if (this.#lastId === '') return []
-    return [...await this.#wrongBuckets(), ...await this.#wrongCounters(isTrimmed)]
+    return [...await this.#wrongBuckets(), ...await this.#wrongCounters(isExpired)]
   }
 
   #read (buckets: readonly string[], ...args: string[]): Promise<unknown[]> {
@@ -110,10 +110,9 @@ export class IndexWitness implements Witness {
     return absent > 0 ? `has ${absent} records of no entry` : ''
   }
 
-  async #wrongCounters (isTrimmed: (time: number) => boolean): Promise<AuditProblem[]> {
+  async #wrongCounters (isExpired: Judge['isExpired']): Promise<AuditProblem[]> {
     const found = await this.#counters()
     const newer = await this.#newerCounts() // after the counters: what they may have by now
-    const isFull = isTrimmed(Infinity)
     const problems: AuditProblem[] = []
     let looked = 0
     for (const field of new Set([...this.#counts.keys(), ...found.values.keys()])) {
@@ -121,7 +120,7 @@ export class IndexWitness implements Witness {
       const day = Date.parse(field.slice(0, 10))
       const value = found.values.get(field)
       // a counter is dropped a day after the last of its events may be, which may not be trimmed yet
-      if (Number.isNaN(day) || (value === undefined && !isFull && isTrimmed(day + DAY_MS))) continue
+      if (Number.isNaN(day) || (value === undefined && isExpired(day + DAY_MS))) continue
       const wrong = this.#wrongHours(field, day, value, newer.get(field))
       const isListed = value === undefined || found.names.get(field.slice(0, 10))?.has(field.slice(11)) === true
       if (wrong === '' && isListed) continue

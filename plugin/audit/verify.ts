@@ -70,8 +70,15 @@ export interface AuditSource {
 export interface Witness {
   /** @param fields of a valid event; of one that is there twice, the first time */
   add (id: string, fields: AuditFields): void
-  /** @param isTrimmed whether trimming explains that an event of that time is gone */
-  problems (isTrimmed: (time: number) => boolean): Promise<AuditProblem[]> | AuditProblem[]
+  problems (judge: Judge): Promise<AuditProblem[]> | AuditProblem[]
+}
+
+/** What a log may have lost. */
+export interface Judge {
+  /** Whether trimming explains that an event of that time is gone. */
+  isTrimmed: (time: number) => boolean
+  /** Whether what is of that time need not be kept any more. */
+  isExpired: (time: number) => boolean
 }
 
 export interface VerifyOptions {
@@ -121,9 +128,9 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
   const now = await source.now()
   const retention = { ...loosest(retentions), ...given }
   const isFull = retention.maxEntries > 0 && entries >= retention.maxEntries
-  const isTrimmed = (time: number): boolean => (
-    time <= oldestMs + CLOCK_SLACK_MS && (isFull || (retention.retentionMs > 0 && time <= now - retention.retentionMs + CLOCK_SLACK_MS))
-  )
+  const isExpired = (time: number): boolean => retention.retentionMs > 0 && time <= now - retention.retentionMs + CLOCK_SLACK_MS
+  // the oldest goes first, however full the stream is
+  const isTrimmed = (time: number): boolean => time <= oldestMs + CLOCK_SLACK_MS && (isFull || isExpired(time))
   const reports = [...instances.values()].map((check) => {
     check.end()
     const { first } = check
@@ -135,7 +142,7 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
   })
   if (info?.deleted !== undefined) found.add({ kind: 'deleted', id: info.deleted, detail: `somebody deleted entries, the newest of them ${info.deleted}` })
   if (entries > 0 && events === 0) found.only({ kind: 'key', detail: `none of the ${entries} entries has a mac of this key: it is not the key of this log, or nothing in it is genuine` })
-  for (const witness of witnesses) for (const problem of await witness.problems(isTrimmed)) found.add(problem)
+  for (const witness of witnesses) for (const problem of await witness.problems({ isTrimmed, isExpired })) found.add(problem)
 
   return {
     ok: found.count === 0,
