@@ -39,12 +39,6 @@ export interface AuditHealth {
   problem?: { kind: StreamProblem['kind'], since: string }
 }
 
-const PROBLEMS: Record<StreamProblem['kind'], string> = {
-  shortened: 'this instance\'s last event is gone from the audit stream, though nothing had to be trimmed',
-  replaced: 'this instance\'s last event in the audit stream is not the one that it wrote',
-  unwritable: 'the audit stream takes no entry, events go to this log only',
-}
-
 /** Numbers, authenticates, logs and writes this instance's events. */
 export class Audit {
   readonly #instance = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`
@@ -139,8 +133,14 @@ export class Audit {
     } else if (problem.kind !== this.#problem?.kind) {
       const { kind, ...details } = problem
       this.#problem = { kind, since: new Date(this.#clock.now()).toISOString() }
-      this.#log.error({ stream: this.#settings.stream, instance: this.#instance, ...details }, `tooljet-embed: ${PROBLEMS[kind]}`)
+      this.#logProblem(kind, { stream: this.#settings.stream, instance: this.#instance, ...details })
     }
+  }
+
+  #logProblem (kind: StreamProblem['kind'], details: object): void {
+    if (kind === 'shortened') this.#log.error(details, 'tooljet-embed: this instance\'s last event is gone from the audit stream, though nothing had to be trimmed')
+    else if (kind === 'replaced') this.#log.error(details, 'tooljet-embed: this instance\'s last event in the audit stream is not the one that it wrote')
+    else this.#log.error(details, 'tooljet-embed: the audit stream takes no entry, events go to this log only')
   }
 
   async #loadQueries (redis: RedisLike): Promise<void> {
