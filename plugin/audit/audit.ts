@@ -138,8 +138,8 @@ export class Audit {
   }
 
   #logProblem (kind: StreamProblem['kind'], details: object): void {
-    if (kind === 'shortened') this.#log.error(details, 'tooljet-embed: this instance\'s last event is gone from the audit stream, though nothing had to be trimmed')
-    else if (kind === 'replaced') this.#log.error(details, 'tooljet-embed: this instance\'s last event in the audit stream is not the one that it wrote')
+    if (kind === 'shortened') this.#log.error(details, 'tooljet-embed: the last event of this instance is gone from the audit stream, though nothing had to be trimmed')
+    else if (kind === 'replaced') this.#log.error(details, 'tooljet-embed: the last event of this instance in the audit stream is not the one that it wrote')
     else this.#log.error(details, 'tooljet-embed: the audit stream takes no entry, events go to this log only')
   }
 
