@@ -35,12 +35,12 @@ class Log {
     for (const [i, [, fields]] of entries.entries()) await this.portal.redis.xadd(this.stream, `${i + 1}-0`, ...fields)
   }
 
-  /** @returns what is wrong with the events; the indexes are not those of a stream that was written anew */
+  /** @returns what is wrong with the events; the ids and the indexes are not those of a stream that was written anew */
   async verify (t: Test): Promise<Found[]> {
     const { ok, problems, problemCount } = await this.portal.app.tooljetEmbed.audit.verify()
     t.equal(ok, problems.length === 0)
     t.equal(problemCount, problems.length)
-    return problems.filter(({ kind }) => kind !== 'index' && kind !== 'counts').map(({ kind, seq, id }) => ({ kind, seq, id }))
+    return problems.filter(({ kind }) => !['index', 'counts', 'moved'].includes(kind)).map(({ kind, seq, id }) => ({ kind, seq, id }))
   }
 
   /** Writes it anew with a change. */
@@ -187,8 +187,16 @@ test('a key that is not that of the log is told once', async (t) => {
   t.equal(report.problems.length, 1)
 })
 
-/** A log of one instance: an event of each of those ages, of which the first so many are gone. */
-async function verifyOld (agesMs: readonly number[], gone: number, { retention = '90d/1000000', options = {}, junk = 0, removed = gone, openedAgain = true } = {}) {
+interface OldLog {
+  retention?: string
+  junk?: number
+  /** When an instance said what it keeps; none: it did not. */
+  openedMs?: number | undefined
+  instance?: string
+}
+
+/** A log of one instance: an event of each of those ages. */
+function makeOld (agesMs: readonly number[], { retention = '90d/1000000', junk = 0, openedMs = 0, instance = 'one' }: OldLog = {}, hasOpened = true) {
   const now = Date.now()
   const signer = new EventSigner([Buffer.alloc(32)], 'audit')
   let prev = ''
@@ -198,13 +206,23 @@ async function verifyOld (agesMs: readonly number[], gone: number, { retention =
     return Object.entries(signed).flat()
   }
   const entries: RawEntry[] = agesMs.map((age, i) => {
-    const flat = sign({ event: 'url.reused', instance: 'one', seq: String(i + 1), ...(prev !== '' && { prev }), schema: '2' }, now - age)
+    const flat = sign({ event: 'url.reused', instance, seq: String(i + 1), ...(prev !== '' && { prev }), schema: '2' }, now - age)
     prev = flat.at(-1)!
     return { id: `${now - age}-0`, flat }
   })
-  if (openedAgain) entries.push({ id: `${now}-0`, flat: sign({ event: 'audit.opened', retention, instance: 'two', seq: '1', schema: '2' }, now) })
-  for (let i = 0; i < junk; i++) entries.push({ id: `${now + 1 + i}-0`, flat: ['a', 'b'] })
-  return verifyAudit({ info: async () => ({ removed }), now: async () => now, async * pages () { yield entries.slice(gone) } }, signer, { retention: options })
+  if (hasOpened) entries.push({ id: `${now - openedMs}-0`, flat: sign({ event: 'audit.opened', retention, instance: `${instance}-too`, seq: '1', schema: '2' }, now - openedMs) })
+  for (let i = 0; i < junk; i++) entries.push({ id: `${now}-${i + 1}`, flat: ['a', 'b'] })
+  return { entries, signer, now }
+}
+
+function verifyOf (entries: RawEntry[], signer: EventSigner, now: number, removed = 0, retention = {}) {
+  return verifyAudit({ info: async () => ({ removed }), now: async () => now, async * pages () { yield entries } }, signer, { retention })
+}
+
+/** The same with the first so many gone. */
+async function verifyOld (agesMs: readonly number[], gone: number, { options = {}, removed = gone, openedAgain = true, ...log }: OldLog & { options?: object, removed?: number, openedAgain?: boolean } = {}) {
+  const { entries, signer, now } = makeOld(agesMs, log, openedAgain)
+  return verifyOf(entries.slice(gone), signer, now, removed, options)
 }
 
 const HOUR = 3_600_000
@@ -212,7 +230,7 @@ const DAY = 24 * HOUR
 
 test('what is gone at the start is judged by the retention that the log tells', async (t) => {
   t.match(await verifyOld([91 * DAY, 90.5 * DAY, HOUR], 2), { ok: true, trimmed: 2, instances: [{ trimmed: true, firstSeq: 3 }, { trimmed: false }] }, 'too old')
-  t.match(await verifyOld([91 * DAY, 80 * DAY, HOUR], 2), { ok: false, problems: [{ kind: 'erased', instance: 'one', detail: /2 events before seq 3/ }] }, 'one was too young, however young the first one is that is left')
+  t.match(await verifyOld([91 * DAY, 80 * DAY, HOUR], 2), { ok: false, problems: [{ kind: 'erased', instance: 'one', detail: /seq 1 to 2 are missing/ }] }, 'one was too young, however young the first one is that is left')
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2), { ok: false, problems: [{ kind: 'erased' }] })
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '0.05d/1000000' }), { ok: true }, 'less is kept')
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/2' }), { ok: true }, 'too many')
@@ -223,6 +241,32 @@ test('what is gone at the start is judged by the retention that the log tells', 
   t.match(await verifyOld([91 * DAY, 90.5 * DAY, HOUR], 2, { options: { retentionMs: 0 } }), { ok: false })
   t.match(await verifyOld([91 * DAY, HOUR], 1, { openedAgain: false }), { ok: true }, 'by default 90 days')
   t.match(await verifyOld([89 * DAY, HOUR], 1, { openedAgain: false }), { ok: false })
+})
+
+test('a full log may have lost what is older than all that it has, and no more', async (t) => {
+  const full = { retention: '90d/3' }
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR, HOUR - 1], 2, full), { ok: true })
+  const { entries, signer, now } = makeOld([3 * HOUR, 2 * HOUR, HOUR, HOUR - 1], full)
+  // an older event that was trimmed is played back in front, and a younger one left out
+  const older = makeOld([4 * HOUR], { instance: 'old' }).entries[0]!
+  const played = [{ ...older, id: `${now}-0` }, ...entries.slice(2).map(({ flat }, i) => ({ id: `${now}-${i + 1}`, flat }))]
+  t.match((await verifyOf(played, signer, now)).problems, [{ kind: 'erased', instance: 'one' }])
+})
+
+test('what an instance kept that is long over trims nothing younger', async (t) => {
+  const { entries, signer, now } = makeOld([3 * HOUR, 2 * HOUR, HOUR], { retention: '90d/1000000' })
+  const former = makeOld([], { retention: '0.01d/1', openedMs: 200 * DAY, instance: 'former' }).entries
+  const played = [...entries.slice(1), { id: `${now}-1`, flat: former[0]!.flat }]
+  t.match((await verifyOf(played, signer, now)).problems, [{ kind: 'erased', instance: 'one' }])
+})
+
+test('ids that cannot be are named', async (t) => {
+  const { entries, signer, now } = makeOld([3 * HOUR, 2 * HOUR, HOUR])
+  const move = (by: number) => verifyOf(entries.map(({ id, flat }) => ({ id: `${parseInt(id, 10) + by}-0`, flat })), signer, now)
+  t.match(await move(0), { ok: true, late: 0 })
+  t.match(await move(50 * DAY), { problems: [{ kind: 'moved', instance: 'one', detail: /of the future/ }, { kind: 'moved' }] })
+  t.match(await move(-HOUR), { problems: [{ kind: 'moved', detail: /^3 entries/ }, { kind: 'moved' }] })
+  t.match(await verifyOf(entries.map(({ flat }, i) => ({ id: `${now}-${i}`, flat })), signer, now), { ok: true, late: 3 }, 'written late, as after an outage')
 })
 
 test('an emptied stream is not one that was trimmed', async (t) => {

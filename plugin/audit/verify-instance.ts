@@ -1,4 +1,5 @@
 import type { AuditFields } from './event.js'
+import { timeOfMac } from './signer.js'
 import type { AuditProblem } from './verify.js'
 
 /** What `verify()` found of one instance, from a start of the plugin to its end. */
@@ -26,6 +27,9 @@ interface Gap {
   late: Set<number>
 }
 
+/** Between the clocks of events and of Redis. */
+const CLOCK_SLACK_MS = 60_000
+
 /** One instance's events, each of which is valid by itself, in the order in which they are in the stream. */
 export class InstanceCheck {
   readonly instance: string
@@ -37,6 +41,11 @@ export class InstanceCheck {
   #lastSeq = 0
   #lastMac = ''
   #closed = false
+  #retention: string | undefined
+  /** The first one with an id that cannot be, and how many there are. */
+  readonly #moved = { id: '', seq: 0, count: 0 }
+  /** The greatest id of all. */
+  #lastId = { id: '', ms: 0, seq: 0 }
 
   /** @param add takes what is wrong */
   constructor (instance: string, add: (problem: AuditProblem) => void) {
@@ -49,9 +58,22 @@ export class InstanceCheck {
     return this.#first
   }
 
+  /** What it keeps, as it has said last. */
+  get retention (): string | undefined {
+    return this.#retention
+  }
+
+  /** When its last event was, milliseconds since 1970. */
+  get lastTime (): number {
+    return timeOfMac(this.#lastMac)
+  }
+
   /** @returns whether it was not there before */
   next (id: string, fields: AuditFields): boolean {
     const seq = Number(fields['seq'])
+    const ms = parseInt(id, 10)
+    if (ms + CLOCK_SLACK_MS < timeOfMac(fields['mac']!)) this.#addMoved(id, seq)
+    this.#lastId = { id, ms, seq }
     if (this.#events === 0) this.#first = { id, seq, prev: fields['prev'] }
     else if (seq <= this.#lastSeq) return this.#late(id, seq)
     else if (seq > this.#lastSeq + 1) this.#gaps.push({ from: this.#lastSeq + 1, to: seq - 1, id, late: new Set() })
@@ -60,11 +82,15 @@ export class InstanceCheck {
     this.#lastSeq = seq
     this.#lastMac = fields['mac']!
     if (fields['event'] === 'audit.closed') this.#closed = true
+    this.#retention = fields['retention'] ?? this.#retention
     return true
   }
 
-  /** That was all. */
-  end (): void {
+  /** That was all. @param latest no id can be later, milliseconds since 1970 */
+  end (latest: number): void {
+    if (this.#lastId.ms > latest) this.#addMoved(this.#lastId.id, this.#lastId.seq)
+    const { id, seq, count } = this.#moved
+    if (count > 0) this.#wrong('moved', id, seq, `${count === 1 ? 'an entry has an id' : `${count} entries have ids`} of before the event, or of the future`)
     for (const { from, to, id, late } of this.#gaps) {
       const missing = to - from + 1 - late.size
       if (missing === 0) continue
@@ -82,6 +108,12 @@ export class InstanceCheck {
       closed: this.#closed,
       trimmed: this.#first.prev !== undefined,
     }
+  }
+
+  #addMoved (id: string, seq: number): void {
+    if (this.#moved.count++ > 0) return
+    this.#moved.id = id
+    this.#moved.seq = seq
   }
 
   #late (id: string, seq: number): boolean {

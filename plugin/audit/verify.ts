@@ -12,11 +12,11 @@ export interface AuditProblem {
    * `gap`: events between two others are missing; `erased`: events at an instance's start are missing, and trimming does
    * not explain it; `forged`: an entry without a valid mac, changed or written without the key; `duplicate`: an event that
    * was there before; `reordered`: an event after one that it came before; `fork`: an event that does not follow the one
-   * before it; `deleted`: somebody deleted entries; `key`: no entry at all has a mac of this key; `missing`: the app's log
+   * before it; `moved`: an entry whose id cannot be of when its event was written; `deleted`: somebody deleted entries; `key`: no entry at all has a mac of this key; `missing`: the app's log
    * has the event and the stream lacks it; `unlogged`: the stream has it, and the app's log lacks it; `index`: an index
    * does not have what the stream has; `counts`: a counter does not have what the stream has.
    */
-  kind: 'gap' | 'erased' | 'forged' | 'duplicate' | 'reordered' | 'fork' | 'deleted' | 'key' | 'missing' | 'unlogged' | 'index' | 'counts'
+  kind: 'gap' | 'erased' | 'forged' | 'duplicate' | 'reordered' | 'fork' | 'moved' | 'deleted' | 'key' | 'missing' | 'unlogged' | 'index' | 'counts'
   /** Id of the stream entry at which it shows: of what is missing, the one after it; absent where there is none. */
   id?: string
   /** Whose event. */
@@ -41,6 +41,8 @@ export interface AuditReport {
   until?: string
   /** Entries that are no longer there; only Redis 7 and later counts them. */
   trimmed?: number
+  /** Events that were written more than a minute after they happened: Redis was unavailable, or somebody moved them. */
+  late: number
   /** By which it was judged what may be gone; 0: for ever, or any number. */
   retention: Retention
   /** One by one, in the order of their first events. */
@@ -84,7 +86,7 @@ export interface Judge {
 export interface VerifyOptions {
   /** In place of what the log says of itself. */
   retention?: Partial<Retention>
-  /** Of one instance that is known: it may have trimmed, like those that the log tells of. */
+  /** Of an instance that runs: it trims, like those that the log tells of. */
   known?: Retention
   witnesses?: readonly Witness[]
 }
@@ -94,68 +96,86 @@ const MAX_PROBLEMS = 1000
 const DEFAULT_RETENTION: Retention = { retentionMs: 90 * 86_400_000, maxEntries: 1_000_000 }
 /** Between the clocks of events and of Redis. */
 const CLOCK_SLACK_MS = 60_000
+/** By so much later than a younger event an older one may have been written, but for an outage of Redis. */
+const ORDER_SLACK_MS = 10_000
 
 /** Checks every entry by itself, and each instance's events against each other. */
 export async function verifyAudit (source: AuditSource, signer: EventSigner, { retention: given, known, witnesses = [] }: VerifyOptions = {}): Promise<AuditReport> {
   const found = new Problems()
   const instances = new Map<string, InstanceCheck>()
-  const retentions = known === undefined ? [] : [known]
-  let entries = 0
-  let events = 0
-  let oldestMs = Infinity
-  let since: string | undefined
-  let until: string | undefined
+  const extent = { entries: 0, events: 0, late: 0, firstId: Infinity, since: Infinity, until: -Infinity }
+  const now = await source.now()
   for await (const page of source.pages()) {
     for (const { id, flat } of page) {
-      if (entries++ === 0) oldestMs = parseInt(id, 10)
+      const idMs = parseInt(id, 10)
+      if (extent.entries++ === 0) extent.firstId = idMs
       const fields = signer.verify(flat)
       if (fields === undefined) {
         found.add({ kind: 'forged', id, ...claimOf(flat) })
         continue
       }
-      events++
-      const { instance, time } = fields as { instance: string, time: string }
-      if (since === undefined || time < since) since = time
-      if (until === undefined || time > until) until = time
-      if (fields['event'] === 'audit.opened') retentions.push(retentionIn(fields['retention']))
+      extent.events++
+      const { instance, mac } = fields as { instance: string, mac: string }
+      const time = timeOfMac(mac)
+      extent.since = Math.min(extent.since, time)
+      extent.until = Math.max(extent.until, time)
+      if (idMs > time + CLOCK_SLACK_MS) extent.late++
       let check = instances.get(instance)
       if (check === undefined) instances.set(instance, check = new InstanceCheck(instance, (problem) => found.add(problem)))
       if (check.next(id, fields)) for (const witness of witnesses) witness.add(id, fields)
     }
   }
 
+  const end = Math.max(now, await source.now()) + CLOCK_SLACK_MS
   const info = await source.info()
-  const now = await source.now()
-  const retention = { ...loosest(retentions), ...given }
-  const isFull = retention.maxEntries > 0 && entries >= retention.maxEntries
-  const isExpired = (time: number): boolean => retention.retentionMs > 0 && time <= now - retention.retentionMs + CLOCK_SLACK_MS
-  // the oldest goes first, however full the stream is
-  const isTrimmed = (time: number): boolean => time <= oldestMs + CLOCK_SLACK_MS && (isFull || isExpired(time))
+  const trimmers = trimmersOf(instances.values(), end - CLOCK_SLACK_MS, known, given)
+  const isExpired = (time: number): boolean => trimmers.some(({ retentionMs, until }) => retentionMs > 0 && time <= until - retentionMs + CLOCK_SLACK_MS)
+  // the oldest goes first, by the time of the events: ids are whatever somebody gave them
+  const oldest = Math.min(extent.firstId + CLOCK_SLACK_MS, extent.since + ORDER_SLACK_MS)
+  const isTrimmed = (time: number): boolean => time <= oldest && (isExpired(time) || trimmers.some(({ maxEntries, until }) => maxEntries > 0 && extent.entries >= maxEntries && time <= until))
   const reports = [...instances.values()].map((check) => {
-    check.end()
+    check.end(end)
     const { first } = check
     if (first.prev !== undefined && !isTrimmed(timeOfMac(first.prev))) {
       const last = new Date(timeOfMac(first.prev)).toISOString()
-      found.add({ kind: 'erased', id: first.id, instance: check.instance, seq: 1, detail: `${first.seq - 1} events before seq ${first.seq} are missing, the last of them of ${last}, which is too young to be trimmed` })
+      found.add({ kind: 'erased', id: first.id, instance: check.instance, seq: 1, detail: `${first.seq === 2 ? 'seq 1 is' : `seq 1 to ${first.seq - 1} are`} missing, the last of ${last}, which trimming does not explain` })
     }
     return check.report()
   })
   if (info?.deleted !== undefined) found.add({ kind: 'deleted', id: info.deleted, detail: `somebody deleted entries, the newest of them ${info.deleted}` })
+  const { entries, events, late, since, until } = extent
   if (entries > 0 && events === 0) found.only({ kind: 'key', detail: `none of the ${entries} entries has a mac of this key: it is not the key of this log, or nothing in it is genuine` })
   for (const witness of witnesses) for (const problem of await witness.problems({ isTrimmed, isExpired })) found.add(problem)
 
+  const { retentionMs, maxEntries } = trimmers.at(-1)!
   return {
     ok: found.count === 0,
     events,
     entries,
-    ...(since !== undefined && { since }),
-    ...(until !== undefined && { until }),
+    ...(events > 0 && { since: new Date(since).toISOString(), until: new Date(until).toISOString() }),
     ...(info !== undefined && { trimmed: info.removed }),
-    retention,
+    late,
+    retention: { retentionMs, maxEntries },
     instances: reports,
     problems: found.list,
     problemCount: found.count,
   }
+}
+
+/** Who may have trimmed what: an instance by its own retention, and nothing after its last event. */
+interface Trimmer extends Retention {
+  /** Milliseconds since 1970. */
+  until: number
+}
+
+/** @returns one at the least, the one to name last */
+function trimmersOf (instances: Iterable<InstanceCheck>, now: number, known?: Retention, given?: Partial<Retention>): Trimmer[] {
+  const told = [...instances].flatMap(({ retention, lastTime }) => (retention === undefined ? [] : [{ ...retentionIn(retention), until: lastTime }]))
+  told.sort((one, other) => one.until - other.until)
+  if (known !== undefined) told.push({ ...known, until: now })
+  const newest = told.at(-1) ?? { ...DEFAULT_RETENTION, until: now }
+  if (given !== undefined && Object.keys(given).length > 0) return [{ ...newest, ...given, until: now }]
+  return told.length > 0 ? told : [newest]
 }
 
 class Problems {
@@ -186,11 +206,4 @@ function claimOf (flat: readonly string[]): Pick<AuditProblem, 'instance' | 'seq
 function retentionIn (text = ''): Retention {
   const [, days, maxEntries] = /^([\d.e+-]+)d\/(\d+)$/.exec(text) ?? []
   return { retentionMs: Number(days ?? 0) * 86_400_000, maxEntries: Number(maxEntries ?? 0) }
-}
-
-/** Any instance may have trimmed: the one that keeps the least. */
-function loosest (retentions: readonly Retention[]): Retention {
-  if (retentions.length === 0) return DEFAULT_RETENTION
-  const least = (values: number[]): number => values.filter((value) => value > 0).reduce((least, value) => (least === 0 ? value : Math.min(least, value)), 0)
-  return { retentionMs: least(retentions.map(({ retentionMs }) => retentionMs)), maxEntries: least(retentions.map(({ maxEntries }) => maxEntries)) }
 }
