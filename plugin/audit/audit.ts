@@ -14,6 +14,7 @@ import { LimitedSummary } from './limited-summary.js'
 import type { Pseudonyms } from './pseudonyms.js'
 import type { EventSigner } from './signer.js'
 import { AuditStream, type StreamSettings } from './stream.js'
+import { OwnWitness } from './own-witness.js'
 import { verifyAudit, type AuditReport } from './verify.js'
 import { IndexWitness } from './verify-indexes.js'
 import { AuditWriter, type StreamProblem } from './writer.js'
@@ -39,6 +40,10 @@ export interface AuditHealth {
   problem?: { kind: StreamProblem['kind'], since: string }
 }
 
+const MS_PER_DAY = 86_400_000
+/** After so many events at the earliest an instance says again what it keeps. */
+const LEAST_EVENTS = 10
+
 /** Numbers, authenticates, logs and writes this instance's events. */
 export class Audit {
   readonly #instance = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`
@@ -54,6 +59,8 @@ export class Audit {
   readonly #limited: LimitedSummary
   #seq = 0
   #lastMac = ''
+  #announcedAt = 0
+  #announcedSeq = 0
   #problem: AuditHealth['problem']
 
   /** @param limitWindowMs of the rate limit, whose refusals are summed up */
@@ -79,14 +86,14 @@ export class Audit {
   }
 
   open (): void {
-    const { retentionMs, maxEntries } = this.#settings
-    this.#writer.add(this.#stamp({ event: 'audit.opened', retention: `${retentionMs / 86_400_000}d/${maxEntries}` }), () => {
+    this.#announce(() => {
       if (this.#settings.functions) this.#breaker.fireAndForget((redis) => this.#loadQueries(redis))
     })
   }
 
   /** Takes an event; Redis gets it soon. */
   record (event: AuditEvent): void {
+    this.#announceAgain()
     if (event.code === 'TOOLJET_EMBED_RATE_LIMITED') this.#limited.add(bounded(event), this.#clock.now())
     else this.#writer.add(this.#stamp(bounded(event)))
   }
@@ -96,8 +103,9 @@ export class Audit {
    * @throws TOOLJET_EMBED_REDIS_DOWN with `delivery: 'required'`, and the URL must not leave
    */
   async recordIssued (event: AuditEvent): Promise<void> {
-    if (this.#isRequired) await this.#writer.addAndWait(this.#stamp(bounded(event)))
-    else this.record(event)
+    if (!this.#isRequired) return this.record(event)
+    this.#announceAgain()
+    await this.#writer.addAndWait(this.#stamp(bounded(event)))
   }
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN when `delivery: 'required'` cannot be kept right now */
@@ -109,7 +117,7 @@ export class Audit {
 
   verify (): Promise<AuditReport> {
     const indexes = new IndexWitness(this.#stream.keys, async (...call) => (await this.#scripts.run(...call)).values)
-    return verifyAudit(this.#stream, this.#signer, { known: this.#settings, witnesses: [indexes] })
+    return verifyAudit(this.#stream, this.#signer, { known: this.#settings, witnesses: [indexes, new OwnWitness(this.#instance, this.#writer.last)] })
   }
 
   health (): AuditHealth {
@@ -126,11 +134,27 @@ export class Audit {
     return this.#settings.delivery === 'required'
   }
 
+  /** Says what this instance keeps, which is what `verify` judges a trimmed log by. */
+  #announce (written?: () => void): void {
+    const { retentionMs, maxEntries } = this.#settings
+    this.#announcedAt = this.#clock.now()
+    this.#announcedSeq = this.#seq
+    this.#writer.add(this.#stamp({ event: 'audit.opened', retention: `${retentionMs / MS_PER_DAY}d/${maxEntries}` }), written)
+  }
+
+  /** Before the last time has been trimmed. */
+  #announceAgain (): void {
+    const { retentionMs, maxEntries } = this.#settings
+    const afterMs = Math.min(MS_PER_DAY, retentionMs > 0 ? retentionMs / 4 : Infinity)
+    const afterEvents = maxEntries > 0 ? Math.max(LEAST_EVENTS, Math.floor(maxEntries / 100)) : Infinity
+    if (this.#seq - this.#announcedSeq > afterEvents || this.#clock.now() - this.#announcedAt > afterMs) this.#announce()
+  }
+
   #note (problem: StreamProblem | undefined): void {
     if (problem === undefined) {
       this.#problem = undefined
       this.#log.info({ stream: this.#settings.stream }, 'tooljet-embed: the audit stream takes entries again')
-    } else if (problem.kind !== this.#problem?.kind) {
+    } else {
       const { kind, ...details } = problem
       this.#problem = { kind, since: new Date(this.#clock.now()).toISOString() }
       this.#logProblem(kind, { stream: this.#settings.stream, instance: this.#instance, ...details })

@@ -7,11 +7,13 @@ import type { Timers } from '../timers.js'
 import { append, type Appended, type QueuedEvent, type Retention, type WrittenEntry } from './append.js'
 import { AuditKeys } from './audit-keys.js'
 import type { AuditSource, RawEntry } from './verify.js'
+import { entryPages, READ } from './entry-pages.js'
 import { streamInfo, type StreamInfo } from './stream-info.js'
 
 const TRIM_INDEX = Script.of('audit/scripts/trim-index.lua')
 
-const PAGE = 500
+const FIND = Script.of('audit/scripts/find.lua')
+
 const MS_PER_DAY = 86_400_000
 /** Of the clock that gives ids their time: another Redis after a failover may have another. */
 const CLOCK_SLACK_MS = 2000
@@ -84,16 +86,19 @@ export class AuditStream implements AuditSource {
     return this.#breaker.run((redis) => streamInfo(redis, this.#keys.stream))
   }
 
-  /** The entries after an id, oldest first, page by page. @param from an id; '': all */
-  async * pages (from = ''): AsyncGenerator<RawEntry[]> {
-    let after = from
-    for (;;) {
-      const start = after === '' ? '-' : `(${after}`
-      const page = await this.#breaker.run((redis) => redis.xrange(this.#keys.stream, start, '+', 'COUNT', PAGE))
-      if (page.length > 0) yield page.map(([id, flat]) => ({ id, flat }))
-      if (page.length < PAGE) return
-      after = page[page.length - 1]![0]
-    }
+  /**
+   * Looks for events by their macs, in a part of the stream.
+   * @returns the number of the last one that is there (0: none of them is) and its id; up to where it has looked
+   */
+  async find (macs: readonly string[], after: string): Promise<{ place: number, id: string, after: string, isEnd: boolean }> {
+    const { values } = await this.#scripts.run(FIND, [this.#keys.stream], [after, ...macs])
+    const [place, id, looked, isEnd] = values.map(String) as [string, string, string, string]
+    return { place: Number(place), id, after: looked, isEnd: isEnd === '1' }
+  }
+
+  /** All entries, oldest first, page by page. */
+  pages (): AsyncGenerator<RawEntry[]> {
+    return entryPages(async (args) => (await this.#scripts.run(READ, [this.#keys.stream], args)).values)
   }
 
   #logProblem (problem: string): void {

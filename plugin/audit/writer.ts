@@ -29,7 +29,7 @@ export type StreamProblem =
   | { kind: 'shortened' | 'replaced' }
   | { kind: 'unwritable', reason: string }
 
-type WritableStream = Pick<AuditStream, 'isUnavailable' | 'startOfWrite' | 'append' | 'pages' | 'trimIndex'>
+type WritableStream = Pick<AuditStream, 'isUnavailable' | 'startOfWrite' | 'append' | 'find' | 'trimIndex'>
 
 interface WriterDeps {
   stream: WritableStream
@@ -77,6 +77,11 @@ export class AuditWriter {
   /** Whether the stream took the last event. */
   get isWritable (): boolean {
     return this.#isWritable
+  }
+
+  /** The event that it wrote last. */
+  get last (): WrittenEntry | undefined {
+    return this.#last
   }
 
   /** Takes an event and returns at once. @param written called when Redis has it */
@@ -137,12 +142,12 @@ export class AuditWriter {
     this.#doubt ??= { count, after: this.#stream.startOfWrite() }
     const { written, last, refusal, integrity, trimmed } = await this.#stream.append(this.#instance, this.#queue.slice(0, count).map(({ event }) => event), this.#last)
     this.#doubt = undefined
-    if (last !== undefined) this.#last = last
+    this.#last = last ?? (integrity === '' ? this.#last : undefined) // what is gone is told once
     this.#confirm(written)
     if (integrity !== '') this.#onProblem({ kind: integrity })
     if (refusal !== '') {
+      if (this.#isWritable) this.#onProblem({ kind: 'unwritable', reason: refusal })
       this.#isWritable = false
-      this.#onProblem({ kind: 'unwritable', reason: refusal })
       this.#lose(embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit stream takes no entry', isRefusal: true }))
     } else if (!this.#isWritable) {
       this.#isWritable = true
@@ -153,19 +158,14 @@ export class AuditWriter {
 
   /** Looks for the events of an attempt in doubt; what it has looked at it does not look at again. */
   async #lookFor (doubt: Doubt): Promise<void> {
-    for await (const page of this.#stream.pages(doubt.after)) {
-      const places = new Map(this.#queue.slice(0, doubt.count).map(({ event }, i) => [event.mac, i + 1]))
-      let found = 0
-      for (const { id, flat } of page) {
-        const mac = flat[flat.lastIndexOf('mac') + 1]!
-        const place = places.get(mac)
-        if (place === undefined || place <= found) continue
-        found = place
-        this.#last = { id, mac }
-      }
-      doubt.after = page.at(-1)!.id
-      doubt.count -= found
-      this.#confirm(found)
+    for (let isOver = false; !isOver;) {
+      const macs = this.#queue.slice(0, doubt.count).map(({ event }) => event.mac)
+      const { place, id, after, isEnd } = await this.#stream.find(macs, doubt.after)
+      if (place > 0) this.#last = { id, mac: macs[place - 1]! }
+      doubt.after = after
+      doubt.count -= place
+      this.#confirm(place)
+      isOver = isEnd || doubt.count === 0
     }
     if (doubt.count === 0) this.#doubt = undefined
   }

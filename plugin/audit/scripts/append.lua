@@ -32,11 +32,14 @@ local function try (...)
   besides = reply.err
 end
 
+-- Nothing where Redis does not tell; false where there is no such entry.
 local macs = {} -- the same entry is asked for twice as a rule
 local function macOf (id)
   if macs[id] ~= nil then return macs[id] end
+  local found = try('XRANGE', stream, id, id)
+  if not found then return nil end
   macs[id] = false
-  local entry = (try('XRANGE', stream, id, id) or {})[1]
+  local entry = found[1]
   if not entry then return false end
   for i = 1, #entry[2], 2 do
     if entry[2][i] == 'mac' then macs[id] = entry[2][i + 1] end
@@ -72,7 +75,7 @@ if lastId ~= '' then
   local mac = macOf(lastId)
   if mac and mac ~= lastMac then
     integrity = 'replaced'
-  elseif not mac then
+  elseif mac == false then
     local isOld = longest > 0 and idParts(lastId) < at - longest
     local isFull = most > 0 and length >= most
     if not isOld and not isFull then integrity = 'shortened' end
@@ -154,15 +157,18 @@ local function trim ()
   -- of this day, what the index says of the oldest entry is right, or it is gone and the oldest one is younger
   if excess == 0 and (latest == 0 or (oldestMs and day == today and oldestMs >= latest - SPARE_MS)) then return end
 
-  local first = try('XRANGE', stream, '-', '+', 'COUNT', TRIM_AT_MOST + 1) or {}
-  local gone, isOld = 0, first[1] and idParts(first[1][1]) < latest - SPARE_MS
-  if excess > 0 or isOld then
-    while gone < #first - 1 and (gone < excess or idParts(first[gone + 1][1]) < latest) do gone = gone + 1 end
+  local first = excess == 0 and (try('XRANGE', stream, '-', '+', 'COUNT', 1) or {})[1]
+  local isOld = first and idParts(first[1]) < latest - SPARE_MS
+  if excess > 0 then
+    trimmed = tonumber(try('XTRIM', stream, 'MAXLEN', length + added - math.min(excess, TRIM_AT_MOST)) or 0)
+  elseif isOld then
+    -- whole nodes are cheap and come first; of one that is left over, what is old
+    trimmed = tonumber(try('XTRIM', stream, 'MINID', '~', latest, 'LIMIT', 2 * TRIM_AT_MOST) or 0)
+    if trimmed == 0 then trimmed = tonumber(try('XTRIM', stream, 'MINID', latest) or 0) end
   end
-  if first[gone + 1] then try('HSET', index, 'oldest', (idParts(first[gone + 1][1]))) end
-  if gone == 0 then return end
-  trimmed = tonumber(try('XTRIM', stream, 'MINID', first[gone + 1][1]) or 0)
   if trimmed > 0 and isComplete then try('HINCRBY', index, 'entries', -trimmed) end
+  local oldest = (try('XRANGE', stream, '-', '+', 'COUNT', 1) or {})[1]
+  if oldest then try('HSET', index, 'oldest', (idParts(oldest[1]))) end
 end
 trim()
 
