@@ -154,8 +154,9 @@ test('query: every filter, and how many in which order', async (t) => {
     const { code, stdout, stderr } = await cliHere(['query', '--json', ...at, ...args])
     t.equal(code, 0)
     t.same(ids(stdout), found.map((i) => all[i]), args.join(' '))
-    t.equal(stderr, '')
+    t.equal(stderr, args.includes('--limit') ? `more events match: --limit N for more than 2, or --after ${all[found.at(-1)!]}\n` : '')
   }
+  for (const args of [['--limit', '6'], ['--limit', '3', '--ip', '10.0.0.3'], ['--limit', '3', '--after', all[3]!]]) t.equal((await cliHere(['query', ...at, ...args])).stderr, '', 'that was all')
   t.match(await cliHere(['query', ...at, '--email', 'nobody@acme.test']), { code: 0, stderr: /no event in .* matches/ })
 })
 
@@ -165,6 +166,7 @@ test('query: lines of JSON have the id and all fields, more than one reply of th
   const expected = (await log.entries()).map(([id, flat]) => Object.fromEntries([['id', id], ...flat.flatMap((name, i) => (i % 2 === 0 ? [[name, flat[i + 1]!]] : []))]))
   t.same(parsed(stdout), expected)
   t.equal(Object.keys(parsed(stdout)[0]!)[0], 'id')
+  t.match((await cliHere(['query', ...at])).stderr, /^more events match: --limit N for more than 100, or --after \d+-\d+\n$/, 'without a limit of one\'s own')
   const rows = (await cliHere(['query', '--limit', '600', ...at], { slow: true })).stdout.trim().split('\n')
   t.equal(rows.length, 601, 'a slow reader gets all')
   t.equal(rows.filter((row) => row.startsWith('TIME')).length, 1, 'and one header')
@@ -193,7 +195,7 @@ test('query: on a terminal columns fit, and failures stand out', pty, async (t) 
   const narrow = await cliOnTerminal(['query', ...at], {}, 'stty cols 50')
   t.ok(lines(narrow.stdout).every((line) => line.length <= 50))
   t.match(lines(narrow.stdout)[0], /^TIME \(UTC\) +EVENT +EMAIL *$/, 'what has no room is left out')
-  t.match(await cliOnTerminal(['query', '--limit', '2', ...at]), { stdout: /there may be more: go on with --after \d+-\d+/ })
+  t.match(await cliOnTerminal(['query', '--limit', '2', ...at]), { stdout: /more events match: --limit N for more than 2, or --after \d+-\d+/ })
   for (const env of [{ NO_COLOR: '1' }, { TERM: 'dumb' }]) {
     const plain = await cliOnTerminal(['query', ...at], env)
     t.notMatch(visible(plain.stdout), '<ESC>')
