@@ -174,13 +174,22 @@ test('query: lines of JSON have the id and all fields, more than one reply of th
 
 test('query: a table with every value in full where there is no terminal', async (t) => {
   const app = 'a-slug-that-is-much-longer-than-any-terminal-would-have-room-for-in-one-of-its-columns'
-  const { at } = await openLog(t, [...EVENTS, { event: 'url.minted', email: ANA, app, userAgent: 'x'.repeat(200) }])
+  const { at } = await openLog(t, [
+    ...EVENTS,
+    { event: 'url.limited', email: ANA, code: 'TOOLJET_EMBED_RATE_LIMITED', count: 11 },
+    { event: 'url.denied', email: ANA, code: 'TOOLJET_EMBED_EMAIL_MISMATCH', reason: 'other_user', target: BEN },
+    { event: 'url.forgotten', email: BEN, by: 'omar@acme.test', reason: 'left the company' },
+    { event: 'url.minted', email: ANA, app, userAgent: 'x'.repeat(200) },
+  ])
   const { code, stdout, stderr } = await cli(['query', ...at], { COLUMNS: '80' })
   t.match({ code, stderr }, { code: 0, stderr: '' })
   const [header, first] = stdout.split('\n') as [string, string]
-  t.match(header, /^TIME \(UTC\) +EVENT +EMAIL +APP +CODE +IP +USER AGENT$/)
+  t.match(header, /^TIME \(UTC\) +EVENT +EMAIL +APP +CODE, DETAILS +IP +USER AGENT$/)
   t.match(first, new RegExp(`^\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d {2}url.minted +${ANA} +${app} +x{200}$`))
   t.match(stdout, /url.denied +ben@acme.test +payroll +ACCESS_DENIED +10.0.0.3\n/)
+  t.match(stdout, /url.limited +ana@acme.test +RATE_LIMITED x11\n/)
+  t.match(stdout, /url.denied +ana@acme.test +EMAIL_MISMATCH for ben@acme.test other_user\n/)
+  t.match(stdout, /url.forgotten +ben@acme.test +by omar@acme.test left the company\n/)
   t.notMatch(visible(stdout), '<ESC>', 'no colour')
 })
 
@@ -275,6 +284,28 @@ test('a log with pseudonyms: a person is found by the e-mail, with the key', asy
   t.match(await cliHere(['query', '--email', ANA, '--key-file', keyFile, ...at]), { code: 2, stderr: /--key-file: there is no key in/ })
 })
 
+test('a log with pseudonyms: nobody found without the key, or with another one, is no answer', async (t) => {
+  const pseudonyms = new Pseudonyms(await deriveKeys([KEY], 'audit identity'))
+  const { at, log, redis } = await openLog(t, EVENTS.map((event) => pseudonyms.pseudonymize(event)))
+  const commands = [['query'], ['query', '--json'], ['stats'], ['stats', '--by', 'app', '--json'], ['tail', '--last', '1'], ['export'], ['export', '--out', join(scratch(t), 'audit.ndjson')]]
+  const run = (args: string[], email: string, env: NodeJS.ProcessEnv, ...more: string[]) => cliHere([...args, '--email', email, ...at, ...more], { env, signal: AbortSignal.timeout(1000) })
+  for (const args of commands) {
+    t.match(await run(args, ANA, {}), { code: 2, stdout: '', stderr: /this log does not name people: --email needs the key/ }, args.join(' '))
+    t.match(await run(args, ANA, { TOOLJET_API_TOKEN: 'another' }), { code: 2, stdout: '', stderr: /does not name people, and the key is not the one/ }, args.join(' '))
+    t.match(await run(args, 'nobody@acme.test', env), { code: 0, stderr: /^(?:no event in .* matches\n)?$/ }, `${args.join(' ')}: really nobody`)
+  }
+  t.match(await run(['query'], pseudonyms.of(ANA), {}), { code: 0, stdout: /payroll/, stderr: '' }, 'a pseudonym is found without a key')
+  await log.add([EVENTS[1]!])
+  t.match(await run(['query'], ANA, {}), { code: 0, stdout: /payroll/, stderr: /^this log does not name people/ }, 'what names her, and that there may be more')
+  t.match(await run(['stats'], ANA, {}), { code: 0, stdout: /total/, stderr: /^this log does not name people/ })
+
+  const name = log.stream
+  at[3] = `${name}:old`
+  await redis.rename(name, at[3])
+  t.match(await run(['query'], 'nobody@acme.test', env), { code: 2, stderr: /renamed give --name/ })
+  t.match(await run(['query'], 'nobody@acme.test', env, '--name', name), { code: 0 })
+})
+
 const TIME = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z'
 
 test('verify: an intact log, and each way to tamper with one', async (t) => {
@@ -348,6 +379,21 @@ test('verify: an index that somebody deleted, until a reindex', async (t) => {
   t.match(await verified(), { code: 1, stdout: /\nindex .* run tooljet-embed-audit reindex\n/ })
   t.match(await cliHere(['reindex', ...at]), { code: 0, stdout: '6 events indexed\n' })
   t.match(await verified(), { code: 0, stdout: /indexes and counters fit/ })
+})
+
+test('verify: a log that was renamed, by the name under which it was written', async (t) => {
+  const { at, log, redis } = await openLog(t, EVENTS)
+  const file = join(scratch(t), 'app.log')
+  writeFileSync(file, log.logged.map((fields) => pinoLine(fields)).join(''))
+  const name = log.stream
+  const archive = at[3] = `archive:{${name}}:2026`
+  t.teardown(async () => { await redis.del(archive, ...new AuditKeys(archive).buckets, new AuditKeys(archive).index, new AuditKeys(archive).counts) })
+  await redis.rename(name, archive)
+  const verified = (...args: string[]) => cliHere(['verify', ...at, ...args], { env })
+  t.match(await verified(), { code: 1, stdout: /NOT verified/ }, 'macs have the name in them')
+  t.match(await verified('--name', name), { code: 1, stdout: /\nindex .* run tooljet-embed-audit reindex\n/ }, 'indexes stay behind')
+  t.match(await cliHere(['reindex', ...at]), { code: 0 })
+  t.match(await verified('--name', name, '--log', file), { code: 0, stdout: /6 events of 1 instance in the app's log\n[^]*\nintact/, stderr: '' })
 })
 
 test('verify: of very many problems the first thousand', async (t) => {

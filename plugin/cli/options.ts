@@ -11,6 +11,7 @@ interface Option {
 const TABLE = {
   redis: { value: 'URL', about: 'redis://[user:password@]host[:port][/db], rediss:// with TLS; default: REDIS_URL, else redis://127.0.0.1:6379' },
   stream: { value: 'KEY', about: 'the audit stream; default: tooljet-embed:audit' },
+  name: { value: 'KEY', about: 'the name that the stream had when its events were written; default: --stream' },
   json: { about: 'NDJSON: a line of JSON for each' },
   email: { value: 'EMAIL', about: 'of this user' },
   app: { value: 'APP', about: 'of this app: alias, id or slug as in the log' },

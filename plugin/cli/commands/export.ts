@@ -9,6 +9,7 @@ import { filtersOf } from '../filters.js'
 import { eventId, oneOf } from '../options.js'
 import type { Output } from '../output.js'
 import { Progress } from '../progress.js'
+import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
 import { plural } from '../text.js'
 
@@ -23,6 +24,8 @@ export async function exportEvents ({ given, stream, out, env, connect }: Contex
   const file = given.out === undefined ? undefined : await ExportFile.open(given.out, { state: given.state ?? `${given.out}.state`, stream, format })
   try {
     const connection = await connect()
+    const problem = await emailProblem({ given, env, stream }, connection)
+    if (problem !== undefined) throw new UsageError(problem)
     const after = file?.lastId ?? start
     await warnOfLoss(connection, stream, after, out)
 

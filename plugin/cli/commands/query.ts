@@ -1,9 +1,10 @@
 import { AuditReader, type AuditOrder } from '../../audit/reader.js'
 import type { Context } from '../commands.js'
-import { EXIT } from '../errors.js'
+import { EXIT, UsageError } from '../errors.js'
 import { EventWriter, inPages } from '../events.js'
 import { filtersOf } from '../filters.js'
 import { eventId, wholeNumber } from '../options.js'
+import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
 import { grouped } from '../text.js'
 
@@ -16,7 +17,9 @@ export async function query ({ given, stream, out, env, connect }: Context): Pro
   const limit = wholeNumber(given, 'limit', 1) ?? DEFAULT_LIMIT
   const after = eventId(given)
   const pseudonyms = await pseudonymsOf(given, env)
-  const reader = new AuditReader(await connect(), stream, pseudonyms, (note) => out.note(note))
+  const connection = await connect()
+  const problem = await emailProblem({ given, env, stream }, connection)
+  const reader = new AuditReader(connection, stream, pseudonyms, (note) => out.note(note))
   const writer = new EventWriter(out, given.json !== undefined)
   const filters = filtersOf(given)
   const order = (given.order ?? 'desc') as AuditOrder
@@ -30,6 +33,10 @@ export async function query ({ given, stream, out, env, connect }: Context): Pro
   }
   if (count === limit && (await reader.all(filters, order, { limit: 1, after: last }).next()).done !== true) {
     out.note(`more events match: --limit N for more than ${grouped(limit)}, or --after ${last}`)
+  }
+  if (problem !== undefined) {
+    if (count === 0) throw new UsageError(problem)
+    out.note(problem)
   }
   if (count === 0 && given.json === undefined) out.note(`no event in ${stream} matches`)
   return EXIT.fine

@@ -5,10 +5,11 @@ import { AuditReader, compareIds } from '../../audit/reader.js'
 import { fieldsOf } from '../../audit/event.js'
 import type { Context } from '../commands.js'
 import { isReply, type Connection } from '../connection.js'
-import { EXIT } from '../errors.js'
+import { EXIT, UsageError } from '../errors.js'
 import { EventWriter } from '../events.js'
 import { filtersOf, isMatch } from '../filters.js'
 import { wholeNumber } from '../options.js'
+import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
 
 /** Less than what a connection may be silent. */
@@ -28,6 +29,8 @@ export async function tail ({ given, stream, out, env, connect, interrupted }: C
   end.addEventListener('abort', () => connection.close())
 
   try {
+    const problem = await emailProblem({ given, env, stream }, connection)
+    if (problem !== undefined) throw new UsageError(problem)
     const filters = filtersOf(given)
     const reader = new AuditReader(connection, stream, pseudonyms)
     const writer = new EventWriter(out, given.json !== undefined)

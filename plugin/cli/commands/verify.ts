@@ -31,7 +31,7 @@ export async function verify ({ given, stream, out, env, connect }: Context): Pr
   if (secrets.length === 0) throw new UsageError('verify needs the key that the plugin has: in --key-file, TOOLJET_EMBED_ENCRYPTION_KEY or TOOLJET_API_TOKEN')
   const [keptDays, maxEntries] = [days(given, 'retention'), wholeNumber(given, 'max-entries', 0)]
   const retention = { ...(keptDays !== undefined && { retentionMs: keptDays * MS_PER_DAY }), ...(maxEntries !== undefined && { maxEntries }) }
-  const signer = new EventSigner(await deriveKeys(secrets, 'audit'), stream)
+  const signer = new EventSigner(await deriveKeys(secrets, 'audit'), given.name ?? stream)
   const log = given.log && await witnessOf(given.log, signer, out)
 
   const connection = await connect()
