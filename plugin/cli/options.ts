@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { isEntryId } from '../audit/reader.js'
 import { UsageError } from './errors.js'
 import { TIMES } from './times.js'
 
@@ -127,6 +128,6 @@ export function oneOf<T extends string> (given: Given, name: 'format', allowed: 
 /** @throws UsageError */
 export function eventId (given: Given): string | undefined {
   const { after } = given
-  if (after === undefined || /^\d{1,20}(?:-\d{1,20})?$/.test(after)) return after
+  if (after === undefined || isEntryId(after) || isEntryId(`${after}-0`)) return after
   throw new UsageError(`--after is "${after}", it takes the id of an event, like 1767225600000-0`)
 }

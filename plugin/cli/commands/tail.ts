@@ -16,7 +16,6 @@ import { pseudonymsOf } from '../secrets.js'
 const BLOCK_MS = 2000
 const PAGE = 500
 const RETRY_MS = 200
-const FIRST = '0-0'
 
 type StreamReply = [key: string, entries: [id: string, fields: string[]][]][] | null
 
@@ -34,7 +33,7 @@ export async function tail ({ given, stream, out, env, connect, interrupted }: C
     const filters = filtersOf(given)
     const reader = new AuditReader(connection, stream, pseudonyms)
     const writer = new EventWriter(out, given.json !== undefined)
-    let position = await newestId(connection, stream)
+    let position = await reader.lastId()
     await writer.write(await history(reader, filters, last, position))
 
     const email = filters.email === undefined ? undefined : normalizeEmail(filters.email)
@@ -48,11 +47,6 @@ export async function tail ({ given, stream, out, env, connect, interrupted }: C
     if (!end.aborted) throw error
   }
   return EXIT.fine
-}
-
-async function newestId (connection: Connection, stream: string): Promise<string> {
-  const newest = await connection.call('XREVRANGE', stream, '+', '-', 'COUNT', '1') as [id: string][]
-  return newest[0]?.[0] ?? FIRST
 }
 
 /**
