@@ -16,7 +16,7 @@ const TABLE = {
   json: { about: 'NDJSON: a line of JSON for each' },
   email: { value: 'EMAIL', about: 'of this user' },
   app: { value: 'APP', about: 'of this app: alias, id or slug as in the log' },
-  event: { value: 'EVENT', about: 'url.minted, url.reused, url.denied, url.limited, url.failed, url.forgotten, url.warmed, audit.opened or audit.closed' },
+  event: { value: 'EVENT', about: 'url.minted, url.reused, url.denied, url.limited, url.failed, url.forgotten, audit.opened or audit.closed' },
   outcome: { value: 'OUTCOME', about: 'success or failure' },
   code: { value: 'CODE', about: 'with this error code, in any case, with or without its TOOLJET_EMBED_; another one\'s (FST_ERR_VALIDATION) in its own spelling' },
   ip: { value: 'ADDRESS', about: 'from this IP address' },
