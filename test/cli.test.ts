@@ -68,6 +68,7 @@ test('help tells of every command, option and exit code', async (t) => {
     t.match(stdout, new RegExp(`^# |Examples:\\n {2}# .*\\n {2}tooljet-embed-audit ${command} `, 'm'))
     for (const name of [...names, 'redis', 'stream']) t.match(stdout, new RegExp(`^ {2}--${name} `, 'm'))
     t.ok(stdout.split('\n').every((line) => line.length <= 120), 'lines are not too long')
+    t.notMatch(stdout, 'url.warmed', 'nothing writes it yet')
   }
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
   t.match(await cliHere(['--version']), { code: 0, stdout: `${version}\n` })
@@ -619,6 +620,7 @@ test('nothing unexpected ends with 0 or 1, or with more than a line', async (t) 
     const code = `const { write } = process.stdout; process.stdout.write = function (...args) { setImmediate(() => { ${breaks} }); return write.apply(this, args) }`
     t.match(await load(code), { code: 70, stderr: /^tooljet-embed-audit: unexpected error: Error: broken\n$/ }, breaks)
   }
+  t.match(await load('process.stdout.write = () => true'), { code: 3, stderr: 'tooljet-embed-audit: Redis gave no answer\n' }, 'nothing is left that could bring an answer')
   const folder = scratch(t)
   mkdirSync(join(folder, 'cli'))
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
