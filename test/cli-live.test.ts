@@ -133,7 +133,7 @@ test('export: all, what is after an id, and what a filter asks for', { timeout: 
   t.match({ ...onTerminal, stderr: visible(onTerminal.stderr) }, { code: 0, stdout: '', stderr: /<CR>exported [\d,]+ of 1,501 events \(\d+ %\), .*<CR><ESC>\[Kexported 1,501 events\n$/ })
   t.notMatch(await cliHere(['export', ...at], { isTTY: true }), { stderr: /exported/ }, 'no progress among the results')
   await redis.xtrim(STREAM, 'MINID', all[900]!)
-  t.match(await cliHere(['export', '--after', all[800]!, ...at]), { stderr: new RegExp(`the event ${all[800]} is no longer in the log, and events after it may be gone`) })
+  t.match(await cliHere(['export', '--after', all[800]!, ...at]), { stderr: new RegExp(`^events may be missing in this export: ${all[800]}, .* is no longer in the log`) })
   const cut = await ended('bash', ['-c', `set -o pipefail; '${process.execPath}' '${mainFile()}' export ${at.join(' ')} | head -1`], {})
   t.match(cut, { code: 0, stderr: '' }, 'a reader that has seen enough')
   t.equal(ids(cut.stdout).length, 1)
@@ -152,6 +152,10 @@ test('export --out: goes on after a kill -9 in the middle, and after a torn line
   const written = readFileSync(file, 'utf8')
   t.ok(written.length > 0 && ids(written.slice(0, written.lastIndexOf('\n'))).length < all.length, 'it was in the middle')
   t.equal(statSync(file).mode & 0o777, 0o600, 'only its owner reads it')
+  const shared = join(scratch(t), 'shared')
+  writeFileSync(shared, '', { mode: 0o640 })
+  await cliHere(['export', '--out', shared, '--after', all.at(-2)!, ...at])
+  t.same([statSync(shared).mode & 0o777, statSync(`${shared}.state`).mode & 0o777], [0o640, 0o600], 'one that was made before stays as it is')
 
   for (const torn of ['{', '{"id":"1', `{"id":"${all.at(-1)}","time":"2026-0`]) {
     appendFileSync(file, torn)
@@ -199,13 +203,26 @@ test('export --out: rotation exports nothing twice, and the position is never ah
   const fourth = await log.add(reused(1))
   t.same(await exported(), [...third, ...fourth])
 
+  t.match(await cliHere(['export', '--out', file, '--after', first[0]!, ...at]), { code: 2, stderr: /--after .*: the last event that was exported to .* is \d+-\d+, after which this goes on/ })
+  t.match(await cliHere(['export', '--out', file, '--outcome', 'failure', ...at]), { code: 2, stderr: /--state .*state: it is the position of an export with no filter, and not with --outcome failure/ })
+  const filtered = join(folder, 'ana.ndjson')
+  for (const more of [[], ['--since', '1d'], ['--until', 'today']]) t.match(await cliHere(['export', '--out', filtered, '--email', ANA, '--url-id', 'u1', ...more, ...at]), { code: 0 }, 'times may change')
+  writeFileSync(`${filtered}.state`, JSON.stringify({ stream: STREAM, id: first[0], filters: { url_id: 'u1', email: ANA } }))
+  t.match(await cliHere(['export', '--out', filtered, '--email', ANA, '--url-id', 'u1', ...at]), { code: 0, stderr: '' })
+  t.match(await cliHere(['export', '--out', filtered, '--email', BEN, '--url-id', 'u1', ...at]), { code: 2, stderr: /it is the position of an export with --email ana@acme.test --url-id u1, and not with --email ben@acme.test --url-id u1/ })
+  rmSync(`${filtered}.state`)
+  await cliHere(['export', '--out', filtered, '--email', ANA, ...at])
+  t.match(JSON.parse(readFileSync(`${filtered}.state`, 'utf8')), { filters: { email: ANA } })
+  rmSync(filtered)
+  rmSync(`${filtered}.state`)
+
   const elsewhere = join(folder, 'position')
   rmSync(state)
   t.same(await exported('--state', elsewhere), [...third, ...fourth])
   t.notOk(existsSync(state))
   t.same(JSON.parse(readFileSync(elsewhere, 'utf8')), { stream: STREAM, id: fourth[0] })
   t.match(await cliHere(['export', '--out', file, '--state', elsewhere, '--stream', 'another', ...at]), { code: 2, stderr: /--state .*position: it is the position in another stream, tooljet-embed:audit/ })
-  for (const text of ['', 'x', 'null', '{"id":7}', `{"id":"1-","stream":"${STREAM}"}`]) {
+  for (const text of ['', 'x', 'null', '{"id":7}', `{"id":"1-","stream":"${STREAM}"}`, `{"id":"18446744073709551616-0","stream":"${STREAM}"}`]) {
     writeFileSync(elsewhere, text)
     t.match(await cliHere(['export', '--out', file, '--state', elsewhere, ...at]), { code: 2, stderr: /--state .*position: it is no position of an earlier export/ })
     t.equal(readFileSync(elsewhere, 'utf8'), text)
@@ -309,6 +326,50 @@ test('a Redis that cannot be reached or refuses ends with 3, soon, and shows no 
   await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
   t.equal(await sudden.ends(), 3, 'a tail that may no longer read does not go on for ever')
   t.match(sudden.output, /refuses: NOPERM/)
+})
+
+test('export: a position beyond the newest event is refused, and the greatest id is a position', { timeout: 60_000 }, async (t) => {
+  const { log, at, redis } = await open(t)
+  const first = await log.add(reused(3))
+  const file = join(scratch(t), 'audit.ndjson')
+  const exported = (...args: string[]) => cliHere(['export', ...args, ...at])
+  t.match(await exported('--out', file), { code: 0 })
+  writeFileSync(`${file}.state`, JSON.stringify({ stream: STREAM, id: '99999999999999-0' }))
+  const beyond = new RegExp(`the position of .*audit.ndjson.state, 99999999999999-0, is beyond the newest event of ${STREAM}, ${first[2]}, .* delete .*state and move .*audit.ndjson away`)
+  t.match(await exported('--out', file), { code: 2, stderr: beyond })
+  t.match(await exported('--after', '99999999999999-0'), { code: 2, stdout: '', stderr: /the position --after, 99999999999999-0, is beyond/ })
+  rmSync(`${file}.state`)
+  t.match(await exported('--out', file), { code: 0, stderr: '' })
+  await redis.xtrim(STREAM, 'MAXLEN', 0)
+  t.match(await exported('--out', file), { code: 0, stderr: /^events may be missing/ }, 'trimmed, but the same log')
+  await redis.del(STREAM)
+  t.match(await exported('--out', file), { code: 2, stderr: /is beyond the newest event of .*, 0-0,/ }, 'deleted')
+
+  const greatest = '18446744073709551615-18446744073709551615'
+  await redis.xadd(STREAM, '99999999999999-0', 'event', 'x')
+  await redis.xadd(STREAM, greatest, 'event', 'x')
+  rmSync(file)
+  rmSync(`${file}.state`)
+  for (let i = 0; i < 2; i++) t.match(await exported('--out', file), { code: 0, stderr: '' })
+  t.match(JSON.parse(readFileSync(`${file}.state`, 'utf8')), { id: greatest })
+  t.same(ids(readFileSync(file, 'utf8')), ['99999999999999-0', greatest])
+  t.match(await exported('--after', greatest, '--email', ANA), { code: 0, stdout: '', stderr: '' })
+  t.match(await cliHere(['query', '--after', greatest, '--order', 'asc', ...at]), { code: 0, stdout: '', stderr: /no event/ })
+  t.match(await cliHere(['query', '--after', '18446744073709551616', ...at]), { code: 2, stderr: /--after is/ })
+})
+
+test('a Redis that answers no more in the middle ends a command with 3', { timeout: 120_000 }, async (t) => {
+  const { server, redis, log } = await open(t)
+  await log.add(reused(30_000))
+  await redis.call('ACL', 'SETUSER', 'auditor', 'on', '>hunter2', '~*', '+@all')
+  const at = ['--redis', `redis://auditor:hunter2@127.0.0.1:${server.port}`]
+  const file = join(scratch(t), 'audit.ndjson')
+  const child = Child.start(t, [mainFile(), 'export', '--out', file, ...at], {})
+  await until('it has begun to write', () => existsSync(file) && statSync(file).size > 0)
+  server.process.kill('SIGSTOP')
+  t.teardown(() => server.process.kill('SIGCONT'))
+  t.equal(await child.ends(), 3)
+  t.match(child.output, /Redis is away, trying again\n[^]*cannot be reached at 127\.0\.0\.1:\d+: /)
 })
 
 test('a Redis that goes away for good in the middle ends an export with 3', { timeout: 90_000 }, async (t) => {

@@ -68,6 +68,7 @@ test('help tells of every command, option and exit code', async (t) => {
     t.match(stdout, new RegExp(`^# |Examples:\\n {2}# .*\\n {2}tooljet-embed-audit ${command} `, 'm'))
     for (const name of [...names, 'redis', 'stream']) t.match(stdout, new RegExp(`^ {2}--${name} `, 'm'))
     t.ok(stdout.split('\n').every((line) => line.length <= 120), 'lines are not too long')
+    t.notMatch(stdout, 'url.warmed', 'nothing writes it yet')
   }
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
   t.match(await cliHere(['--version']), { code: 0, stdout: `${version}\n` })
@@ -154,8 +155,9 @@ test('query: every filter, and how many in which order', async (t) => {
     const { code, stdout, stderr } = await cliHere(['query', '--json', ...at, ...args])
     t.equal(code, 0)
     t.same(ids(stdout), found.map((i) => all[i]), args.join(' '))
-    t.equal(stderr, '')
+    t.equal(stderr, args.includes('--limit') ? `more events match: --limit N for more than 2, or --after ${all[found.at(-1)!]}\n` : '')
   }
+  for (const args of [['--limit', '6'], ['--limit', '3', '--ip', '10.0.0.3'], ['--limit', '3', '--after', all[3]!]]) t.equal((await cliHere(['query', ...at, ...args])).stderr, '', 'that was all')
   t.match(await cliHere(['query', ...at, '--email', 'nobody@acme.test']), { code: 0, stderr: /no event in .* matches/ })
 })
 
@@ -165,6 +167,7 @@ test('query: lines of JSON have the id and all fields, more than one reply of th
   const expected = (await log.entries()).map(([id, flat]) => Object.fromEntries([['id', id], ...flat.flatMap((name, i) => (i % 2 === 0 ? [[name, flat[i + 1]!]] : []))]))
   t.same(parsed(stdout), expected)
   t.equal(Object.keys(parsed(stdout)[0]!)[0], 'id')
+  t.match((await cliHere(['query', ...at])).stderr, /^more events match: --limit N for more than 100, or --after \d+-\d+\n$/, 'without a limit of one\'s own')
   const rows = (await cliHere(['query', '--limit', '600', ...at], { slow: true })).stdout.trim().split('\n')
   t.equal(rows.length, 601, 'a slow reader gets all')
   t.equal(rows.filter((row) => row.startsWith('TIME')).length, 1, 'and one header')
@@ -172,13 +175,22 @@ test('query: lines of JSON have the id and all fields, more than one reply of th
 
 test('query: a table with every value in full where there is no terminal', async (t) => {
   const app = 'a-slug-that-is-much-longer-than-any-terminal-would-have-room-for-in-one-of-its-columns'
-  const { at } = await openLog(t, [...EVENTS, { event: 'url.minted', email: ANA, app, userAgent: 'x'.repeat(200) }])
+  const { at } = await openLog(t, [
+    ...EVENTS,
+    { event: 'url.limited', email: ANA, code: 'TOOLJET_EMBED_RATE_LIMITED', count: 11 },
+    { event: 'url.denied', email: ANA, code: 'TOOLJET_EMBED_EMAIL_MISMATCH', reason: 'other_user', target: BEN },
+    { event: 'url.forgotten', email: BEN, by: 'omar@acme.test', reason: 'left the company' },
+    { event: 'url.minted', email: ANA, app, userAgent: 'x'.repeat(200) },
+  ])
   const { code, stdout, stderr } = await cli(['query', ...at], { COLUMNS: '80' })
   t.match({ code, stderr }, { code: 0, stderr: '' })
   const [header, first] = stdout.split('\n') as [string, string]
-  t.match(header, /^TIME \(UTC\) +EVENT +EMAIL +APP +CODE +IP +USER AGENT$/)
+  t.match(header, /^TIME \(UTC\) +EVENT +EMAIL +APP +CODE, DETAILS +IP +USER AGENT$/)
   t.match(first, new RegExp(`^\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d {2}url.minted +${ANA} +${app} +x{200}$`))
   t.match(stdout, /url.denied +ben@acme.test +payroll +ACCESS_DENIED +10.0.0.3\n/)
+  t.match(stdout, /url.limited +ana@acme.test +RATE_LIMITED x11\n/)
+  t.match(stdout, /url.denied +ana@acme.test +EMAIL_MISMATCH for ben@acme.test other_user\n/)
+  t.match(stdout, /url.forgotten +ben@acme.test +by omar@acme.test left the company\n/)
   t.notMatch(visible(stdout), '<ESC>', 'no colour')
 })
 
@@ -193,7 +205,7 @@ test('query: on a terminal columns fit, and failures stand out', pty, async (t) 
   const narrow = await cliOnTerminal(['query', ...at], {}, 'stty cols 50')
   t.ok(lines(narrow.stdout).every((line) => line.length <= 50))
   t.match(lines(narrow.stdout)[0], /^TIME \(UTC\) +EVENT +EMAIL *$/, 'what has no room is left out')
-  t.match(await cliOnTerminal(['query', '--limit', '2', ...at]), { stdout: /there may be more: go on with --after \d+-\d+/ })
+  t.match(await cliOnTerminal(['query', '--limit', '2', ...at]), { stdout: /more events match: --limit N for more than 2, or --after \d+-\d+/ })
   for (const env of [{ NO_COLOR: '1' }, { TERM: 'dumb' }]) {
     const plain = await cliOnTerminal(['query', ...at], env)
     t.notMatch(visible(plain.stdout), '<ESC>')
@@ -273,6 +285,28 @@ test('a log with pseudonyms: a person is found by the e-mail, with the key', asy
   t.match(await cliHere(['query', '--email', ANA, '--key-file', keyFile, ...at]), { code: 2, stderr: /--key-file: there is no key in/ })
 })
 
+test('a log with pseudonyms: nobody found without the key, or with another one, is no answer', async (t) => {
+  const pseudonyms = new Pseudonyms(await deriveKeys([KEY], 'audit identity'))
+  const { at, log, redis } = await openLog(t, EVENTS.map((event) => pseudonyms.pseudonymize(event)))
+  const commands = [['query'], ['query', '--json'], ['stats'], ['stats', '--by', 'app', '--json'], ['tail', '--last', '1'], ['export'], ['export', '--out', join(scratch(t), 'audit.ndjson')]]
+  const run = (args: string[], email: string, env: NodeJS.ProcessEnv, ...more: string[]) => cliHere([...args, '--email', email, ...at, ...more], { env, signal: AbortSignal.timeout(1000) })
+  for (const args of commands) {
+    t.match(await run(args, ANA, {}), { code: 2, stdout: '', stderr: /this log does not name people: --email needs the key/ }, args.join(' '))
+    t.match(await run(args, ANA, { TOOLJET_API_TOKEN: 'another' }), { code: 2, stdout: '', stderr: /does not name people, and the key is not the one/ }, args.join(' '))
+    t.match(await run(args, 'nobody@acme.test', env), { code: 0, stderr: /^(?:no event in .* matches\n)?$/ }, `${args.join(' ')}: really nobody`)
+  }
+  t.match(await run(['query'], pseudonyms.of(ANA), {}), { code: 0, stdout: /payroll/, stderr: '' }, 'a pseudonym is found without a key')
+  await log.add([EVENTS[1]!])
+  t.match(await run(['query'], ANA, {}), { code: 0, stdout: /payroll/, stderr: /^this log does not name people/ }, 'what names her, and that there may be more')
+  t.match(await run(['stats'], ANA, {}), { code: 0, stdout: /total/, stderr: /^this log does not name people/ })
+
+  const name = log.stream
+  at[3] = `${name}:old`
+  await redis.rename(name, at[3])
+  t.match(await run(['query'], 'nobody@acme.test', env), { code: 2, stderr: /renamed give --name/ })
+  t.match(await run(['query'], 'nobody@acme.test', env, '--name', name), { code: 0 })
+})
+
 const TIME = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z'
 
 test('verify: an intact log, and each way to tamper with one', async (t) => {
@@ -301,7 +335,7 @@ test('verify: an intact log, and each way to tamper with one', async (t) => {
   await rewrite(entries)
   const last = entries.at(-1)![0]
   await redis.xdel(log.stream, last)
-  t.match(await cliHere(['verify', ...at], { env }), { code: 1, stdout: new RegExp(`\ndeleted +${last} [^]*NOT intact: \\d problems?\n$`) })
+  t.match(await cliHere(['verify', ...at], { env }), { code: 1, stdout: new RegExp(`\ndeleted +${last} [^]*, 1 entry trimmed or deleted; [^]*NOT intact: \\d problems?\n$`) })
   await rewrite(entries)
   for (const args of [[], ['--json']]) {
     const wrong = await cliHere(['verify', ...args, ...at], { env: { TOOLJET_API_TOKEN: 'wrong' } })
@@ -346,6 +380,21 @@ test('verify: an index that somebody deleted, until a reindex', async (t) => {
   t.match(await verified(), { code: 1, stdout: /\nindex .* run tooljet-embed-audit reindex\n/ })
   t.match(await cliHere(['reindex', ...at]), { code: 0, stdout: '6 events indexed\n' })
   t.match(await verified(), { code: 0, stdout: /indexes and counters fit/ })
+})
+
+test('verify: a log that was renamed, by the name under which it was written', async (t) => {
+  const { at, log, redis } = await openLog(t, EVENTS)
+  const file = join(scratch(t), 'app.log')
+  writeFileSync(file, log.logged.map((fields) => pinoLine(fields)).join(''))
+  const name = log.stream
+  const archive = at[3] = `archive:{${name}}:2026`
+  t.teardown(async () => { await redis.del(archive, ...new AuditKeys(archive).buckets, new AuditKeys(archive).index, new AuditKeys(archive).counts) })
+  await redis.rename(name, archive)
+  const verified = (...args: string[]) => cliHere(['verify', ...at, ...args], { env })
+  t.match(await verified(), { code: 1, stdout: /NOT verified/ }, 'macs have the name in them')
+  t.match(await verified('--name', name), { code: 1, stdout: /\nindex .* run tooljet-embed-audit reindex\n/ }, 'indexes stay behind')
+  t.match(await cliHere(['reindex', ...at]), { code: 0 })
+  t.match(await verified('--name', name, '--log', file), { code: 0, stdout: /6 events of 1 instance in the app's log\n[^]*\nintact/, stderr: '' })
 })
 
 test('verify: of very many problems the first thousand', async (t) => {
@@ -405,9 +454,17 @@ test('verify --log: what the log has and the stream lacks, and what only the str
   t.match(await cliHere(['verify', ...at], { env }), { code: 1, stdout: /NOT intact: 1 problem/ })
   await redis.del(log.stream)
   t.match(await verified('--log', whole), { code: 1, stdout: /\nmissing +web-1 +1 .*\nmissing +web-2 +1 [^]*NOT intact: 2 problems/ }, 'the whole log was replaced by none')
+  for (const [id, fields] of entries) await redis.xadd(log.stream, id, ...fields.with(1, 'x'))
+  await redis.xadd(log.stream, '*', ...entries[0]![1])
+  for (const [name, content] of [['empty', ''], ['foreign', '{"level":30}\n']] as const) {
+    t.match(await verified('--log', fileOf(name, content)), { code: 1, stderr: /no event of this log is in the files of --log/ }, `${name}, beside what is wrong`)
+  }
+  await redis.del(log.stream)
+  for (const [id, fields] of entries) await redis.xadd(log.stream, id, ...fields)
+  await reindex(redis, log.stream)
   for (const name of ['empty', 'foreign']) {
-    for (const [id, fields] of name === 'empty' ? entries : []) await redis.xadd(log.stream, id, ...fields)
-    t.match(await verified('--log', fileOf(name, name === 'empty' ? '' : '{"level":30}\n')), { code: 1, stderr: /no event of this log is in the files of --log/ }, name)
+    t.match(await verified('--log', join(folder, name)), { code: 1, stdout: /^(?![^]*intact:)[^]*NOT verified: no event of this log is in the files of --log/, stderr: '' }, name)
+    t.match(await verified('--json', '--log', join(folder, name)), { code: 1, stdout: /"ok":false/, stderr: /no event of this log is in the files of --log/ }, name)
   }
   t.match(await verified('--log', fileOf('cut.gz', gzipSync(lines.join('')).subarray(0, 300))), { code: 2, stderr: /--log .*cut\.gz: unexpected end of file/ })
 })
@@ -519,6 +576,12 @@ test('times: local ones are taken in the machine\'s zone and told in UTC, imposs
     t.equal(moment && new Date(moment.ms).toISOString(), time, text)
     if (moment !== undefined) t.equal(moment.isLocal, isLocal, text)
   }
+  const spring = new Date('2026-03-08T20:00:00.000Z') // that day clocks went from 2:00 to 3:00
+  for (const text of ['02:00', '2:30', '2026-03-08 02:30', '2026-03-08 02:59:59.999']) t.equal(parseTime(text, spring), undefined, `${text}: there was none`)
+  for (const [text, time] of [['03:00', '08T07:00'], ['01:59', '08T06:59'], ['24:00', '08T05:00'], ['2026-03-08 24:00', '09T04:00'], ['2026-03-07 24:00', '08T05:00'], ['2026-03-08T02:30Z', '08T02:30']] as const) {
+    t.equal(new Date(parseTime(text, spring)!.ms).toISOString(), `2026-03-${time}:00.000Z`, text)
+  }
+  t.equal(new Date(parseTime('02:30', new Date('2026-03-08T06:30Z'))!.ms).toISOString(), '2026-03-07T07:30:00.000Z', 'at half past one it is the one of the day before')
   const output = () => {
     const notes: string[] = []
     return { notes, out: { note: (text: string) => { notes.push(text) } } as unknown as Output }
@@ -526,11 +589,11 @@ test('times: local ones are taken in the machine\'s zone and told in UTC, imposs
   const { notes, out } = output()
   t.match(resolveFilters({ since: '21:00', until: '22:00' }, out, now), { since: '2026-11-26T02:00:00.000Z', until: '2026-11-26T03:00:00.000Z' })
   t.same(notes, ['--since 21:00 is 2026-11-26T02:00:00.000Z', '--until 22:00 is 2026-11-26T03:00:00.000Z'])
-  t.match(resolveFilters({ since: '13:00', until: '14:00' }, out, now), { since: '2026-11-26T18:00:00.000Z', until: '2026-11-26T19:00:00.000Z' }, 'one hour, in the middle of it as well')
+  t.throws(() => resolveFilters({ since: '13:00', until: '14:00' }, out, now), /--until 14:00 \(2026-11-25T19:00:00.000Z\) is not after --since 13:00 \(2026-11-26T18:00:00.000Z\)/, 'the last 14:00 was yesterday')
   const quiet = output()
   t.match(resolveFilters({ since: '2h', until: '2026-11-26T18:00Z' }, quiet.out, now), { since: '2h', until: '2026-11-26T18:00:00.000Z' })
   t.same(quiet.notes, [])
-  t.throws(() => resolveFilters({ since: 'today', until: 'yesterday' }, out, now), /--until yesterday is not after --since today/)
+  t.throws(() => resolveFilters({ since: 'today', until: 'yesterday' }, out, now), /--until yesterday \(.*\) is not after --since today \(/)
   t.end()
 })
 
@@ -557,6 +620,7 @@ test('nothing unexpected ends with 0 or 1, or with more than a line', async (t) 
     const code = `const { write } = process.stdout; process.stdout.write = function (...args) { setImmediate(() => { ${breaks} }); return write.apply(this, args) }`
     t.match(await load(code), { code: 70, stderr: /^tooljet-embed-audit: unexpected error: Error: broken\n$/ }, breaks)
   }
+  t.match(await load('process.stdout.write = () => true'), { code: 3, stderr: 'tooljet-embed-audit: Redis gave no answer\n' }, 'nothing is left that could bring an answer')
   const folder = scratch(t)
   mkdirSync(join(folder, 'cli'))
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}')

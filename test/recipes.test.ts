@@ -21,7 +21,7 @@ const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
 const texts = ['README.md', 'docs/audit.md'].map((file) => readFileSync(join(root, file), 'utf8'))
 const recipes = texts.flatMap((text) => [...text.matchAll(/^```sh\n([^`]*)^```/gm)].flatMap(([, block]) => (
-  block!.replaceAll('\\\n', '').split('\n').filter((line) => /^(?:redis-cli|npx -p fastify-tooljet-embed tooljet-embed-audit) /.test(line))
+  block!.replaceAll('\\\n', '').split('\n').filter((line) => /^(?:redis-cli|node_modules\/\.bin\/tooljet-embed-audit) /.test(line))
 )))
 
 const redisCli = ((): string | undefined => {
@@ -48,11 +48,11 @@ async function openShell (t: Test): Promise<Shell> {
   const server = await startServer()
   const redis = newClient(server.url)
   const folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-recipes-'))
-  mkdirSync(join(folder, 'node_modules'))
+  mkdirSync(join(folder, 'node_modules', '.bin'), { recursive: true })
   symlinkSync(root, join(folder, 'node_modules', 'fastify-tooljet-embed'))
   mkdirSync(join(folder, 'bin'))
   writeFileSync(join(folder, 'bin', 'redis-cli'), `#!/bin/sh\nexec '${redisCli}' -p ${server.port} "$@"\n`, { mode: 0o755 })
-  writeFileSync(join(folder, 'bin', 'npx'), `#!/bin/sh\nshift 3\nexec '${process.execPath}' node_modules/fastify-tooljet-embed/dist/cli/main.js "$@"\n`, { mode: 0o755 })
+  writeFileSync(join(folder, 'node_modules', '.bin', 'tooljet-embed-audit'), `#!/bin/sh\nexec '${process.execPath}' node_modules/fastify-tooljet-embed/dist/cli/main.js "$@"\n`, { mode: 0o755 })
   t.teardown(async () => {
     redis.disconnect()
     await server.stop()
@@ -124,7 +124,7 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
     t.match(query.join(' '), /cleo@acme\.test .* ana@acme\.test /)
     t.match(await sh('audit tail', (line) => `timeout --foreground --preserve-status 3 ${line}`), { length: 5 }, 'a title, and the four that were refused')
     t.match((await sh('audit stats')).join('\n'), /^payroll +1\d /m)
-    t.same(await sh('audit reindex'), ['33 events indexed'])
+    t.same(await sh('audit reindex  '), ['33 events indexed'])
     const forged = await sh('audit verify --key-file /run/secrets/tooljet-embed   #', (line) => `echo key > key; ${line.replace(/#.*/, '').replace('/run/secrets/tooljet-embed', 'key')} || echo "exit code $?"`)
     t.match(forged.at(-1), 'exit code 1')
     const key = (line: string): string => line.replace('/run/secrets/tooljet-embed', 'key').replace('/var/log/portal/*.log*', '*.log*')
@@ -151,7 +151,7 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
 
   await t.test('the users of the ACL recipes: one queries and does nothing else, the other only adds', async (t) => {
     t.same(await sh('ACL SETUSER tooljet-embed'), ['OK'])
-    t.same(await sh('ACL SETUSER auditor'), ['OK'])
+    t.same(await sh('ACL SETUSER auditor reset'), ['OK'])
     const as = (user: string, password: string): Redis => {
       const client = newClient(Object.assign(new URL(url), { username: user, password }).href)
       t.teardown(() => client.disconnect())
@@ -172,6 +172,21 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
       await t.rejects(plugin.call(...command as [string]), noPermission, command.join(' '))
     }
     await t.rejects(plugin.eval("return redis.call('DEL', KEYS[1])", 1, STREAM), { message: /can't access at least one of the keys/ })
+  })
+
+  await t.test('an archive, which is checked by the name that the log had', async (t) => {
+    t.same(await sh('COPY'), ['1'])
+    t.same(await sh('audit reindex --stream'), [`${await redis.xlen(STREAM)} events indexed`])
+    t.match((await sh('--name tooljet-embed:audit', (line) => `${line.replace('/run/secrets/tooljet-embed', 'key')} || echo "exit code $?"`)).at(-1), 'exit code 1', 'these events have no macs')
+    t.same(await sh("ACL SETUSER auditor '%"), ['OK'])
+    const auditor = newClient(Object.assign(new URL(url), { username: 'auditor', password: 'change-me-too' }).href)
+    t.teardown(() => auditor.disconnect())
+    const archive = 'archive:{tooljet-embed:audit}:2026'
+    t.match(await auditor.call('FCALL_RO', 'tooljet_audit', '1', archive, 'email', 'ana@acme.test'), ['0-0', { length: 11 }], 'by its indexes')
+    await t.rejects(auditor.call('DEL', archive), { message: /NOPERM|permission/i })
+    const plugin = newClient(Object.assign(new URL(url), { username: 'tooljet-embed', password: 'change-me' }).href)
+    t.teardown(() => plugin.disconnect())
+    await t.rejects(plugin.call('DEL', archive), { message: /NOPERM|permission/i })
   })
 
   t.same(recipes.filter((line) => !tried.has(line)), [], 'all were tried')

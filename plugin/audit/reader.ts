@@ -45,6 +45,8 @@ export interface AuditCounts {
 export type AuditRedis = Pick<RedisLike, 'call' | 'eval' | 'evalsha' | 'xrange'>
 
 const NO_MORE = '0-0'
+/** After which a stream takes nothing more. */
+const GREATEST_ID = '18446744073709551615-18446744073709551615'
 const PAGE = 1000
 /** What `tooljet_audit` takes as its `limit`. */
 const MOST_PER_REPLY = 250
@@ -121,6 +123,18 @@ export class AuditReader {
     return { rows: [...rows.values()].sort(byHourAndNumber(by)), total }
   }
 
+  /** The id of the newest entry that there ever was; none in a stream that is not there. */
+  async lastId (): Promise<string> {
+    try {
+      const facts = await this.#redis.call('XINFO', 'STREAM', this.#stream) as unknown[]
+      return String(facts[facts.indexOf('last-generated-id') + 1])
+    } catch (error) {
+      if (!(error instanceof Error) || !/^(?:ERR|NOPERM)\b/.test(error.message)) throw error
+    }
+    const [newest] = await this.#redis.call('XREVRANGE', this.#stream, '+', '-', 'COUNT', '1') as [id: string][]
+    return newest?.[0] ?? NO_MORE
+  }
+
   /** Every entry after an id, oldest first. */
   async * entries (after?: string): AsyncGenerator<AuditEntry> {
     for await (const page of this.pages(after)) yield * page.map(({ id, flat }) => ({ id, fields: fieldsOf(flat) }))
@@ -128,16 +142,18 @@ export class AuditReader {
 
   /** Likewise, as Redis gives them. */
   async * pages (after?: string): AsyncGenerator<RawEntry[]> {
+    if (after === GREATEST_ID) return // Redis takes it for no start
     let from = after === undefined ? '-' : `(${after}`
     for (;;) {
       const page = await this.#redis.xrange(this.#stream, from, '+', 'COUNT', PAGE)
       if (page.length > 0) yield page.map(([id, flat]) => ({ id, flat }))
-      if (page.length < PAGE) return
+      if (page.length < PAGE || page.at(-1)![0] === GREATEST_ID) return
       from = `(${page[page.length - 1]![0]}`
     }
   }
 
   async * #pages (filters: AuditFilters, order: AuditOrder, limit: number, start: string | undefined): AsyncGenerator<AuditEntry> {
+    if (order === 'asc' && start === GREATEST_ID) return
     let after = start
     do {
       const { cursor, entries } = await this.query(filters, { order, after, limit: Math.min(MOST_PER_REPLY, limit) })
@@ -227,9 +243,20 @@ async function * merged (lists: AsyncGenerator<AuditEntry>[], order: AuditOrder)
   }
 }
 
+/** Whether an entry can have this id. */
+export function isEntryId (text: string): boolean {
+  return /^\d{1,20}-\d{1,20}$/.test(text) && text.split('-').every((part) => BigInt(part) < 1n << 64n)
+}
+
 /** Ids of stream entries by age. @returns less than 0 when the first is the older one */
 export function compareIds (a: string, b: string): number {
-  const [ms = 0, seq = 0] = a.split('-').map(Number)
-  const [otherMs = 0, otherSeq = 0] = b.split('-').map(Number)
-  return ms - otherMs || seq - otherSeq
+  const [ms, seq = '0'] = a.split('-') as [string, string?]
+  const [otherMs, otherSeq = '0'] = b.split('-') as [string, string?]
+  return compareNumbers(ms, otherMs) || compareNumbers(seq, otherSeq)
+}
+
+/** Of up to 64 bits, which a number would not tell apart. */
+function compareNumbers (a: string, b: string): number {
+  const difference = BigInt(a) - BigInt(b)
+  return difference < 0n ? -1 : difference > 0n ? 1 : 0
 }

@@ -1,9 +1,10 @@
 import { open, readFile, rename, type FileHandle } from 'node:fs/promises'
-import { compareIds } from '../audit/reader.js'
+import { compareIds, isEntryId, type AuditFilters } from '../audit/reader.js'
 import { fileError, UsageError } from './errors.js'
 import type { ExportFormat } from './export-format.js'
 import { FileLock } from './file-lock.js'
 
+const NO_FILTERS = 'no filter'
 const NEWLINE = 0x0a
 const CHUNK_BYTES = 65_536
 /** Far more than an event may take. */
@@ -16,6 +17,8 @@ interface ExportFileOptions {
   state: string
   /** Of which the position is. */
   stream: string
+  /** For which events it is; times are no part of it. */
+  filters: AuditFilters
   format: ExportFormat
 }
 
@@ -108,7 +111,7 @@ async function lockOf (path: string, handle: FileHandle): Promise<FileLock> {
   return FileLock.take(path)
 }
 
-async function keptIn ({ state, stream }: ExportFileOptions): Promise<string | undefined> {
+async function keptIn ({ state, stream, filters }: ExportFileOptions): Promise<string | undefined> {
   return named(state, async () => {
     let text: string
     try {
@@ -117,25 +120,36 @@ async function keptIn ({ state, stream }: ExportFileOptions): Promise<string | u
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
       throw error
     }
-    const position = parsed(text) as { stream?: unknown, id?: unknown } | null | undefined
+    const position = parsed(text) as { stream?: unknown, id?: unknown, filters?: object } | null | undefined
     if (!isEventId(position?.id)) throw new UsageError('it is no position of an earlier export, and is left as it is')
     if (position?.stream !== stream) throw new UsageError(`it is the position in another stream, ${String(position?.stream)}`)
+    const [ours, theirs] = [filters, position.filters ?? {}].map(described)
+    if (ours !== theirs) throw new UsageError(`it is the position of an export with ${theirs}, and not with ${ours}: what that one left out would never be exported`)
     return position.id as string
   }, '--state')
 }
 
-async function keep ({ state, stream }: ExportFileOptions, id: string): Promise<void> {
+async function keep ({ state, stream, filters }: ExportFileOptions, id: string): Promise<void> {
   await named(state, async () => {
     const next = `${state}.new`
     const handle = await open(next, 'w', 0o600)
     try {
-      await handle.writeFile(`${JSON.stringify({ stream, id })}\n`)
+      await handle.writeFile(`${JSON.stringify({ stream, id, ...(described(filters) !== NO_FILTERS && { filters: lasting(filters) }) })}\n`)
       await handle.sync()
     } finally {
       await handle.close()
     }
     await rename(next, state)
   }, '--state')
+}
+
+/** Filters that say which events, and not of which time. */
+function lasting ({ since: _, until: __, ...filters }: AuditFilters): object {
+  return filters
+}
+
+function described (filters: object): string {
+  return Object.entries(lasting(filters)).sort().map(([name, value]) => `--${name.replace('_', '-')} ${String(value)}`).join(' ') || NO_FILTERS
 }
 
 /** @returns the id in the last complete line, after which the file now ends */
@@ -158,7 +172,7 @@ function parsed (json: string): unknown {
 }
 
 function isEventId (id: unknown): boolean {
-  return typeof id === 'string' && /^\d+-\d+$/.test(id)
+  return typeof id === 'string' && isEntryId(id)
 }
 
 /** Reads from the file's end. @returns the last complete line, where it ends, and what follows it */

@@ -16,9 +16,7 @@ export function resolveFilters (given: Given, out: Output, now = new Date()): Gi
   if (given.code !== undefined) resolved.code = fullCode(given.code)
   const since = momentOf(given, 'since', now)
   const until = momentOf(given, 'until', now)
-  // from 21:00 until 22:00 is one hour, when it is half past nine as well
-  if (since && until?.isTimeOfDay === true && until.ms <= since.ms) until.ms = nextDay(until.ms)
-  if (since && until && until.ms <= since.ms) throw new UsageError(`--until ${given.until} is not after --since ${given.since}, nothing is between them`)
+  if (since && until && until.ms <= since.ms) throw new UsageError(`--until ${told(given.until!, until)} is not after --since ${told(given.since!, since)}, nothing is between them`)
   for (const [name, moment] of [['since', since], ['until', until]] as const) {
     if (moment === undefined || moment.isAgo) continue
     resolved[name] = new Date(moment.ms).toISOString()
@@ -35,9 +33,9 @@ function momentOf (given: Given, name: 'since' | 'until', now: Date): Moment | u
   return moment
 }
 
-function nextDay (ms: number): number {
-  const date = new Date(ms)
-  return date.setDate(date.getDate() + 1)
+/** As it was given, and in UTC where the machine's zone decided. */
+function told (text: string, { ms, isLocal }: Moment): string {
+  return isLocal ? `${text} (${new Date(ms).toISOString()})` : text
 }
 
 /** What the queries inside Redis are to look for: they check the values. */

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { isEntryId } from '../audit/reader.js'
 import { UsageError } from './errors.js'
 import { TIMES } from './times.js'
 
@@ -11,10 +12,11 @@ interface Option {
 const TABLE = {
   redis: { value: 'URL', about: 'redis://[user:password@]host[:port][/db], rediss:// with TLS; default: REDIS_URL, else redis://127.0.0.1:6379' },
   stream: { value: 'KEY', about: 'the audit stream; default: tooljet-embed:audit' },
+  name: { value: 'KEY', about: 'the name that the stream had when its events were written; default: --stream' },
   json: { about: 'NDJSON: a line of JSON for each' },
   email: { value: 'EMAIL', about: 'of this user' },
   app: { value: 'APP', about: 'of this app: alias, id or slug as in the log' },
-  event: { value: 'EVENT', about: 'url.minted, url.reused, url.denied, url.limited, url.failed, url.forgotten, url.warmed, audit.opened or audit.closed' },
+  event: { value: 'EVENT', about: 'url.minted, url.reused, url.denied, url.limited, url.failed, url.forgotten, audit.opened or audit.closed' },
   outcome: { value: 'OUTCOME', about: 'success or failure' },
   code: { value: 'CODE', about: 'with this error code, in any case, with or without its TOOLJET_EMBED_; another one\'s (FST_ERR_VALIDATION) in its own spelling' },
   ip: { value: 'ADDRESS', about: 'from this IP address' },
@@ -126,6 +128,6 @@ export function oneOf<T extends string> (given: Given, name: 'format', allowed: 
 /** @throws UsageError */
 export function eventId (given: Given): string | undefined {
   const { after } = given
-  if (after === undefined || /^\d{1,20}(?:-\d{1,20})?$/.test(after)) return after
+  if (after === undefined || isEntryId(after) || isEntryId(`${after}-0`)) return after
   throw new UsageError(`--after is "${after}", it takes the id of an event, like 1767225600000-0`)
 }

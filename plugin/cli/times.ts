@@ -15,11 +15,11 @@ export interface Moment {
   ms: number
   /** It was taken in the machine's zone. */
   isLocal: boolean
-  /** Only a time of day was given: the last such moment is meant. */
-  isTimeOfDay: boolean
   /** By how long it is ago, which Redis's clock knows better. */
   isAgo: boolean
 }
+
+type Time = readonly [hour: number, minute: number, second: number, ms: number]
 
 /** @returns nothing when it is no time, or there is no such one */
 export function parseTime (text: string, now: Date): Moment | undefined {
@@ -39,25 +39,37 @@ function parseDate (text: string, now: Date): Moment | undefined {
   const [hour, minute, second] = [Number(h), Number(mi), Number(s)]
   const isEndOfDay = hour === 24 && minute === 0 && second === 0 && Number(fraction) === 0
   if ((hour > 23 && !isEndOfDay) || minute > 59 || second > 59) return undefined
-  const time = [hour, minute, second, Math.round(Number(fraction) * 1000)] as const
+  const time: Time = [hour, minute, second, Math.round(Number(fraction) * 1000)]
 
   if (y === undefined) {
-    const [ofToday, ofYesterday] = [midnight(now, 0).setHours(...time), midnight(now, 1).setHours(...time)]
-    return moment(ofToday <= now.getTime() ? ofToday : ofYesterday, { isLocal: true, isTimeOfDay: true })
+    const [ofToday, ofYesterday] = [0, 1].map((daysAgo) => localTime(now.getFullYear(), now.getMonth(), now.getDate() - daysAgo, time))
+    // where today has no such time its hour decides whether it would be over
+    const isOver = midnight(now, 0).setHours(...time) <= now.getTime()
+    const last = isOver ? ofToday : ofYesterday
+    return last === undefined ? undefined : moment(last, { isLocal: true })
   }
   const [year, month, day] = [Number(y), Number(mo) - 1, Number(d)]
   const date = new Date(0)
   date.setUTCFullYear(year, month, day)
   if (date.getUTCMonth() !== month || date.getUTCDate() !== day) return undefined
   // with a blank it is how people write it, with a T how programs do
-  if (separator === ' ' && offset === undefined) return moment(new Date(year, month, day, ...time).getTime(), { isLocal: true })
+  if (separator === ' ' && offset === undefined) {
+    const local = localTime(year, month, day, time)
+    return local === undefined ? undefined : moment(local, { isLocal: true })
+  }
   const offsetMs = offset === undefined || offset === 'Z' ? 0 : msOf(offset)
   if (offsetMs === undefined) return undefined
   return moment(date.setUTCHours(...time) - offsetMs)
 }
 
-function moment (ms: number, { isLocal = false, isTimeOfDay = false, isAgo = false } = {}): Moment {
-  return { ms, isLocal, isTimeOfDay, isAgo }
+function moment (ms: number, { isLocal = false, isAgo = false } = {}): Moment {
+  return { ms, isLocal, isAgo }
+}
+
+/** @returns nothing when clocks were put forward over that time */
+function localTime (year: number, month: number, day: number, [hour, ...rest]: Time): number | undefined {
+  const date = new Date(year, month, day, hour, ...rest)
+  return date.getHours() === hour % 24 && date.getMinutes() === rest[0] ? date.getTime() : undefined
 }
 
 /** With which a day of the machine's zone began. */

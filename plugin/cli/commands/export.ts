@@ -1,4 +1,4 @@
-import { AuditReader } from '../../audit/reader.js'
+import { AuditReader, compareIds } from '../../audit/reader.js'
 import type { Context } from '../commands.js'
 import type { Connection } from '../connection.js'
 import { EXIT, UsageError } from '../errors.js'
@@ -9,6 +9,7 @@ import { filtersOf } from '../filters.js'
 import { eventId, oneOf } from '../options.js'
 import type { Output } from '../output.js'
 import { Progress } from '../progress.js'
+import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
 import { plural } from '../text.js'
 
@@ -20,14 +21,23 @@ export async function exportEvents ({ given, stream, out, env, connect }: Contex
   const pseudonyms = await pseudonymsOf(given, env)
   const format = FORMATS[oneOf(given, 'format', ['ndjson', 'ecs'])]
   if (given.state !== undefined && given.out === undefined) throw new UsageError('--state goes with --out: what a reader of stdout has kept is not known here')
-  const file = given.out === undefined ? undefined : await ExportFile.open(given.out, { state: given.state ?? `${given.out}.state`, stream, format })
+  const filters = filtersOf(given)
+  const state = given.state ?? `${given.out}.state`
+  const file = given.out === undefined ? undefined : await ExportFile.open(given.out, { state, stream, filters, format })
   try {
+    if (start !== undefined && file?.lastId !== undefined) throw new UsageError(`--after ${start}: the last event that was exported to ${given.out} is ${file.lastId}, after which this goes on; to begin elsewhere take another file`)
     const connection = await connect()
+    const problem = await emailProblem({ given, env, stream }, connection)
+    if (problem !== undefined) throw new UsageError(problem)
     const after = file?.lastId ?? start
-    await warnOfLoss(connection, stream, after, out)
-
     const reader = new AuditReader(connection, stream, pseudonyms)
-    const filters = filtersOf(given)
+    const newest = await reader.lastId()
+    if (after !== undefined && compareIds(after, newest) > 0) {
+      const where = file === undefined ? '--after' : `of ${state}`
+      const remedy = file === undefined ? '' : `; to export this log from its beginning delete ${state} and move ${given.out} away`
+      throw new UsageError(`the position ${where}, ${after}, is beyond the newest event of ${stream}, ${newest}, and new events would be left out: the log began anew, or is another one${remedy}`)
+    }
+    await warnOfLoss(connection, stream, after, out)
     const isWhole = Object.keys(filters).length === 0
     const entries = isWhole ? reader.entries(after) : reader.all(filters, 'asc', { after })
     const showsProgress = out.showsProgress && (file !== undefined || !out.isTerminal)
@@ -52,5 +62,5 @@ export async function exportEvents ({ given, stream, out, env, connect }: Contex
 async function warnOfLoss (connection: Connection, stream: string, after: string | undefined, out: Output): Promise<void> {
   if (after === undefined || /^0+(?:-0+)?$/.test(after)) return
   const [there] = await connection.xrange(stream, after, after, 'COUNT', 1)
-  if (there === undefined) out.note(`the event ${after} is no longer in the log, and events after it may be gone, too`)
+  if (there === undefined) out.note(`events may be missing in this export: ${after}, after which it goes on, is no longer in the log, and what was trimmed after it cannot be exported any more`)
 }

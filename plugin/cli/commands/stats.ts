@@ -1,7 +1,8 @@
 import { AuditReader, type AuditCounts, type AuditGroup, type AuditGrouping } from '../../audit/reader.js'
 import type { Context } from '../commands.js'
-import { EXIT } from '../errors.js'
+import { EXIT, UsageError } from '../errors.js'
 import { filtersOf } from '../filters.js'
+import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
 import { Table, type Column } from '../table.js'
 import { grouped, jsonLine } from '../text.js'
@@ -10,9 +11,15 @@ import { grouped, jsonLine } from '../text.js'
 export async function stats ({ given, stream, out, env, connect }: Context): Promise<number> {
   const by = (given.by ?? 'event') as AuditGrouping
   const pseudonyms = await pseudonymsOf(given, env)
-  const reader = new AuditReader(await connect(), stream, pseudonyms, (note) => out.note(note))
+  const connection = await connect()
+  const problem = await emailProblem({ given, env, stream }, connection)
+  const reader = new AuditReader(connection, stream, pseudonyms, (note) => out.note(note))
   const { rows, total } = await reader.stats(by, filtersOf(given), { users: given.users !== undefined, looked: (upTo) => out.progress(`counted up to ${timeOf(upTo)}`) })
   out.progress()
+  if (problem !== undefined) {
+    if (total.events === 0) throw new UsageError(problem)
+    out.note(problem)
+  }
   if (given.json !== undefined) {
     await out.write([...rows.map((row) => jsonLine({ ...groupsOf(by, row), ...countsOf(row) })), jsonLine({ total: true, ...countsOf(total) })].join(''))
     return EXIT.fine

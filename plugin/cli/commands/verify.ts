@@ -23,6 +23,7 @@ const COLUMNS: Column<AuditProblem>[] = [
   { title: 'ID', cell: ({ id }) => id ?? '' },
   { title: 'DETAIL', cell: ({ detail }) => detail, min: 16 },
 ]
+const UNWITNESSED = 'no event of this log is in the files of --log: nothing was held against it'
 const MS_PER_DAY = 86_400_000
 
 /** Checks the whole log. */
@@ -31,7 +32,7 @@ export async function verify ({ given, stream, out, env, connect }: Context): Pr
   if (secrets.length === 0) throw new UsageError('verify needs the key that the plugin has: in --key-file, TOOLJET_EMBED_ENCRYPTION_KEY or TOOLJET_API_TOKEN')
   const [keptDays, maxEntries] = [days(given, 'retention'), wholeNumber(given, 'max-entries', 0)]
   const retention = { ...(keptDays !== undefined && { retentionMs: keptDays * MS_PER_DAY }), ...(maxEntries !== undefined && { maxEntries }) }
-  const signer = new EventSigner(await deriveKeys(secrets, 'audit'), stream)
+  const signer = new EventSigner(await deriveKeys(secrets, 'audit'), given.name ?? stream)
   const log = given.log && await witnessOf(given.log, signer, out)
 
   const connection = await connect()
@@ -45,11 +46,10 @@ export async function verify ({ given, stream, out, env, connect }: Context): Pr
   if (given.json === undefined) await showForPeople(report, log?.summary, out)
   else await showAsJson(report, log?.summary, out)
   showHints(report, out)
-  if (log?.summary.events === 0 && !isWrongKey(report)) {
-    out.note('no event of this log is in the files of --log: nothing was held against it')
-    return EXIT.notIntact
-  }
-  return report.ok ? EXIT.fine : EXIT.notIntact
+  const isUnwitnessed = log?.summary.events === 0
+  // people have read it as the verdict where nothing else is wrong
+  if (isUnwitnessed && !isWrongKey(report) && (!report.ok || given.json !== undefined)) out.note(UNWITNESSED)
+  return report.ok && !isUnwitnessed ? EXIT.fine : EXIT.notIntact
 }
 
 async function witnessOf (files: readonly string[], signer: EventSigner, out: Output): Promise<LogWitness> {
@@ -92,9 +92,10 @@ async function showForPeople (report: AuditReport, log: LogSummary | undefined, 
     `${plural(instances.filter(({ closed }) => !closed).length, 'instance')} not closed`,
     ...log === undefined ? [] : [`${plural(log.events, 'event')} of ${plural(log.instances, 'instance')} in the app's log`],
   ]
-  const verdict = ok
+  const failure = isKeyWrong ? `NOT verified: ${problems[0]!.detail}` : !ok ? `NOT intact: ${plural(problemCount, 'problem')}` : log?.events === 0 ? `NOT verified: ${UNWITNESSED}` : undefined
+  const verdict = failure === undefined
     ? out.styled('green', 'intact: nothing is missing, changed, forged, doubled or out of order; indexes and counters fit')
-    : out.styled('red', isKeyWrong ? `NOT verified: ${problems[0]!.detail}` : `NOT intact: ${plural(problemCount, 'problem')}`)
+    : out.styled('red', failure)
   await out.write(`${facts.join(', ')}\n${spanOf(report)}\n${verdict}\n`)
 }
 
@@ -104,15 +105,17 @@ function isWrongKey ({ problems }: AuditReport): boolean {
 }
 
 /** What the log reaches over, and what it may have lost. */
-function spanOf ({ since = 'no event', until = 'no event', trimmed, retention: { retentionMs, maxEntries } }: AuditReport): string {
-  const lost = trimmed === undefined ? 'Redis does not tell how many entries were trimmed' : `${plural(trimmed, 'entry', 'entries')} trimmed`
+function spanOf ({ since = 'no event', until = 'no event', trimmed, problems, retention: { retentionMs, maxEntries } }: AuditReport): string {
+  // Redis counts both as one
+  const gone = problems.some(({ kind }) => kind === 'deleted') ? 'trimmed or deleted' : 'trimmed'
+  const lost = trimmed === undefined ? 'Redis does not tell how many entries were trimmed' : `${plural(trimmed, 'entry', 'entries')} ${gone}`
   const time = retentionMs === 0 ? 'for ever' : `for ${plural(retentionMs / MS_PER_DAY, 'day')}`
   return `since ${since}, newest ${until}, ${lost}; kept ${time}, ${maxEntries === 0 ? 'any number of' : `the newest ${grouped(maxEntries)}`} entries`
 }
 
 async function showAsJson ({ problems, problemCount, ...report }: AuditReport, log: LogSummary | undefined, out: Output): Promise<void> {
   await out.write(problems.map(jsonLine).join(''))
-  await out.write(jsonLine({ ...report, problems: problemCount, ...(log && { log }) }))
+  await out.write(jsonLine({ ...report, ok: report.ok && log?.events !== 0, problems: problemCount, ...(log && { log }) }))
 }
 
 function showHints ({ problems, problemCount, instances }: AuditReport, out: Output): void {
