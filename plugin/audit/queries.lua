@@ -571,16 +571,17 @@ local function count_counters (stream, given)
   if not days then return nil end
   local fields, day_of, place_of_field, listed = {}, {}, {}, {}
   for i, date in ipairs(days) do
-    local names = redis.call('HGET', key, date) or ''
-    if #names > MOST_NAMES then names = ''; note(DAMAGED) end
+    local is_too_long = redis.call('HSTRLEN', key, date) > MOST_NAMES
+    if is_too_long then note(DAMAGED) end
+    local names = not is_too_long and redis.call('HGET', key, date) or ''
     local day = { hours = {}, is_whole = date .. 'T00' >= from and date .. 'T24' <= to }
     for hour = 0, 23 do day.hours[string.format('%02d', hour)] = string.format('%sT%02d', date, hour) end
     for name in names:gmatch('[^\n]+') do
       places[name] = places[name] or place_in(counts, name, hourly, shared)
-      if places[name] and listed[name] ~= i then
-        local at = #fields + 1
-        if at > MOST_COUNTERS then return nil end
-        fields[at], day_of[at], place_of_field[at], listed[name] = date .. '\t' .. name, day, places[name], i
+      local at, field = #fields + 1, date .. '\t' .. name
+      if at > MOST_COUNTERS then return nil end
+      if places[name] and listed[name] ~= i and redis.call('HSTRLEN', key, field) <= MOST_VALUE then
+        fields[at], day_of[at], place_of_field[at], listed[name] = field, day, places[name], i
       else
         note(DAMAGED)
       end

@@ -1,6 +1,6 @@
 -- Counters of a day: "total hour:count hour:count …"; a field of the day itself lists their names, in lines, so that a
--- query finds those of some days without reading all. What is there may have been planted: no pattern goes over a value
--- before its length is bounded. `queries.lua` and `verify-indexes.ts` take the same form.
+-- query finds those of some days without reading all. What is there may have been planted: no value is read, and no pattern
+-- goes over it, before its length is known. `queries.lua` and `verify-indexes.ts` take the same form.
 local MOST_VALUE = 600 -- 24 hours take less
 local MOST_NAMES = 262144
 
@@ -36,23 +36,23 @@ local function plus (counted, hour, amount)
   return valueOf(counts, order)
 end
 
+-- The value of a field; '' where it is longer than it may be.
+local function fieldOf (counts, field, most, try)
+  if (try('HSTRLEN', counts, field) or 0) > most then return '' end
+  return try('HGET', counts, field)
+end
+
 -- Adds to the counters of a hash. @param amounts list of { field, hour, amount } @param try as redis.call
 local function addCounts (counts, amounts, try)
   if #amounts == 0 then return end
-  local get = { 'HMGET', counts }
-  for i, amount in ipairs(amounts) do get[i + 2] = amount[1] end
-  local known = try(unpack(get))
-  if not known then return end
   local values, names = {}, {} -- two hours of one day have the same field
-  for i, amount in ipairs(amounts) do
+  for _, amount in ipairs(amounts) do
     local field = amount[1]
-    if not (known[i] or values[field]) then
-      local day = field:sub(1, 10)
-      names[day] = names[day] or try('HGET', counts, day) or ''
-      if #names[day] > MOST_NAMES then names[day] = '' end
-      names[day] = names[day] .. field:sub(12) .. '\n'
+    local day, known = field:sub(1, 10), values[field] or fieldOf(counts, field, MOST_VALUE, try)
+    if not known then
+      names[day] = (names[day] or fieldOf(counts, day, MOST_NAMES, try) or '') .. field:sub(12) .. '\n'
     end
-    values[field] = plus(values[field] or known[i] or '', amount[2], amount[3])
+    values[field] = plus(known or '', amount[2], amount[3])
   end
   local set = { 'HSET', counts }
   for _, changed in ipairs { values, names } do
