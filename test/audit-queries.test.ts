@@ -22,7 +22,7 @@ import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
 
-const INCOMPLETE = 'index incomplete: run tooljet-embed-audit reindex'
+const INCOMPLETE = 'index incomplete: run tooljet-embed-audit verify, then reindex'
 
 /** A stream of this test's own, in the Redis of all. */
 async function openStream (t: Test): Promise<{ redis: Redis, stream: string, keys: AuditKeys }> {
@@ -127,7 +127,7 @@ test('an index is read only where it matters, in windows, and in a bounded numbe
   await redis.config('RESETSTAT')
   t.match(await redis.call('FCALL_RO', 'tooljet_audit', '1', 'audit', 'email', ANA, 'after', ids.at(-2)!, 'order', 'asc'), ['0-0', [[ids.at(-1)]]])
   t.match(await redis.call('FCALL_RO', 'tooljet_audit', '1', 'audit', 'email', ANA, 'after', ids[1]!), ['0-0', [[ids[0]]]])
-  t.ok(await calls('xrange') + await calls('xrevrange') <= 4 && await calls('getrange') < 60, 'a binary search, and the events themselves')
+  t.ok(await calls('xrange') + await calls('xrevrange') <= 6 && await calls('getrange') < 60, 'a binary search, and the events themselves')
 
   // a bucket of 400,000 records of others between two of hers
   const { key, hash } = keys.email(BEN)
@@ -142,7 +142,7 @@ test('an index is read only where it matters, in windows, and in a bounded numbe
   const last = await redis.xadd('audit', `${start + 500_000}-0`, 'event', 'url.minted', 'email', BEN)
   const others = Buffer.concat(Array.from({ length: 400_000 }, (_, i) => record(hash ^ 1, start + 1 + i)))
   await redis.set(key, Buffer.concat([record(hash, start), others, record(hash, start + 500_000)]))
-  await redis.hset(keys.index, 'entries', 3002, key.match(/\w+:\d+$/)![0], await redis.strlen(key))
+  await redis.hset(keys.index, 'entries', 3002, 'last', last!, key.match(/\w+:\d+$/)![0], await redis.strlen(key))
   await redis.config('RESETSTAT')
   for (const order of ['asc', 'desc']) {
     const { ids, pages, notes } = await idsOf((args) => redis.call('FCALL_RO', 'tooljet_audit', '1', 'audit', 'email', BEN, ...args), ['order', order])
@@ -162,9 +162,11 @@ test('hashes that two values share, and bytes that look like one, are told apart
   for (let at = 0; at < bytes!.length; at += 14) bytes!.writeUInt32BE(hash, at)
   const foreign = Buffer.alloc(14)
   foreign.writeUInt32BE(hash, 10)
-  foreign.writeUIntBE(Date.now() + 1000, 4, 6)
+  const ms = Date.now() + 1000
+  foreign.writeUIntBE(ms, 4, 6)
   await redis.set(key, Buffer.concat([bytes!, foreign]))
-  await redis.hset(keys.index, key.match(/\w+:\d+$/)![0], bytes!.length + 14)
+  const last = await redis.xadd(stream, `${ms}-${hash}`, 'event', 'url.minted', 'email', 'other@acme.test')
+  await redis.hset(keys.index, 'entries', 41, 'last', last!, key.match(/\w+:\d+$/)![0], bytes!.length + 14)
   const { ids, notes } = await idsOf((args) => redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA, ...args), [])
   t.same(notes, [])
   t.same(ids.reverse(), (await entriesOf(redis, stream)).filter(({ fields }) => fields['email'] === ANA).map(({ id }) => id))
@@ -362,7 +364,7 @@ test('totals come out of counters in one call, by whole hours, the running one i
 
   await redis.del(keys.counts)
   const walked = await idsOf(async (args) => { const [cursor, , ...rest] = await redis.call('FCALL_RO', 'tooljet_audit_stats', '1', stream, 'by', 'event', ...args) as [string, ...unknown[]]; return [cursor, [], ...rest.slice(1)] }, [])
-  t.match(walked, { pages: 8, notes: ['counters missing: run tooljet-embed-audit reindex'] })
+  t.match(walked, { pages: 8, notes: ['counters missing: run tooljet-embed-audit verify, then reindex'] })
   t.same((await reader.stats('event', {})).total.events, countOf(entries, false)['events' as never])
 })
 
@@ -479,7 +481,7 @@ test('verify holds indexes and counters against the events', { timeout: 60_000 }
     ['a counter counts less', () => other((value) => lastHour(value, -1)), /the counter of .* has \d+ in place of \d+/],
     ['a counter is gone', () => redis.hdel(keys.counts, field), /the counter of .* has 0 in place of \d+/],
     ['a counter of nothing', () => redis.hset(keys.counts, `${field}x`, value), /x has \d+ in place of 0/],
-    ['a total is wrong', () => other((value) => value.replace(/^\d+/, '1')), /has the total 1 in place of/],
+    ['a total is wrong', () => other((value) => value.replace(/^\d+/, '1')), /is damaged \(1 /],
     ['a day does not list its counters', () => redis.hset(keys.counts, field.slice(0, 10), ''), /is not among those of its day/],
   ]
   for (const [what, attack, expected] of attacks) {
@@ -586,9 +588,9 @@ test('counters of hours that are no longer in the stream stay when it is reindex
   const name = '-\turl.failed\tTOOLJET_EMBED_TIMEOUT'
   for (const hour of [8, 9, 10, 10, 11]) await redis.xadd(stream, at(hour, (await redis.xlen(stream)) + 1), 'time', `${day}T${String(hour).padStart(2, '0')}:00:00.000Z`, 'event', 'url.failed', 'outcome', 'failure', 'code', 'TOOLJET_EMBED_TIMEOUT')
   await redis.xtrim(stream, 'MINID', at(9, 0))
-  await redis.hset(keys.counts, `${day}\t${name}`, '99 08:40 09:2 10:3 12:5', '2026-01-09\tsales\turl.minted\t-', '7 23:7', '2026-01-09', 'sales\turl.minted\t-\n', day, `${name}\n`, '2026-01-11\tx\ty\tz', '1 00:1', '2026-01-11', 'x\ty\tz\n')
+  await redis.hset(keys.counts, `${day}\t${name}`, '50 08:40 09:2 10:3 12:5', '2026-01-09\tsales\turl.minted\t-', '7 23:7', '2026-01-09', 'sales\turl.minted\t-\n', day, `${name}\n`, '2026-01-11\tx\ty\tz', '1 00:1', '2026-01-11', 'x\ty\tz\n')
   await reindex(redis as unknown as RedisLike, stream)
-  t.same(await redis.hgetall(keys.counts), { [`${day}\t${name}`]: '45 08:40 09:2 10:2 11:1', [day]: `${name}\n`, '2026-01-09\tsales\turl.minted\t-': '7 23:7', '2026-01-09': 'sales\turl.minted\t-\n' })
+  t.same(await redis.hgetall(keys.counts), { [`${day}\t${name}`]: '45 09:2 10:2 11:1 08:40', [day]: `${name}\n`, '2026-01-09\tsales\turl.minted\t-': '7 23:7', '2026-01-09': 'sales\turl.minted\t-\n' })
 })
 
 test('of two reindexes the later one goes on; what is sent again changes nothing; an id that no record can hold ends it', async (t) => {
@@ -761,4 +763,252 @@ test('a replica answers too', { timeout: 60_000 }, async (t) => {
     return entries.length > 0 ? entries : undefined
   })
   t.match(reply, [[/-/, ['time', /./, 'event', 'url.minted']]])
+})
+
+const NAME = 'sales\turl.denied\tTOOLJET_EMBED_ACCESS_DENIED'
+const DAMAGED = 'counters are damaged: run tooljet-embed-audit verify, then reindex'
+
+type Totals = [cursor: string, rows: unknown[][], total: unknown[], ...notes: string[]]
+
+test('planted counters: verify names each, totals leave out what has another form and say so, a reindex takes all away', { timeout: 60_000 }, async (t) => {
+  const { redis, stream, keys: { counts } } = await openStream(t)
+  const day = new Date(Date.now() - 24 * HOUR_MS).toISOString().slice(0, 10)
+  await writeEvents(redis, stream, 48, { make: (seq) => ({ ...someEvent(seq), time: `${day}T${String(seq % 24).padStart(2, '0')}:00:00.000Z`, event: 'url.minted', outcome: 'success', code: undefined, count: undefined, app: 'sales' } as never) })
+  const field = `${day}\tsales\turl.minted\t-`
+  const all = await redis.hgetall(counts)
+  const value = all[field]!
+  const total = async (...args: string[]): Promise<[events: unknown, notes: string[]]> => {
+    const [, , sum, ...notes] = await redis.call('FCALL_RO', 'tooljet_audit_stats', '1', stream, 'by', 'event', ...args) as Totals
+    return [sum[2], notes]
+  }
+  t.same(await total(), [48, []])
+  const set = (...fields: string[]) => () => redis.hset(counts, ...fields)
+  const planted = (day: string, name = NAME, value = '5000 08:5000') => set(day, `${name}\n`, `${day}\t${name}`, value)
+  const attacks: [what: string, attack: () => Promise<unknown>, problem: RegExp, events?: number | undefined][] = [
+    ['hexadecimal', set(field, value.replace(/\d+(?= |$)/g, (n) => `0x${Number(n).toString(16)}`)), /is damaged/, 0],
+    ['an exponent', set(field, value.replace(/^48/, '4.8e1')), /is damaged/, 0],
+    ['hours of one digit', set(field, value.replace(/ 0(\d):/g, ' $1:')), /is damaged/, 0],
+    ['an hour twice', set(field, '48 08:24 08:24'), /is damaged/, 0],
+    ['an hour that there is not', set(field, '48 24:48'), /is damaged/, 0],
+    ['another total', set(field, value.replace(/^48/, '9048')), /is damaged/, 0],
+    ['a tail', set(field, `${value} `), /is damaged/, 0],
+    ['many digits', set(field, '1'.repeat(40_000)), /is damaged/, 0],
+    ['a name thrice', set(day, all[day]!.repeat(3)), /the list of the counters of \S+ is damaged/, 48],
+    ['a name that is none', set(day, `${all[day]!}x\n`), /the list of the counters of \S+ is damaged/, 48],
+    ['a name of nothing', set(day, `${all[day]!}${NAME}\n`), /is gone, and in the list of its day/, 48],
+    ['a list too long', set(day, `${all[day]!}${Array.from({ length: 20_000 }, (_, i) => `sales\turl.${i}\t-\n`).join('')}`), /the list of the counters/, 0],
+    ['a day that is none', planted('aaaaaaaaaa'), /the field aaaaaaaaaa .* is no counter/, 48],
+    ['a day that there is not', planted('2026-02-30'), /the field 2026-02-30 .* is no counter/, 48],
+    ['a field of no use', set('x', 'y'), /the field x of .* is no counter/],
+    ['a name of four parts', set(`${field}\tx`, '1 08:1'), /the field .* is no counter/],
+    ['an earlier day, of a stream that was never trimmed', planted('2026-01-01'), /the counter of 2026-01-01 .* has 5000 in place of 0/],
+    ['a day to come', planted('2100-01-01'), /the counter of 2100-01-01 .* has 5000 in place of 0/],
+    ['bytes that look like a name', async () => redis.call('HSET', counts, Buffer.concat([Buffer.from(`${day}\tsales`), Buffer.from([0xff]), Buffer.from('\turl.denied\t-')]), '5 08:5'), /has 5 in place of 0/],
+  ]
+  for (const [what, attack, problem, events] of attacks) {
+    await attack()
+    const found = await problemsOf(redis, stream)
+    t.ok(found.some(({ kind, detail }) => kind === 'counts' && problem.test(detail) && detail.length < 600), `${what}: ${JSON.stringify(found).slice(0, 600)}`)
+    if (events !== undefined) t.same(await total(), [events, [DAMAGED]], what)
+    await reindex(redis as unknown as RedisLike, stream)
+    t.same(await redis.hgetall(counts), all, what)
+    t.same(await problemsOf(redis, stream), [])
+  }
+
+  await redis.xtrim(stream, 'MAXLEN', 24)
+  await redis.hset(counts, '2026-01-01', `${NAME}\nx\n`, `2026-01-01\t${NAME}`, '5 08:4', '2026-01-02', `${NAME}\nx\n`, `2026-01-02\t${NAME}`, '5 08:5', '2026-02-30', `${NAME}\n`, `2026-02-30\t${NAME}`, '5 08:5')
+  await redis.hset(counts, field, value.replace(/^48 (\d\d:)2/, '46 $10'))
+  const found = (await problemsOf(redis, stream)).map(({ detail }) => detail).join('\n')
+  t.match(found, /the counter of 2026-01-01 .* is damaged/, 'the form holds for what is no longer in the stream')
+  t.match(found, /the list of the counters of 2026-01-02 is damaged/)
+  await reindex(redis as unknown as RedisLike, stream)
+  t.same((await redis.hkeys(counts)).filter((field) => !field.startsWith(day)).sort(), ['2026-01-02', `2026-01-02\t${NAME}`], 'what is damaged is not carried over')
+  t.equal(await redis.hget(counts, '2026-01-02'), `${NAME}\n`)
+  t.same((await problemsOf(redis, stream)), [])
+})
+
+test('a counter counts no less than what is there, also in an hour of which some events are trimmed', async (t) => {
+  const { redis, stream, keys: { counts } } = await openStream(t)
+  const time = new Date(Date.now()).toISOString()
+  await writeEvents(redis, stream, 40, { make: () => ({ time, event: 'url.minted', outcome: 'success', email: ANA, app: 'sales' }) })
+  await redis.hincrby(new AuditKeys(stream).index, 'entries', -await redis.xtrim(stream, 'MAXLEN', 30))
+  const field = `${time.slice(0, 10)}\tsales\turl.minted\t-`
+  const hour = time.slice(11, 13)
+  t.same(await problemsOf(redis, stream), [])
+  await redis.hset(counts, field, `29 ${hour}:29`)
+  t.match(await problemsOf(redis, stream), [{ kind: 'counts', detail: /has 29 in place of 30/ }])
+  await reindex(redis as unknown as RedisLike, stream)
+  t.equal(await redis.hget(counts, field), `30 ${hour}:30`)
+  t.same(await problemsOf(redis, stream), [])
+  await redis.hset(counts, field, `40 ${hour}:40`)
+  await reindex(redis as unknown as RedisLike, stream)
+  t.equal(await redis.hget(counts, field), `40 ${hour}:40`, 'what was trimmed is still counted')
+})
+
+test('planted values of any length hold Redis up neither in a write nor in a query', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  const redis = newClient(server.url)
+  t.teardown(async () => {
+    redis.disconnect()
+    await server.stop()
+  })
+  await loadLibrary(redis)
+  const { counts } = new AuditKeys('audit')
+  const make = (): Record<string, string> => ({ time: new Date().toISOString(), event: 'url.minted', outcome: 'success', app: 'sales' })
+  await writeEvents(redis, 'audit', 1, { make })
+  const [field, day] = [(await redis.hkeys(counts)).find((field) => field.length > 10)!, new Date().toISOString().slice(0, 10)]
+  await redis.config('SET', 'slowlog-log-slower-than', 200_000)
+  const isSlow = async (): Promise<boolean> => Number(await redis.call('SLOWLOG', 'LEN')) > 0
+  for (const planted of ['1'.repeat(40_000), `1 ${'08:'.repeat(20_000)}`, `1${' 08:1'.repeat(20_000)}`, 'x'.repeat(1_000_000)]) {
+    await redis.hset(counts, field, planted)
+    await writeEvents(redis, 'audit', 1, { make })
+    t.match(await redis.hget(counts, field), /^1 \d\d:1$/, 'it starts anew')
+  }
+  await redis.hset(counts, day, 'sales\turl.minted\t-\n'.repeat(1_000_000))
+  t.match(await redis.call('FCALL_RO', 'tooljet_audit_stats', '1', 'audit', 'by', 'event'), ['0-0', [], ['total', 'events', 0], DAMAGED])
+  await writeEvents(redis, 'audit', 1, { make: () => ({ ...make(), app: 'payroll' }) })
+  t.equal(await redis.hget(counts, day), 'payroll\turl.minted\t-\n', 'a list starts anew, too')
+  // lists that are no longer than they may be, and too many
+  const list = Array.from({ length: 8000 }, (_, i) => `sales\turl.${i}\t-\n`).join('')
+  const days = Array.from({ length: 90 }, (_, i) => new Date(Date.now() - i * 24 * HOUR_MS).toISOString().slice(0, 10))
+  await redis.hset(counts, Object.fromEntries(days.map((day) => [day, list])))
+  const tooMany = 'too many counters for one call, so events are counted one by one: ask for fewer days'
+  for (const args of [['since', '80d'], []]) t.match(await redis.call('FCALL_RO', 'tooljet_audit_stats', '1', 'audit', 'by', 'event', ...args), ['0-0', [['url.minted', 'events', 6]], ['total'], tooMany])
+  await redis.del(counts)
+  for (let i = 0; i < 210; i++) await redis.hset(counts, Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`x${i}-${n}`, ''])))
+  t.match(await redis.call('FCALL_RO', 'tooljet_audit_stats', '1', 'audit', 'by', 'event'), ['0-0', [['url.minted', 'events', 6]], ['total'], tooMany])
+  t.notOk(await isSlow(), JSON.stringify(await redis.call('SLOWLOG', 'GET', '1')).slice(0, 300))
+})
+
+test('a count of many digits in a forged entry counts as one answer', async (t) => {
+  const { redis, stream, keys: { counts } } = await openStream(t)
+  await redis.xadd(stream, '*', 'time', new Date().toISOString(), 'event', 'url.limited', 'outcome', 'failure', 'count', '9'.repeat(400))
+  await redis.xadd(stream, '*', 'time', '2026-02-30T99:00:00.000Z', 'event', 'url.limited', 'outcome', 'failure')
+  const stats = (...args: string[]): Promise<unknown> => redis.call('FCALL_RO', 'tooljet_audit_stats', '1', stream, 'by', 'event', ...args)
+  t.match(await stats('users', 'count'), ['0-0', [['url.limited', 'events', 2]]])
+  await reindex(redis as unknown as RedisLike, stream)
+  t.match(await stats(), { 1: [['url.limited', 'events', 1]], length: 3 }, 'nor does a time that is none make a counter')
+  t.equal((await redis.hkeys(counts)).length, 2)
+})
+
+test('records that lead a query astray: verify reads each bucket to its end, and a query that sees it reads the stream', async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  await writeEvents(redis, stream, 300, { make: (seq) => ({ ...someEvent(seq), email: seq % 3 === 0 ? ANA : BEN }) })
+  const { key } = keys.email(ANA)
+  const bucket = (await redis.getBuffer(key))!
+  const record = (ms: number, number = 0): Buffer => {
+    const bytes = Buffer.alloc(14)
+    bytes.writeUIntBE(ms, 4, 6)
+    bytes.writeUInt32BE(number, 10)
+    return bytes
+  }
+  const many = Array<Buffer>(bucket.length / 14 + 3).fill(record(1))
+  const doubled = Buffer.concat([bucket, bucket.subarray(-14)])
+  const attacks: [Buffer, RegExp][] = [
+    [Buffer.concat([bucket, record(2 ** 48 - 1), ...many]), /has the record 281474976710655-0, after the newest entry|is out of order/],
+    [Buffer.concat([bucket, record(2 ** 48 - 1)]), /has the record 281474976710655-0, after the newest entry/],
+    [Buffer.concat([bucket, ...many]), /is out of order/],
+    [doubled, /is out of order/],
+    [Buffer.concat([bucket, Buffer.from('xyz')]), /has \d+ bytes, which are no whole records/],
+    [Buffer.concat([bucket.subarray(0, 28), ...many, bucket.subarray(28)]), /is out of order/],
+  ]
+  for (const [bytes, problem] of attacks) {
+    await redis.set(key, bytes)
+    await redis.hset(keys.index, key.match(/\w+:\d+$/)![0], bytes.length)
+    t.match(await problemsOf(redis, stream), [{ kind: 'index', detail: problem }], String(problem))
+    const { ids, notes } = await idsOf((args) => redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA, ...args), [])
+    t.equal(new Set(ids).size, 100, String(problem))
+    if (!bytes.equals(doubled)) t.match(notes, [/^index (?:damaged|incomplete): run tooljet-embed-audit verify, then reindex$/])
+    await reindex(redis as unknown as RedisLike, stream)
+    t.same(await problemsOf(redis, stream), [])
+  }
+})
+
+test('verify reads a bucket out of which records are taken meanwhile', async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  await writeEvents(redis, stream, 9000, { most: 400, make: (seq) => ({ ...someEvent(seq), email: ANA }) })
+  const { key } = keys.email(ANA)
+  let reads = 0
+  const run: RunScript = async (...call) => {
+    const [, , args] = call
+    if (args[0] === 'records' && call[1][3] === key && ++reads === 2) {
+      await redis.set(key, (await redis.getBuffer(key))!.subarray(14 * 3000))
+      await redis.xtrim(stream, 'MAXLEN', 6000)
+    }
+    return readerOf(redis).plugin(...call)
+  }
+  t.same((await problemsOf(redis, stream, run)).filter(({ kind }) => kind === 'index'), [])
+  t.ok(reads > 3)
+})
+
+test('an index that lacked an entry stays incomplete, whatever the numbers come to be, until a reindex', async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  const incomplete = async (): Promise<boolean> => (await redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA) as unknown[])[2] === INCOMPLETE
+  const make = (): Record<string, string> => ({ time: new Date().toISOString(), event: 'url.minted', outcome: 'success', email: ANA })
+  const write = (count: number): Promise<void> => writeEvents(redis, stream, count, { make, most: 1 })
+  const foreign = (): Promise<unknown> => redis.xadd(stream, '*', 'event', 'url.minted', 'email', ANA)
+  const ways: [string, () => Promise<unknown>][] = [
+    ['a foreign entry, and one that is trimmed', async () => { await foreign(); await redis.xtrim(stream, 'MAXLEN', 20) }],
+    ['a foreign entry, a write, and two that are trimmed', async () => { await foreign(); await write(1); await redis.xtrim(stream, 'MAXLEN', 20) }],
+    ['a foreign entry that is deleted, and an event that comes to be the last', async () => { await foreign(); await write(1); await redis.xtrim(stream, 'MAXLEN', 20); await redis.hset(keys.index, 'last', (await redis.xrevrange(stream, '+', '-', 'COUNT', 1))[0]![0]) }],
+    ['another stream of the same length', async () => { await redis.del(stream); for (let i = 0; i < 20; i++) await foreign() }],
+  ]
+  for (const [what, way] of ways) {
+    await Promise.all((await keysOf(redis, stream)).map((key) => redis.del(key)))
+    await write(20)
+    t.notOk(await incomplete(), what)
+    await way()
+    t.equal(await redis.xlen(stream), 20)
+    t.ok(await incomplete(), what)
+    t.match((await problemsOf(redis, stream)).filter(({ kind }) => kind === 'index'), { length: what.startsWith('another') ? 0 : 1 }, what)
+    await write(3)
+    t.ok(await incomplete(), `${what}, and later`)
+    await reindex(redis as unknown as RedisLike, stream)
+    t.notOk(await incomplete())
+    await write(2)
+    t.notOk(await incomplete(), 'and goes on')
+    t.same(await indexesOf(redis, stream), await expectedIndexesOf(redis, stream))
+  }
+})
+
+test('a stream that begins anew has a new index; of what is left of the former one a query says that it is none', async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  const make = (email: string) => (seq: number): Record<string, string> => ({ ...someEvent(seq), email })
+  await writeEvents(redis, stream, 30, { make: (seq) => make(seq % 2 === 0 ? ANA : BEN)(seq) })
+  await redis.hset(keys.index, 'broken', 1)
+  await redis.del(stream)
+  await writeEvents(redis, stream, 5, { make: make(ANA) })
+  const ask = (email: string): Promise<unknown> => redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', email)
+  t.match(await ask(ANA), { 1: { length: 5 }, length: 2 })
+  t.match(await ask(BEN), ['0-0', [], INCOMPLETE])
+  t.match((await problemsOf(redis, stream)).filter(({ kind }) => kind === 'index')[0], { detail: /has \d+ bytes in place of 0/ })
+  await reindex(redis as unknown as RedisLike, stream)
+  t.match(await ask(BEN), { length: 2 })
+})
+
+test('keys of another type are a problem that verify names, and no end of it; who may not write is told whom a reindex needs', async (t) => {
+  const server = await startServer()
+  const admin = newClient(server.url)
+  t.teardown(async () => {
+    admin.disconnect()
+    await server.stop()
+  })
+  const portal = await Portal.open(t, { redisUrl: server.url })
+  await portal.ask(ANA)
+  await portal.audit()
+  const stream = `${portal.prefix}audit`
+  const { index, counts } = new AuditKeys(stream)
+  await admin.del(index, counts)
+  await admin.set(index, 'x')
+  await admin.set(counts, 'x')
+  await admin.xadd(stream, '*', 'event', 'url.minted')
+  const expected = [{ kind: 'forged' }, { kind: 'index', detail: `${index} is of another type: run tooljet-embed-audit reindex` }, { kind: 'counts', detail: `${counts} is of another type: run tooljet-embed-audit reindex` }]
+  t.match((await portal.app.tooljetEmbed.audit.verify()).problems, expected)
+  const command = (name: string, url: string) => cliHere([name, '--redis', url, '--stream', stream], { env: { TOOLJET_EMBED_ENCRYPTION_KEY: API_TOKEN } } as never)
+  const verified = await command('verify', server.url)
+  t.match(verified, { code: 1, stdout: /is of another type/ })
+  const auditor = await urlFor('auditor', server.url, portal.prefix)
+  t.match(await command('reindex', auditor), { code: 3, stderr: /reindex needs the plugin's own one or an administrator's: .*NOPERM/ })
+  t.match(await command('reindex', await urlFor('tooljet-embed', server.url, portal.prefix)), { code: 0 })
+  t.equal(await admin.type(counts), 'hash')
 })

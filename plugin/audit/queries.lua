@@ -27,7 +27,15 @@ end
 
 -- What a reply says besides, after its other elements.
 local notes
-local REINDEX = ': run tooljet-embed-audit reindex'
+local REMEDY = ': run tooljet-embed-audit verify, then reindex'
+local DAMAGED = 'counters are damaged' .. REMEDY
+
+local function note (text)
+  for _, other in ipairs(notes) do
+    if other == text then return end
+  end
+  notes[#notes + 1] = text
+end
 
 -- Arguments -----------------------------------------------------------------------------------------------------------
 
@@ -176,18 +184,21 @@ local function place_of (stream, kind, value)
   return { key = key_of(stream, 'index:' .. bucket), name = bucket, hash = struct.pack('>I4', tonumber(digest:sub(9, 16), 16)) }
 end
 
--- Whether the index has all of the stream. A user who may not read it is told, and gets a walk through the stream.
+-- Whether the index has all of the stream, and the newest id in it. A user who may not read it is told, and gets a walk
+-- through the stream.
 local function is_indexed (stream, place)
-  local known = redis.pcall('HMGET', key_of(stream, 'index'), 'entries', 'building', place and place.name or 'entries')
+  local known = redis.pcall('HMGET', key_of(stream, 'index'), 'entries', 'last', 'building', 'broken', place and place.name or 'entries')
   local length = place and redis.pcall('STRLEN', place.key) or 0
   local err = known.err or (type(length) == 'table' and length.err)
   if err then
-    notes[#notes + 1] = 'index cannot be read: ' .. err
+    note('index cannot be read: ' .. err)
     return false
   end
-  local is_whole = tonumber(known[1] or 0) == redis.call('XLEN', stream) and not known[2]
-  if is_whole and (not place or tonumber(known[3] or 0) == length) then return true end
-  notes[#notes + 1] = 'index incomplete' .. REINDEX
+  local entries = redis.call('XLEN', stream)
+  local newest = (redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1] or {})[1]
+  local is_whole = tonumber(known[1] or 0) == entries and (entries == 0 or known[2] == newest) and not known[3] and not known[4]
+  if is_whole and (not place or (tonumber(known[5] or 0) == length and length % RECORD == 0)) then return true, newest end
+  note('index incomplete' .. REMEDY)
   return false
 end
 
@@ -245,13 +256,22 @@ local function id_at (data, at)
   return string.format('%.0f-%.0f', ms, number)
 end
 
--- How many records of a bucket have an id before the given one, or this one itself.
-local function count_before (key, id, with_itself)
+local function record_id (key, record)
+  return id_at(redis.call('GETRANGE', key, record * RECORD, record * RECORD + RECORD - 1), 1)
+end
+
+-- How many records of a bucket have an id before the given one, or this one itself; nothing where they are seen not to be in
+-- the order of the stream, or to go beyond it.
+local function count_before (key, newest, id, with_itself)
   local low, high = 0, math.floor(redis.call('STRLEN', key) / RECORD)
+  if high == 0 then return 0 end
+  local lowest, highest = record_id(key, 0), record_id(key, high - 1)
+  if is_before(newest, highest) or is_before(highest, lowest) then return nil end
   while low < high do
     local middle = math.floor((low + high) / 2)
-    local other = id_at(redis.call('GETRANGE', key, middle * RECORD, middle * RECORD + RECORD - 1), 1)
-    if is_before(other, id) or (with_itself and other == id) then low = middle + 1 else high = middle end
+    local other = record_id(key, middle)
+    if is_before(other, lowest) or is_before(highest, other) then return nil end
+    if is_before(other, id) or (with_itself and other == id) then low, lowest = middle + 1, other else high, highest = middle, other end
   end
   return low
 end
@@ -268,15 +288,18 @@ local function places_in (window, hash)
 end
 
 -- The entries of a value between two ids, by its index; an id alone where the event is no longer there, and, after so many
--- windows as one call may read, the last id in them with a further true.
-local function each_indexed (stream, place, low, high, order)
+-- windows as one call may read, the last id in them with a further true. Nothing where it is seen to be no index of this stream.
+local function each_indexed (stream, place, newest, low, high, order)
   local is_ascending = order ~= 'desc'
   local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   if not oldest then return function () end end
   -- records of entries that are trimmed are there for a while
-  local first = count_before(place.key, oldest[1], false)
-  if low then first = math.max(first, count_before(place.key, low, true)) end
-  local last = high and count_before(place.key, high, false) or math.floor(redis.call('STRLEN', place.key) / RECORD)
+  local first = count_before(place.key, newest, oldest[1], false)
+  local after = low and count_before(place.key, newest, low, true)
+  local last = redis.call('STRLEN', place.key) / RECORD
+  if high then last = count_before(place.key, newest, high, false) end
+  if not (first and last and (after or not low)) then return nil end
+  first = math.max(first, after or 0)
   local window, found, at, windows, edge = '', {}, 0, 0, nil
   return function ()
     while at == #found do
@@ -300,7 +323,13 @@ local function each_event (stream, given)
   local low, high = bounds(given)
   local kind = given.email and 'email' or given.app and 'app'
   local place = kind and place_of(stream, kind, given[kind])
-  if place and is_indexed(stream, place) then return each_indexed(stream, place, low, high, given.order) end
+  local is_whole, newest
+  if place then is_whole, newest = is_indexed(stream, place) end
+  if is_whole then
+    local indexed = each_indexed(stream, place, newest, low, high, given.order)
+    if indexed then return indexed end
+    note('index damaged' .. REMEDY)
+  end
   return each_entry(stream, low, high, given.order)
 end
 
@@ -417,6 +446,11 @@ local function reply_of (cursor, counts, as_list)
   return { cursor, rows, finish(total, as_list) }
 end
 
+-- How many answers an entry stands for.
+local function count_of (count)
+  return count and #count <= 15 and count:find('^%d+$') and tonumber(count) or 1
+end
+
 -- Of what this call looked at. To add up several replies count the users of "users list".
 local function count_events (stream, given)
   local counts = new_table(given.by)
@@ -428,7 +462,7 @@ local function count_events (stream, given)
     local group = fields[given.by[1]] or '-'
     if given.by[2] then group = group .. ',' .. (fields[given.by[2]] or '-') end
     local row = row_of(counts, group, is_hourly(given) and (fields.hour or '-') or nil)
-    local count, counter = tonumber((fields.count or '1'):match('^%d+$') or 1), COUNTED[fields.event]
+    local count, counter = count_of(fields.count), COUNTED[fields.event]
     row[EVENTS] = row[EVENTS] + count
     if counter then row[counter] = row[counter] + count end
     row.users = row.users or {}
@@ -454,16 +488,29 @@ local function hour_text (ms)
 end
 
 local MOST_DAYS = 100 -- of more, those that there are
+local MOST_COUNTERS = 50000 -- per call
+local MOST_FIELDS = 200000 -- of all days
+-- Of what has another form than counters.lua writes nothing is counted.
+local MOST_NAMES = 262144
+local MOST_VALUE = 600
 
--- The days of two hours and between that may have counters.
+local function is_day (text)
+  local year, month, day = text:match('^(%d%d%d%d)%-(%d%d)%-(%d%d)$')
+  return year and days_since_1970(tonumber(year), tonumber(month), tonumber(day)) ~= nil
+end
+
+-- The days of two hours and between that may have counters; nothing when there is too much to look through.
 local function days_of (key, first, last)
   local days = {}
   if first and last - first < MOST_DAYS * UNITS.d then
     for ms = first - first % UNITS.d, last, UNITS.d do days[#days + 1] = hour_text(ms):sub(1, 10) end
     return days
   end
+  if redis.call('HLEN', key) > MOST_FIELDS then return nil end
   for _, field in ipairs(redis.call('HKEYS', key)) do
-    if #field == 10 then days[#days + 1] = field end
+    if #field == 10 then
+      if is_day(field) then days[#days + 1] = field else note(DAMAGED) end
+    end
   end
   return days
 end
@@ -477,10 +524,26 @@ local function fields_of (key, names)
   return values
 end
 
+-- "total hour:count hour:count …" as total, hours and counts; nothing for what has another form.
+local function parse_counter (value)
+  local total = #value <= MOST_VALUE and value:match('^%d+')
+  if not total then return nil end
+  local hours, counts, seen, sum, at = {}, {}, {}, 0, #total + 1
+  while at <= #value do
+    local hour, count = value:match('^ (%d%d):(%d+)', at)
+    if not hour or hour > '23' or seen[hour] or #count > 15 then return nil end
+    local n = #hours + 1
+    hours[n], counts[n], seen[hour] = hour, tonumber(count), true
+    sum, at = sum + counts[n], at + 4 + #count
+  end
+  if #total > 15 or tonumber(total) ~= sum then return nil end
+  return sum, hours, counts
+end
+
 -- Where a counter of such a name counts, for each hour or on the whole.
 local function place_in (counts, name, hourly, shared)
   local parts = {}
-  parts.app, parts.event, parts.code = name:match('^([^\t]*)\t([^\t]*)\t(.*)$')
+  parts.app, parts.event, parts.code = name:match('^([^\t]*)\t([^\t]*)\t([^\t]*)$')
   if not parts.event then return nil end
   local first, second = parts[counts.by[1]], parts[counts.by[2]]
   if not hourly then return { event = parts.event, row = row_of(counts, second and first .. ',' .. second or first) } end
@@ -495,39 +558,49 @@ local function new_hour (counts, hours, hour)
   return row
 end
 
--- A field of a day has the names of its counters, and each counter "total hour:count hour:count …".
+-- A field of a day has the names of its counters. Nothing when it is too much for one call.
 local function count_counters (stream, given)
   local key, hourly = key_of(stream, 'counts'), is_hourly(given)
   local first, last = given.since, given['until'] and math.ceil(given['until'] / UNITS.h) * UNITS.h
   local from, to = first and hour_text(first) or '', last and hour_text(last) or '~'
-  if first then notes[#notes + 1] = 'since ' .. from .. ':00Z: counted by whole hours' end
-  if last then notes[#notes + 1] = 'until ' .. to .. ':00Z: counted by whole hours' end
+  if first then note('since ' .. from .. ':00Z: counted by whole hours') end
+  if last then note('until ' .. to .. ':00Z: counted by whole hours') end
 
   local counts, places, shared = new_table(given.by), {}, {}
   local days = days_of(key, first, (last or redis.call('TIME')[1] * 1000 + UNITS.d) - 1)
-  local fields, day_of, place_of_field = {}, {}, {}
-  for i, names in ipairs(fields_of(key, days)) do
-    local day = { hours = {}, is_whole = days[i] .. 'T00' >= from and days[i] .. 'T24' <= to }
-    for hour = 0, 23 do day.hours[string.format('%02d', hour)] = string.format('%sT%02d', days[i], hour) end
-    for name in (names or ''):gmatch('[^\n]+') do
+  if not days then return nil end
+  local fields, day_of, place_of_field, listed = {}, {}, {}, {}
+  for i, date in ipairs(days) do
+    local is_too_long = redis.call('HSTRLEN', key, date) > MOST_NAMES
+    if is_too_long then note(DAMAGED) end
+    local names = not is_too_long and redis.call('HGET', key, date) or ''
+    local day = { hours = {}, is_whole = date .. 'T00' >= from and date .. 'T24' <= to }
+    for hour = 0, 23 do day.hours[string.format('%02d', hour)] = string.format('%sT%02d', date, hour) end
+    for name in names:gmatch('[^\n]+') do
       places[name] = places[name] or place_in(counts, name, hourly, shared)
-      if places[name] then
-        local at = #fields + 1
-        fields[at], day_of[at], place_of_field[at] = days[i] .. '\t' .. name, day, places[name]
+      local at, field = #fields + 1, date .. '\t' .. name
+      if at > MOST_COUNTERS then return nil end
+      if places[name] and listed[name] ~= i and redis.call('HSTRLEN', key, field) <= MOST_VALUE then
+        fields[at], day_of[at], place_of_field[at], listed[name] = field, day, places[name], i
+      else
+        note(DAMAGED)
       end
     end
   end
-  for i, value in ipairs(fields_of(key, fields)) do
+  local values = fields_of(key, fields)
+  for i = 1, #fields do
     local day, place = day_of[i], place_of_field[i]
     local row, rows, counter = place.row, place.hours and place.hours.rows, COUNTED[place.event]
-    if value and row and day.is_whole then
-      local count = value:match('^%d+') or 0
-      row[EVENTS] = row[EVENTS] + count
-      if counter then row[counter] = row[counter] + count end
-    elseif value then
-      for text, count in value:gmatch(' (%d%d):(%d+)') do
-        local hour = day.hours[text]
-        if hour and (day.is_whole or (hour >= from and hour < to)) then
+    local total, hours, numbers = parse_counter(values[i] or '')
+    if not total then
+      note(DAMAGED)
+    elseif row and day.is_whole then
+      row[EVENTS] = row[EVENTS] + total
+      if counter then row[counter] = row[counter] + total end
+    else
+      for n, text in ipairs(hours) do
+        local hour, count = day.hours[text], numbers[n]
+        if day.is_whole or (hour >= from and hour < to) then
           if rows then row = rows[hour] or new_hour(counts, place.hours, hour) end
           row[EVENTS] = row[EVENTS] + count
           if counter then row[counter] = row[counter] + count end
@@ -546,14 +619,14 @@ local function has_counters (stream, given)
   for _, name in ipairs(EXACT) do
     if given[name] then return false end
   end
-  local exists = redis.pcall('EXISTS', key_of(stream, 'counts'))
-  if exists == 1 then
+  local number = redis.pcall('HLEN', key_of(stream, 'counts'))
+  if type(number) == 'number' and number > 0 then
     is_indexed(stream) -- else there may be events which were not counted, and it notes that
     return true
   end
-  if type(exists) == 'table' then
-    notes[#notes + 1] = 'counters cannot be read: ' .. exists.err
-  elseif redis.call('XLEN', stream) > 0 then notes[#notes + 1] = 'counters missing' .. REINDEX end
+  if type(number) == 'table' then
+    note('counters cannot be read: ' .. number.err)
+  elseif redis.call('XLEN', stream) > 0 then note('counters missing' .. REMEDY) end
   return false
 end
 
@@ -561,7 +634,11 @@ end
 function QUERIES.tooljet_audit_stats (keys, args)
   local given = parse('tooljet_audit_stats', keys, args)
   if not given.by then refuse('tooljet_audit_stats', 'argument "by" is missing') end
-  if has_counters(keys[1], given) then return count_counters(keys[1], given) end
+  if has_counters(keys[1], given) then
+    local reply = count_counters(keys[1], given)
+    if reply then return reply end
+    notes = { 'too many counters for one call, so events are counted one by one: ask for fewer days' }
+  end
   return count_events(keys[1], given)
 end
 

@@ -7,8 +7,8 @@ import { streamInfo } from './stream-info.js'
 const SCRIPT = Script.of('audit/scripts/counters.lua', 'audit/scripts/reindex.lua')
 
 const HOUR_MS = 3_600_000
-/** What is trimmed in the meantime, and how far the clocks of events and of Redis may be apart. */
-const SLACK_MS = 300_000
+/** What is trimmed in the meantime, and how far the clocks of events and of Redis may be apart: `verify` has the same. */
+export const SLACK_MS = 300_000
 
 /** How a reindex ended: `taken` by another one, or stopped by an id that no index can hold. */
 export type ReindexResult = { state: 'done', entries: number } | { state: 'taken' } | { state: 'unfit', id: string }

@@ -82,6 +82,18 @@ if lastId ~= '' then
   end
 end
 
+-- Whether the index has all of the stream, which only a reindex mends: a number alone may come to be right by chance ------
+
+local known = try('HMGET', index, 'entries', 'last', 'building', 'broken') or {}
+local isComplete = tonumber(known[1] or nil) == length and not known[3] and not known[4]
+if length == 0 then
+  isComplete = true -- what is left of another stream goes, below
+elseif isComplete then
+  local newest = known[2] and known[2]:find('^%d+%-%d+$') and try('XRANGE', stream, known[2], '+', 'COUNT', 2) or {}
+  isComplete = #newest == 1 and newest[1][1] == known[2]
+end
+if not isComplete and not known[3] and not known[4] then try('HSET', index, 'broken', 1) end
+
 -- The events ------------------------------------------------------------------------------------------------------------
 
 local commands = {}
@@ -120,22 +132,21 @@ if last ~= '' then try('SET', KEYS[2], last, 'PX', WRITTEN_MS) end
 
 -- The index: complete as long as it has all entries of the stream, and buckets as long as it says ------------------------
 
-local buckets, get = {}, { 'HMGET', index, 'entries', 'building', 'day', 'oldest' }
+local buckets, stale, get = {}, { 'DEL', index }, { 'HMGET', index, 'day', 'oldest' }
 for bucket in pairs(records) do
-  buckets[#buckets + 1], get[#get + 1] = bucket, KEYS[bucket]:match('%a+:%d+$')
+  buckets[#buckets + 1], stale[#stale + 1], get[#get + 1] = bucket, KEYS[bucket], KEYS[bucket]:match('%a+:%d+$')
 end
-local known = try(unpack(get)) or {}
-local entries, day, oldestMs = tonumber(known[1] or nil), tonumber(known[3] or nil), tonumber(known[4] or nil)
-if not entries and length == 0 then entries = 0 end
-local isComplete = entries == length and not known[2]
 local added = written - before
+if length == 0 and added > 0 then try(unpack(stale)) end
+local lengths = try(unpack(get)) or {}
+local day, oldestMs = tonumber(lengths[1] or nil), tonumber(lengths[2] or nil)
 if isComplete and added > 0 then
-  local set = { 'HSET', index, 'entries', length + added }
+  local set = { 'HSET', index, 'entries', length + added, 'last', last }
   for i, bucket in ipairs(buckets) do
     local data = table.concat(records[bucket])
     try('APPEND', KEYS[bucket], data)
-    set[#set + 1] = get[i + 6]
-    set[#set + 1] = (tonumber(known[i + 4] or nil) or 0) + #data
+    set[#set + 1] = get[i + 4]
+    set[#set + 1] = (tonumber(lengths[i + 2] or nil) or 0) + #data
   end
   try(unpack(set))
 end

@@ -1,11 +1,14 @@
 -- Reads indexes and counters to check them; writes nothing.
 --
 -- KEYS: stream, index, counts, and one bucket or all. ARGV: deadline, and what:
--- 'state':              { time, entries of the stream, entries that the index accounts for, building, and for each bucket how
---                       long it is and how long it must be }
--- 'records', id:        { time, id of the stream's first entry, records of the bucket after that id }
+-- 'state':              { time, entries of the stream, its newest id, entries that the index accounts for, the last of them,
+--                       building, broken, how many entries are gone from the stream (-1: Redis does not tell), and for each
+--                       bucket how long it is and how long it must be }
+-- 'records', at, id:    { time, ids of the stream's first and newest entry, whether the record before such a byte of the
+--                       bucket has that id no more, and the records from there }
 -- 'absent', ids…:       { time, how many of the ids no entry has, of those after the stream's first }
 -- 'counters', cursor:   { time, the next cursor, fields and values }
+-- 'values', fields…:    { time, their values }
 -- 'newer', id:          { time, ids and fields of the entries after that id }
 local RECORD = 14
 local MOST_BYTES = 4096 * RECORD
@@ -21,10 +24,19 @@ local function isAfter (ms, number, otherMs, otherNumber)
   return ms > otherMs or (ms == otherMs and number > otherNumber)
 end
 
-local first = (call('XRANGE', stream, '-', '+', 'COUNT', 1)[1] or { '' })[1]
+local function endOf (command, from, to)
+  return (call(command, stream, from, to, 'COUNT', 1)[1] or { '' })[1]
+end
+
+local function removed ()
+  local reply, facts = redis.pcall('XINFO', 'STREAM', stream), {}
+  for i = 1, reply.err and 0 or #reply, 2 do facts[reply[i]] = reply[i + 1] end
+  return facts['entries-added'] and facts['entries-added'] - facts.length or -1
+end
+
 if what == 'state' then
-  local known = call('HMGET', index, 'entries', 'building')
-  local reply = { at, call('XLEN', stream), known[1] or '0', known[2] or '' }
+  local known = call('HMGET', index, 'entries', 'last', 'building', 'broken')
+  local reply = { at, call('XLEN', stream), endOf('XREVRANGE', '+', '-'), known[1] or '0', known[2] or '', known[3] or '', known[4] or '', removed() }
   for i = 4, #KEYS do
     reply[#reply + 1] = redis.pcall('STRLEN', KEYS[i])
     if type(reply[#reply]) == 'table' then reply[#reply] = -1 end -- of another type
@@ -32,16 +44,16 @@ if what == 'state' then
   end
   return reply
 elseif what == 'records' then
-  local afterMs, afterNumber = parts(given)
-  local low, high = 0, math.floor(call('STRLEN', KEYS[4]) / RECORD)
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    local _, ms, number = struct.unpack('>I4I6I4', call('GETRANGE', KEYS[4], middle * RECORD, middle * RECORD + RECORD - 1))
-    if isAfter(ms, number, afterMs, afterNumber) then high = middle else low = middle + 1 end
+  local from, isMoved = tonumber(given), 0
+  if from > 0 then
+    local before = call('GETRANGE', KEYS[4], from - RECORD, from - 1)
+    local _, ms, number = 0, -1, -1
+    if #before == RECORD then _, ms, number = struct.unpack('>I4I6I4', before) end
+    if string.format('%.0f-%.0f', ms, number) ~= ARGV[4] then isMoved = 1 end
   end
-  return { at, first, call('GETRANGE', KEYS[4], low * RECORD, low * RECORD + MOST_BYTES - 1) }
+  return { at, endOf('XRANGE', '-', '+'), endOf('XREVRANGE', '+', '-'), isMoved, call('GETRANGE', KEYS[4], from, from + MOST_BYTES - 1) }
 elseif what == 'absent' then
-  local absent = 0
+  local absent, first = 0, endOf('XRANGE', '-', '+')
   for i = 3, first == '' and 0 or #ARGV do
     local ms, number = parts(ARGV[i])
     if isAfter(ms, number, parts(first)) and #call('XRANGE', stream, ARGV[i], ARGV[i]) == 0 then absent = absent + 1 end
@@ -50,5 +62,7 @@ elseif what == 'absent' then
 elseif what == 'counters' then
   local page = call('HSCAN', counts, given, 'COUNT', 500)
   return { at, page[1], page[2] }
+elseif what == 'values' then
+  return { at, call('HMGET', counts, unpack(ARGV, 3)) }
 end
 return { at, call('XRANGE', stream, '(' .. given, '+', 'COUNT', 500) }

@@ -4,11 +4,12 @@
 --
 -- KEYS: stream, index, counts, the new counts, all buckets.
 -- ARGV: deadline, a name of this reindex, id after which the page begins ('': the start), the first hour whose counters are
---       made anew, like 2026-01-31T08 ('': all).
+--       made anew whatever they had, like 2026-01-31T08 ('': all).
 -- Reply: { time, state, id, number }: 'page' with the id after which the next one begins and how many entries were indexed;
 --        'done' with how many entries there are; 'taken' when another reindex has begun; 'unfit' with an id that no index
 --        can hold.
 local PAGE = 250
+local MOST_FIELD = 4096 -- of a counter that the plugin makes
 local call, stream, index, counts, new = redis.call, KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local name, from, firstHour = ARGV[2], ARGV[3], ARGV[4]
 
@@ -19,22 +20,56 @@ for i = 5, #KEYS do
   buckets[bucket], number[kind] = KEYS[i], number[kind] + 1
 end
 
--- The counters of earlier hours stay as they are.
-local function keepEarlier ()
+local DAYS = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
+
+-- Whether a text begins with a day that there is, like 2026-01-31.
+local function isDay (text)
+  local year, month, day = text:match('^(%d%d%d%d)%-(%d%d)%-(%d%d)')
+  if not year then return false end
+  year, month, day = tonumber(year), tonumber(month), tonumber(day)
+  local isLeap = (year % 4 == 0 and year % 100 ~= 0) or year % 400 == 0
+  return day >= 1 and day <= ((month == 2 and isLeap) and 29 or DAYS[month] or 0)
+end
+
+-- The counters of earlier hours, of which entries may be trimmed, do not get less. What is damaged is left behind.
+local function keepEarlier (made)
   local known = redis.pcall('HGETALL', counts)
-  local day, hour = firstHour:sub(1, 10), firstHour:sub(12)
+  local lastDay, lastHour = firstHour:sub(1, 10), firstHour:sub(12)
   for i = 1, known.err and 0 or #known, 2 do
-    local field, value = known[i], known[i + 1]
-    if field:sub(1, 10) < day then
-      call('HSET', new, field, value)
-    elseif field:sub(1, 10) == day and #field > 10 then
-      local kept = {}
-      for at, count in value:gmatch(' (%d%d):(%d+)') do
-        if at < hour then kept[#kept + 1] = { field, at, tonumber(count) } end
+    local field, day = known[i], known[i]:sub(1, 10)
+    local isEarlier = day <= lastDay and isDay(day) and #field <= MOST_FIELD and field:find('^\t[^\t\n]*\t[^\t\n]*\t[^\t\n]*$', 11)
+    local earlier, order = nil, nil
+    if isEarlier then earlier, order = hoursOf(known[i + 1]) end
+    if earlier then
+      local now, all = hoursOf(made[field] or '0')
+      for _, hour in ipairs(order) do
+        if day < lastDay or hour < lastHour then
+          if not now[hour] then all[#all + 1] = hour end
+          now[hour] = math.max(now[hour] or 0, earlier[hour])
+        end
       end
-      addCounts(new, kept, call)
+      if #all > 0 then made[field] = valueOf(now, all) end
     end
   end
+end
+
+-- The new counters in place of the old ones, and the names of each day.
+local function replaceCounters ()
+  local made, names, list = {}, {}, {}
+  local known = call('HGETALL', new)
+  for i = 1, #known, 2 do
+    if #known[i] > 10 then made[known[i]] = known[i + 1] end
+  end
+  if firstHour ~= '' then keepEarlier(made) end
+  for field, value in pairs(made) do
+    local day = field:sub(1, 10)
+    names[day] = names[day] or {}
+    table.insert(names[day], field:sub(12) .. '\n')
+    list[#list + 1], list[#list + 2] = field, value
+  end
+  for day, fields in pairs(names) do list[#list + 1], list[#list + 2] = day, table.concat(fields) end
+  call('DEL', counts, new)
+  for i = 1, #list, 1000 do call('HSET', counts, unpack(list, i, math.min(i + 999, #list))) end
 end
 
 local building = redis.pcall('HGET', index, 'building')
@@ -44,7 +79,6 @@ if from == '' then
     call('DEL', unpack(KEYS, 4))
     call('DEL', index)
     call('HSET', index, 'building', name .. ' 0-0', 'entries', 0)
-    if firstHour ~= '' then keepEarlier() end
   end
   return { at, 'page', '0-0', 0 }
 end
@@ -52,14 +86,20 @@ if not builder then return { at, 'done', '', call('XLEN', stream) } end
 if builder ~= name then return { at, 'taken', '', 0 } end
 if position ~= from then return { at, 'page', position, 0 } end
 
--- As `counterOf` in append.ts.
+-- As `counterOf` in append.ts; of what somebody else wrote, only what can be a counter.
 local function counterOf (fields)
   local day, hour = (fields.time or ''):match('^(%d%d%d%d%-%d%d%-%d%d)T(%d%d):')
-  if not day or not fields.event or day .. 'T' .. hour < firstHour then return end
+  if not day or not isDay(day) or hour > '23' or not fields.event then return end
   local isCounted = fields.outcome == 'success' or fields.code == 'TOOLJET_EMBED_ACCESS_DENIED'
   local parts = { isCounted and fields.app or '-', fields.event, fields.code or '-' }
   for i, part in ipairs(parts) do parts[i] = part:gsub('[\t\n]', ' ') end
-  return day .. '\t' .. table.concat(parts, '\t'), hour
+  local field = day .. '\t' .. table.concat(parts, '\t')
+  if #field <= MOST_FIELD then return field, hour end
+end
+
+-- How many answers an entry stands for.
+local function countOf (count)
+  return count and #count <= 15 and count:find('^%d+$') and tonumber(count) or 1
 end
 
 local places = {}
@@ -95,7 +135,7 @@ for _, entry in ipairs(entries) do
       amountOf[key] = { field, hour, 0 }
       amounts[#amounts + 1] = amountOf[key]
     end
-    amountOf[key][3] = amountOf[key][3] + tonumber((fields.count or '1'):match('^%d+$') or 1)
+    amountOf[key][3] = amountOf[key][3] + countOf(fields.count)
   end
 end
 
@@ -110,10 +150,7 @@ if #entries == PAGE then
 end
 
 -- what was trimmed meanwhile is in no bucket's way
-call('HSET', index, 'entries', call('XLEN', stream))
+call('HSET', index, 'entries', call('XLEN', stream), 'last', (entries[#entries] or { from })[1])
 call('HDEL', index, 'building')
-call('DEL', counts)
-local made = call('HGETALL', new)
-for i = 1, #made, 1000 do call('HSET', counts, unpack(made, i, math.min(i + 999, #made))) end
-call('DEL', new)
+replaceCounters()
 return { at, 'done', '', call('XLEN', stream) }
