@@ -1,5 +1,6 @@
 import { AuditKeys } from '../../audit/audit-keys.js'
 import type { LogWitness, LogSummary } from '../../audit/log-witness.js'
+import { entryPages, READ } from '../../audit/entry-pages.js'
 import { AuditReader } from '../../audit/reader.js'
 import { EventSigner } from '../../audit/signer.js'
 import { streamInfo } from '../../audit/stream-info.js'
@@ -66,7 +67,7 @@ async function witnessOf (files: readonly string[], signer: EventSigner, out: Ou
 function sourceOf (connection: Connection, stream: string, progress: Progress): AuditSource {
   return {
     async * pages (): AsyncGenerator<RawEntry[]> {
-      for await (const page of new AuditReader(connection, stream).pages()) {
+      for await (const page of await pagesOf(connection, stream)) {
         progress.add(page.length)
         yield page
       }
@@ -80,6 +81,22 @@ function sourceOf (connection: Connection, stream: string, progress: Progress): 
   }
 }
 
+/** Pages of bounded size, where this user may run scripts. */
+async function pagesOf (connection: Connection, stream: string): Promise<AsyncIterable<RawEntry[]>> {
+  const read = async (args: readonly string[]): Promise<unknown[]> => (await READ.runReadOnly(connection, [stream], [0, ...args]) as unknown[]).slice(1)
+  try {
+    await read([''])
+  } catch (error) {
+    if (!isNotAllowed(error)) throw error
+    return new AuditReader(connection, stream).pages()
+  }
+  return entryPages(read)
+}
+
+function isNotAllowed (error: unknown): boolean {
+  return error instanceof Error && /^NOPERM\b|no permissions/.test(error.message)
+}
+
 async function showForPeople (report: AuditReport, log: LogSummary | undefined, out: Output): Promise<void> {
   const { ok, events, entries, instances, problems, problemCount } = report
   const isKeyWrong = isWrongKey(report)
@@ -88,6 +105,7 @@ async function showForPeople (report: AuditReport, log: LogSummary | undefined, 
   const facts = [
     `${plural(events, 'event')} of ${plural(instances.length, 'instance')}`,
     ...entries === events ? [] : [`${plural(entries - events, 'other entry', 'other entries')}`],
+    ...report.late > 0 ? [`${plural(report.late, 'event')} written more than a minute late`] : [],
     ...trimmed > 0 ? [`${plural(trimmed, 'instance')} whose first events are no longer in the log`] : [],
     `${plural(instances.filter(({ closed }) => !closed).length, 'instance')} not closed`,
     ...log === undefined ? [] : [`${plural(log.events, 'event')} of ${plural(log.instances, 'instance')} in the app's log`],
