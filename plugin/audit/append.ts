@@ -89,7 +89,7 @@ export async function append (scripts: ScriptClient, keys: AuditKeys, { retentio
 }
 
 /** Only where it did not succeed, or was refused by ToolJet, may a client have made up an app. */
-export function isCountedApp ({ outcome, code }: AuditFields): boolean {
+function isCountedApp ({ outcome, code }: AuditFields): boolean {
   return outcome === 'success' || code === 'TOOLJET_EMBED_ACCESS_DENIED'
 }
 

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 
 /** How many keys an index has: so many, whatever is in the log. `queries.lua` has the same numbers. */
-export const EMAIL_BUCKETS = 32
-export const APP_BUCKETS = 8
+const EMAIL_BUCKETS = 32
+const APP_BUCKETS = 8
 
 /** Where the index entries of a value are. */
 export interface IndexPlace {

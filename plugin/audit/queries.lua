@@ -230,6 +230,9 @@ local function bounds (given)
 end
 
 -- Entries of the stream between two ids, page by page.
+local GREATEST = '18446744073709551615-18446744073709551615' -- Redis refuses what would come after it
+local LAST_BUT_ONE = '18446744073709551615-18446744073709551614'
+
 local function each_entry (key, low, high, order)
   local page, at = {}, 0
   return function ()
@@ -244,6 +247,7 @@ local function each_entry (key, low, high, order)
       end
       at = 0
       if #page == 0 then return nil end
+      if order ~= 'desc' and low == GREATEST then low, high = LAST_BUT_ONE, '0-1' end -- nothing comes after it
     end
     at = at + 1
     return page[at][1], page[at]

@@ -41,7 +41,7 @@ export function someEvent (seq: number): AuditFields {
 }
 
 /** The plugin's way to Redis. */
-export async function scriptsOf (redis: Redis): Promise<ScriptClient> {
+async function scriptsOf (redis: Redis): Promise<ScriptClient> {
   const breaker = new RedisCircuitBreaker(redis, { timeoutMs: 10_000 }, { timers, log: { info () {}, warn () {}, error () {} } })
   await breaker.start()
   return new ScriptClient({ breaker, clock: new RedisClock(timers), timers })
