@@ -492,7 +492,7 @@ local function hour_text (ms)
 end
 
 local MOST_DAYS = 100 -- of more, those that there are
-local MOST_COUNTERS = 50000 -- per call
+local MOST_COUNTERS = 20000 -- per call: some 100 ms
 local MOST_FIELDS = 200000 -- of all days
 -- Of what has another form than counters.lua writes nothing is counted.
 local MOST_NAMES = 262144
