@@ -27,5 +27,5 @@ export function lua (path) {
 
 // the audit queries: beside the code that reads them, and as a file for `redis-cli -x FUNCTION LOAD`
 copyFileSync('plugin/audit/queries.lua', join(dist, 'audit', 'queries.lua'))
-const { LIBRARY } = await import(pathToFileURL(join(dist, 'audit', 'library.js')).href)
+const { LIBRARY } = await import(pathToFileURL(join(dist, 'audit', 'functions.js')).href)
 writeFileSync(join(dist, 'tooljet_embed.lua'), LIBRARY)

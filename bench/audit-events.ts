@@ -1,57 +1,72 @@
 import { randomBytes, randomInt } from 'node:crypto'
-import { Chain, CHAIN_START } from '../plugin/audit/chain.js'
+import { toQueued, type QueuedEvent } from '../plugin/audit/append.js'
+import type { AuditKeys } from '../plugin/audit/audit-keys.js'
 import { toFields, type AuditEvent, type AuditFields } from '../plugin/audit/event.js'
+import { EventSigner } from '../plugin/audit/signer.js'
 import { emailOf } from './asks.js'
 
 export const INSTANCE = 'portal-6f9d7c5b8-x2v4q-17-9f3a61c2'
 const USER_AGENT = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36'
 const HOUR_MS = 3_600_000
+/** Over which the events are spread, the last one now. */
+const DAYS = 90
 
 export const CODE = 'TOOLJET_EMBED_ACCESS_DENIED'
 const REFUSED_PERCENT = 2
 const MINTED_PERCENT = 5
 
+export interface BenchEvent {
+  fields: AuditFields
+  queued: QueuedEvent
+}
+
 /** What a portal with so many users and apps leaves in its audit log, as long as it is in use. */
 export class AuditEvents {
-  readonly #chain = new Chain([Buffer.from('a key of the benchmark')])
-  readonly #users: number
-  readonly #apps: number
-  #mac = CHAIN_START
+  readonly #keys: AuditKeys
+  readonly #signer: EventSigner
+  readonly #settings: { users: number, apps: number, events: number }
+  readonly #begin = Date.now() - DAYS * 24 * HOUR_MS
+  #mac = ''
   #seq = 0
 
-  constructor ({ users, apps }: { users: number, apps: number }) {
-    this.#users = users
-    this.#apps = apps
+  /** @param settings.events how many there will be; all users have the same number of them */
+  constructor (keys: AuditKeys, settings: { users: number, apps: number, events: number }) {
+    this.#keys = keys
+    this.#signer = new EventSigner([Buffer.from('a key of the benchmark')], keys.stream)
+    this.#settings = settings
   }
 
-  next (count: number): AuditFields[] {
+  next (count: number): BenchEvent[] {
     return Array.from({ length: count }, () => this.#event())
   }
 
   anEmail (): string {
-    return emailOf(randomInt(this.#users))
+    return emailOf(randomInt(this.#settings.users))
   }
 
   anApp (): string {
-    return `app-${randomInt(this.#apps)}`
+    return `app-${randomInt(this.#settings.apps)}`
   }
 
-  #event (): AuditFields {
+  #event (): BenchEvent {
     const chance = randomInt(100)
     const refused = chance < REFUSED_PERCENT
-    const now = Date.now()
+    const seq = ++this.#seq
+    const { users, events } = this.#settings
+    const time = this.#begin + Math.floor(seq / events * DAYS * 24 * HOUR_MS)
     const event: AuditEvent = {
       event: refused ? 'url.denied' : chance < REFUSED_PERCENT + MINTED_PERCENT ? 'url.minted' : 'url.reused',
-      email: this.anEmail(),
+      email: emailOf(seq * 7919 % users),
       app: this.anApp(),
-      requestId: `req-${(this.#seq + 1).toString(36)}`,
+      requestId: `req-${seq.toString(36)}`,
       ip: `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}`,
       userAgent: USER_AGENT,
       durationMs: randomInt(1, 5),
-      ...(refused ? { code: CODE } : { urlId: randomBytes(12).toString('base64url'), expiresAt: now + randomInt(HOUR_MS) }),
+      ...(refused ? { code: CODE } : { urlId: randomBytes(12).toString('base64url'), expiresAt: time + randomInt(HOUR_MS) }),
     }
-    const fields = toFields(event, { time: now, instance: INSTANCE, seq: ++this.#seq })
-    this.#mac = fields['mac'] = this.#chain.mac(this.#mac, fields)
-    return fields
+    const fields = toFields(event, time, { instance: INSTANCE, seq, prev: this.#mac })
+    const signed = this.#signer.sign(fields, time)
+    this.#mac = signed.mac
+    return { fields, queued: toQueued(signed, fields, this.#keys) }
   }
 }

@@ -60,7 +60,17 @@ function ofGrowth ({ growth }: Results): Verdict[] {
 }
 
 function ofAudit ({ audit }: Results): Verdict[] {
-  return below('under 400 bytes of Redis per audit event with indexes', audit?.bytesPerEvent.total, 400, ' bytes')
+  const query = (start: string): number | undefined => {
+    const server = audit?.queries.findLast(({ query }) => query.startsWith(start))?.server
+    return server === undefined ? undefined : server / 1000
+  }
+  return [
+    ...atMost('writing an audit event at most 3.5 × a bare XADD', audit && audit.writeCpu.append / audit.writeCpu.pipelined, 3.5),
+    ...atMost('at most 120 bytes of indexes and counters per audit event', audit && Math.max(audit.bytesPerEvent.indexes, audit.bytesPerEvent.sparse), 120, ' bytes'),
+    ...below("one user's newest 100 audit events under 5 ms of Redis", query("one user's newest"), 5, ' ms'),
+    ...below('totals by event since 30d under 5 ms of Redis', query('totals by event'), 5, ' ms'),
+    ...below('totals by hour,app since 7d under 5 ms of Redis', query('totals by hour,app since 7d'), 5, ' ms'),
+  ]
 }
 
 function atMost (criterion: string, value: number | undefined, bound: number, unit = ''): Verdict[] {

@@ -138,7 +138,8 @@ function summary (env: Env, ports: number[], tooljet: string, redis: { url: stri
     '',
     '  Audit log',
     ...(admin === undefined ? [] : [`    http://localhost:${ports[0]}/admin/audit as ${admin.email}`]),
-    `    ${redisCli(redis.url)} XREVRANGE tooljet-embed:audit + - COUNT 5`,
+    ...['XREVRANGE tooljet-embed:audit + - COUNT 5', 'FCALL_RO tooljet_audit 1 tooljet-embed:audit outcome failure since 1h', 'FCALL_RO tooljet_audit_stats 1 tooljet-embed:audit by event since 30d']
+      .map((command) => `    ${redisCli(redis.url)} ${command}`),
     '',
     '  Metrics, and the API',
     `    http://localhost:${ports[0]}/metrics and /docs`,

@@ -3,8 +3,8 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { Apps } from './access/apps.js'
 import { createLimits } from './access/limits.js'
 import { Audit } from './audit/audit.js'
-import { Chain } from './audit/chain.js'
 import { Pseudonyms } from './audit/pseudonyms.js'
+import { EventSigner } from './audit/signer.js'
 import { openCache } from './cache/open.js'
 import { Closers } from './closers.js'
 import type { Settings } from './config/options.js'
@@ -13,6 +13,7 @@ import { KeyNames } from './crypto/names.js'
 import { deriveSecretKeys, type KeyPurpose } from './crypto/secret-keys.js'
 import { Embed } from './embed.js'
 import { connect } from './redis/connect.js'
+import { keyPrefixOf } from './redis/redis-like.js'
 import { systemTimers } from './timers.js'
 import { Pools } from './tooljet/pools.js'
 import { toolJetsOf } from './tooljet/tooljets.js'
@@ -54,12 +55,13 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
 
   const audit = new Audit({
     breaker,
+    scripts,
     clock,
     timers,
-    chain: new Chain(keysFor('audit')),
+    signer: new EventSigner(keysFor('audit'), keyPrefixOf(connection.redis) + settings.audit.stream),
     pseudonyms: new Pseudonyms(keysFor('audit identity')),
     log: settings.audit.logger ?? log,
-  }, settings.audit)
+  }, { ...settings.audit, limitWindowMs: settings.rateLimit ? settings.rateLimit.timeWindow : 60_000 })
 
   const pools = new Pools()
   const tooljets = toolJetsOf(settings.tooljet, { pools, scripts, timers, log, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs: Math.max(longestPatExpiry * 1000, 180_000), instance: audit.health().instance })

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { App, AppAsk, Apps, UncheckedAsk } from './access/apps.js'
 import type { Audit } from './audit/audit.js'
 import { codeOf, embedError, failureEvent, isEmbedError } from './errors.js'
-import { foreign } from './observability/foreign.js'
+import { sanitize } from './observability/sanitize.js'
 import { normalizeEmail, parseEmail, resolveUser, type Identity } from './access/identity.js'
 import type { Limits, LimitState } from './access/limits.js'
 import type { TooljetTarget } from './tooljet/target.js'
@@ -56,6 +56,10 @@ export type TooljetEmbedForget = AppAsk & {
   email: string
   /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function gives it. */
   tooljet?: TooljetTarget
+  /** Who asks for it, for the audit log: 256 characters of it. */
+  by?: string
+  /** Why, for the audit log: 256 characters of it. */
+  reason?: string
 }
 
 type Authorize = (request: FastifyRequest, ask: { email: string, app: string }) => boolean | Promise<boolean>
@@ -102,7 +106,7 @@ export class Embed {
     trail.settled = true
     const given = { urlId: url.urlId, expiresAt: url.expiresAt }
     try {
-      await this.#parts.audit.recordGiven({ event: `url.${url.source}`, ...this.#told(request, trail), ...given })
+      await this.#parts.audit.recordIssued({ event: `url.${url.source}`, ...this.#told(request, trail), ...given })
     } catch (error) {
       // whether that event is written is in doubt: what became of the answer is said besides
       this.#recordFailure(request, trail, error, given)
@@ -118,13 +122,13 @@ export class Embed {
     const found = apps.find(ask)
     const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
     const { tooljet, user, prefetched } = await this.#enter(request, email, trail, lookedFor)
-    if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH')
+    if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
 
     const app = trail.app = found ?? apps.resolve(ask) // which throws what is wrong with it
     const replaces = checkedUrlId(ask.replaces)
-    if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
+    if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
 
-    audit.mustBeWritable() // no mint for a URL that could not leave
+    audit.assertWritable() // no mint for a URL that could not leave
     const { lockTtlMs, timeoutMs } = tooljet
     let counted: Promise<unknown> | undefined // once, however often a lock has to be taken for it
     const url = await cache.get({ user, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async (checkLock) => {
@@ -132,7 +136,7 @@ export class Embed {
       await (counted ??= limits?.mint(user))
       return tooljet.mint(email, app, checkLock)
     })
-    audit.mustBeWritable()
+    audit.assertWritable()
     return url
   }
 
@@ -153,13 +157,16 @@ export class Embed {
 
   async forget (whose: TooljetEmbedForget): Promise<number> {
     const { apps, tooljets, cache, audit } = this.#parts
-    const { email: given, tooljet: target, ...ask } = whose ?? {}
+    const { email: given, tooljet: target, by, reason, ...ask } = whose ?? {}
     const startedAt = performance.now()
     const email = parseEmail(given)
     if (email === undefined) throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the "email" of a user' })
+    for (const [name, text] of Object.entries({ by, reason })) {
+      if (text !== undefined && typeof text !== 'string') throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: `forget takes a text as "${name}"` })
+    }
     const app = Object.values(ask).some((name) => name !== undefined) ? apps.resolve(ask) : undefined
     const tooljet = tooljets.named(target)
-    const event = { event: 'url.forgotten', email, app: app?.label, tooljet: this.#labelOf(tooljet) } as const
+    const event = { event: 'url.forgotten', email, app: app?.label, tooljet: this.#labelOf(tooljet), by, reason } as const
     try {
       const dropped = await cache.forget(tooljet.userHash(email), app?.key ?? '*')
       audit.record({ ...event, durationMs: performance.now() - startedAt })
@@ -196,7 +203,7 @@ export class Embed {
 
   /** Tells the subscribers of `tooljet-embed:url`. */
   #traced<T extends TooljetEmbedUrl> (request: FastifyRequest, trail: Trail, answer: () => Promise<T>): Promise<T> {
-    const told: TooljetEmbedUrlTrace = { instance: this.#parts.audit.health().instance, requestId: foreign(String(request.id)) }
+    const told: TooljetEmbedUrlTrace = { instance: this.#parts.audit.health().instance, requestId: sanitize(String(request.id)) }
     return traced(urlChannel, told, async () => {
       try {
         const url = await answer()
@@ -212,7 +219,10 @@ export class Embed {
   #recordFailure (request: FastifyRequest, trail: Trail, error: unknown, given = {}): void {
     trail.settled = true
     const event = failureEvent(error)
-    if (event !== undefined) this.#parts.audit.record({ event, code: codeOf(error), ...this.#told(request, trail), ...given })
+    if (event === undefined) return
+    const reason = isEmbedError(error) ? error.reason : undefined
+    const target = reason === 'other_user' ? normalizeEmail(trail.ask?.email ?? '') : undefined
+    this.#parts.audit.record({ event, code: codeOf(error), ...this.#told(request, trail), ...given, reason, target })
   }
 
   #told (request: FastifyRequest, { startedAt, email, tooljet, ask, app }: Trail) {
@@ -223,6 +233,7 @@ export class Embed {
       requestId: String(request.id),
       ip: request.ip,
       userAgent: request.headers['user-agent'],
+      traceId: traceIdOf(request),
       durationMs: performance.now() - startedAt,
     }
   }
@@ -236,6 +247,13 @@ export class Embed {
     const { authorize } = this.#parts
     return authorize === undefined || await authorize(request, { email, app: app.label }) === true
   }
+}
+
+const TRACEPARENT = /^[\da-f]{2}-(?!0{32})([\da-f]{32})-[\da-f]{16}-[\da-f]{2}/
+
+/** Of W3C's header, where the request has one. */
+function traceIdOf ({ headers: { traceparent } }: FastifyRequest): string | undefined {
+  return typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent)?.[1] : undefined
 }
 
 const URL_ID = /^[A-Za-z0-9_-]{1,64}$/

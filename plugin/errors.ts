@@ -1,5 +1,5 @@
 import createError, { type FastifyError } from '@fastify/error'
-import { foreign } from './observability/foreign.js'
+import { sanitize } from './observability/sanitize.js'
 
 /** The audit event that an answer with this error leaves; `undefined`: none, a 401 is the host's to log. */
 type FailureEvent = 'url.denied' | 'url.limited' | 'url.failed' | undefined
@@ -34,6 +34,9 @@ const table = {
 /** The code of any error that this plugin throws. */
 export type EmbedErrorCode = keyof typeof table
 
+/** What a refusal was about, as the audit log says it. */
+export type RefusalReason = 'unknown_alias' | 'not_listed' | 'not_authorized' | 'other_user'
+
 /** Any error that this plugin throws: a `@fastify/error` with a `code` of `errorCodes`. */
 export interface EmbedError extends FastifyError {
   /** What went wrong. */
@@ -44,6 +47,8 @@ export interface EmbedError extends FastifyError {
   retryAfter?: number
   /** For the operator's log, and not for the user: what is wrong, and how to mend it. */
   mend?: string
+  /** Of a refusal, for the audit log: what was refused about it. */
+  reason?: RefusalReason
   /** Of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there and refuses a command that this request needs. */
   isRefusal?: boolean
   /** `Retry-After`, for Fastify's default error handler to send. */
@@ -60,12 +65,14 @@ export const errorCodes = Object.fromEntries(
  * @param detail what exactly was wrong, in words; never a secret
  * @param mend what the operator is told in the log; not part of the answer
  * @param retryAfter seconds, for codes with status 429 or 503; default: the table's
+ * @param reason for the audit log; not part of the answer
  * @param isRefusal of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there, and refuses a command
  */
-export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, isRefusal, cause }: { detail?: string, mend?: string, retryAfter?: number | undefined, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
+export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, reason, isRefusal, cause }: { detail?: string, mend?: string, retryAfter?: number | undefined, reason?: RefusalReason, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
   const text = detail === undefined ? '.' : `: ${detail}.`
   const error = cause === undefined ? new errorCodes[code](text) : new errorCodes[code](text, { cause })
   if (mend !== undefined) error.mend = mend
+  if (reason !== undefined) error.reason = reason
   if (isRefusal === true) error.isRefusal = true
   const seconds = retryAfter === undefined ? (table[code] as Row).retryAfter : Math.max(1, Math.ceil(retryAfter))
   if (seconds !== undefined) {
@@ -109,5 +116,5 @@ export function failureEvent (error: unknown): FailureEvent {
 export function codeOf (error: unknown): string {
   if (isEmbedError(error)) return error.code
   const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
-  return foreign(code) || 'ERROR'
+  return sanitize(code) || 'ERROR'
 }

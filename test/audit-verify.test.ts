@@ -1,11 +1,14 @@
 import { t as tap, test, type Test } from 'tap'
-import { Chain } from '../plugin/audit/chain.js'
+import { fieldsOf, type AuditFields } from '../plugin/audit/event.js'
+import { EventSigner, timeOfMac } from '../plugin/audit/signer.js'
+import { verifyAudit, type RawEntry } from '../plugin/audit/verify.js'
 import { deriveSecretKeys } from '../plugin/crypto/secret-keys.js'
 import { API_TOKEN, ANA, CLEO, Portal, releaseRedisAfter } from './support/portal.js'
 
 releaseRedisAfter(tap)
 
 type Entry = [id: string, fields: string[]]
+type Found = { kind: string, seq: number | undefined, id: string | undefined }
 
 /** A log of two instances, and what `verify` says of it after a change that goes around the plugin. */
 class Log {
@@ -32,17 +35,16 @@ class Log {
     for (const [i, [, fields]] of entries.entries()) await this.portal.redis.xadd(this.stream, `${i + 1}-0`, ...fields)
   }
 
-  /** @returns what is wrong with the first instance, the other one being as it was */
-  async verify (t: Test): Promise<{ kind: string, seq: number, id: string }[]> {
-    const { ok, instances } = await this.portal.app.tooljetEmbed.audit.verify()
-    for (const { instance, problems } of instances) if (instance !== this.instance) t.same(problems, [])
-    const { problems = [] } = instances.find(({ instance }) => instance === this.instance) ?? {}
+  /** @returns what is wrong with the events; the ids and the indexes are not those of a stream that was written anew */
+  async verify (t: Test): Promise<Found[]> {
+    const { ok, problems, problemCount } = await this.portal.app.tooljetEmbed.audit.verify()
     t.equal(ok, problems.length === 0)
-    return problems.map(({ kind, seq, id }) => ({ kind, seq, id }))
+    t.equal(problemCount, problems.length)
+    return problems.filter(({ kind }) => !['index', 'counts', 'moved'].includes(kind)).map(({ kind, seq, id }) => ({ kind, seq, id }))
   }
 
   /** Writes it anew with a change. */
-  async verifyWith (t: Test, change: (entries: Entry[]) => Entry[]): Promise<{ kind: string, seq: number, id: string }[]> {
+  async verifyWith (t: Test, change: (entries: Entry[]) => Entry[]): Promise<Found[]> {
     await this.rewrite(change(structuredClone(this.entries)))
     return this.verify(t)
   }
@@ -62,10 +64,11 @@ function withValue (fields: string[], name: string, value: string): string[] {
   return fields.with(fields.findIndex((field, i) => i % 2 === 0 && field === name) + 1, value)
 }
 
-/** As somebody with another key, and no other lack, would write it. */
-function signedBy (key: Buffer, before: string, fields: string[]): string[] {
-  const object = Object.fromEntries(fields.flatMap((name, i) => (i % 2 === 0 ? [[name, fields[i + 1]!]] : [])))
-  return withValue(fields, 'mac', new Chain([key]).mac(before, object))
+/** As somebody with that key, and no other lack, would write it. */
+function signedBy (key: Buffer, stream: string, fields: string[]): string[] {
+  const { mac: _, ...rest } = fieldsOf(fields)
+  new EventSigner([key], stream).sign(rest, Date.parse(rest['time']!))
+  return Object.entries(rest).flat()
 }
 
 test('verify: an untouched stream of several instances holds', async (t) => {
@@ -75,43 +78,70 @@ test('verify: an untouched stream of several instances holds', async (t) => {
   await other.audit()
   const report = await other.app.tooljetEmbed.audit.verify()
   t.match(report, { ok: true, events: 18 })
-  t.same(report.instances.map(({ events, firstSeq, lastSeq, closed, trimmed, problems }) => ({ events, firstSeq, lastSeq, closed, trimmed, problems })).sort((a, b) => a.events - b.events), [
-    { events: 7, firstSeq: 1, lastSeq: 7, closed: true, trimmed: false, problems: [] },
-    { events: 11, firstSeq: 1, lastSeq: 11, closed: false, trimmed: false, problems: [] },
+  t.same(report.instances.map(({ instance: _, ...rest }) => rest).sort((a, b) => a.events - b.events), [
+    { events: 7, firstSeq: 1, lastSeq: 7, closed: true, trimmed: false },
+    { events: 11, firstSeq: 1, lastSeq: 11, closed: false, trimmed: false },
   ])
+  const entries = await one.redis.xrange(`${one.prefix}audit`, '-', '+')
+  const times = entries.map(([, fields]) => valueOf(fields, 'time')!).sort()
+  t.match(report, { entries: 18, since: times[0], until: times.at(-1), trimmed: 0, problems: [], retention: { retentionMs: 90 * 86_400_000, maxEntries: 1_000_000 } })
+  for (const { instance } of report.instances) {
+    const own = entries.map(([, fields]) => fieldsOf(fields)).filter((fields) => fields['instance'] === instance)
+    t.same(own.map(({ prev }) => prev), [undefined, ...own.slice(0, -1).map(({ mac }) => mac)])
+  }
 })
 
 test('verify names an event that was deleted', async (t) => {
   const log = await Log.open(t)
   t.same(await log.verify(t), [])
-  await log.portal.redis.xdel(log.stream, log.event(4)[0])
-  t.match(await log.portal.app.tooljetEmbed.audit.verify(), { stream: { removed: 1, deleted: log.event(4)[0] } })
-  t.same(await log.verify(t), [{ kind: 'gap', seq: 4, id: log.event(5)[0] }])
+  const [id] = log.event(4)
+  await log.portal.redis.xdel(log.stream, id)
+  t.same(await log.verify(t), [{ kind: 'gap', seq: 4, id: log.event(5)[0] }, { kind: 'deleted', seq: undefined, id }])
 })
 
 test('verify sees that the first or the last event was deleted', async (t) => {
   for (const seq of [1, 7]) {
     const log = await Log.open(t)
-    await log.portal.redis.xdel(log.stream, log.event(seq)[0])
-    t.match(await log.portal.app.tooljetEmbed.audit.verify(), { ok: false, stream: { removed: 1, deleted: log.event(seq)[0] } })
+    const [id] = log.event(seq)
+    await log.portal.redis.xdel(log.stream, id)
+    t.match((await log.verify(t)).find(({ kind }) => kind === 'deleted'), { id })
   }
 })
 
-test('verify names an event that was changed, in any field', async (t) => {
+test('verify names an event that was changed, in any field, doubled, added or taken away', async (t) => {
   const log = await Log.open(t)
-  for (const field of ['email', 'time', 'app', 'ip', 'seq', 'mac']) {
-    const problems = await log.verifyWith(t, (entries) => {
-      const entry = entries[log.place(4)]!
-      entry[1] = withValue(entry[1], field, field === 'seq' ? '04' : 'eve@acme.test')
-      return entries
-    })
-    t.match(problems[0], { kind: 'forged', seq: 4, id: `${log.place(4) + 1}-0` }, field)
+  const place = log.place(4)
+  const forged = { kind: 'forged', id: `${place + 1}-0` }
+  const with4 = (change: (fields: string[]) => string[]) => log.verifyWith(t, (entries) => entries.with(place, ['', change(entries[place]![1])]))
+  for (const field of log.event(4)[1].filter((_, i) => i % 2 === 0)) {
+    const value = field === 'seq' ? '04' : field === 'time' ? '2020-01-01T00:00:00.000Z' : 'eve@acme.test'
+    t.match((await with4((fields) => withValue(fields, field, value)))[0], forged, field)
+    t.match((await with4((fields) => fields.toSpliced(fields.indexOf(field), 2)))[0], forged, `without ${field}`)
+    t.match((await with4((fields) => [...fields, field, valueOf(fields, field)!]))[0], forged, `${field} twice`)
   }
-  const added = await log.verifyWith(t, (entries) => {
-    entries[log.place(4)]![1].push('note', 'all well')
-    return entries
-  })
-  t.same(added, [{ kind: 'forged', seq: 4, id: `${log.place(4) + 1}-0` }])
+  t.match((await with4((fields) => [...fields, 'note', 'all well']))[0], forged)
+  t.match((await with4((fields) => [...fields.slice(2), ...fields.slice(0, 2)]))[0], forged, 'in another order')
+})
+
+test('verify names what never was an event of this stream, whoever\'s it seems to be', async (t) => {
+  const log = await Log.open(t)
+  const after = `${log.entries.length + 1}-0`
+  const ownKey = (await deriveSecretKeys(API_TOKEN)).keyFor('audit')
+  const last = log.event(7)[1]
+  const next = withValue(withValue(last, 'seq', '8'), 'prev', valueOf(last, 'mac')!)
+  const verifyPlus = (fields: string[]) => log.verifyWith(t, (entries) => [...entries, ['', fields]])
+  t.same(await verifyPlus(signedBy(ownKey, log.stream, next)), [], 'the right key would do')
+  const cases: Record<string, string[]> = {
+    'another key': signedBy(Buffer.from('another key'), log.stream, next),
+    'another stream of the same key': signedBy(ownKey, `${log.stream}2`, next),
+    'an invented instance with a mac of garbage': ['event', 'url.minted', 'instance', 'nobody', 'seq', '7', 'schema', '2', 'mac', 'mwx0vmrc.garbage'],
+    'an invented instance without a mac': ['event', 'url.minted', 'instance', 'nobody', 'seq', '7'],
+    'nothing like an event': ['a', 'b'],
+    'schema 1': withValue(next, 'schema', '1'),
+    'no seq': signedBy(ownKey, log.stream, withValue(next, 'seq', 'x')),
+    'a mac of another time': withValue(last, 'mac', `${(Date.now() - 1e6).toString(36)}.${valueOf(last, 'mac')!.split('.')[1]}`),
+  }
+  for (const [what, fields] of Object.entries(cases)) t.match(await verifyPlus(fields), [{ kind: 'forged', id: after }], what)
 })
 
 test('verify names events out of order', async (t) => {
@@ -120,11 +150,11 @@ test('verify names events out of order', async (t) => {
   const swapped = await log.verifyWith(t, (entries) => entries.with(three, entries[four]!).with(four, entries[three]!))
   t.same(swapped, [{ kind: 'reordered', seq: 3, id: `${four + 1}-0` }], 'two neighbours')
   const changed = await log.verifyWith(t, (entries) => entries.with(three, entries[four]!).with(four, ['', withValue(entries[three]![1], 'email', 'eve@acme.test')]))
-  t.match(changed, [{ kind: 'reordered', seq: 3 }, { kind: 'forged', seq: 3 }], 'and one of them changed')
-  const early = await log.verifyWith(t, (entries) => entries.toSpliced(six, 1).toSpliced(three, 0, entries[six]!))
-  t.same(early, [{ kind: 'reordered', seq: 6, id: `${three + 1}-0` }], 'one too early')
+  t.match(changed, [{ kind: 'forged', seq: 3 }, { kind: 'gap', seq: 3 }], 'and one of them changed')
   const late = await log.verifyWith(t, (entries) => entries.toSpliced(three, 1).toSpliced(six, 0, entries[three]!))
   t.match(late, [{ kind: 'reordered', seq: 3 }], 'one too late')
+  const first = await log.verifyWith(t, (entries) => entries.filter((entry) => entry !== entries[log.place(1)]).concat([entries[log.place(1)]!]))
+  t.match(first.map(({ kind }) => kind), ['reordered', 'erased'], 'the first one last')
 })
 
 test('verify names an event that is there twice', async (t) => {
@@ -135,38 +165,138 @@ test('verify names an event that is there twice', async (t) => {
   t.same(again, [{ kind: 'duplicate', seq: 4, id: `${log.entries.length + 1}-0` }])
 })
 
-test('verify names an event that was written with another key, wherever it is', async (t) => {
+test('verify names an event that does not follow the one before it', async (t) => {
   const log = await Log.open(t)
-  const lastMac = valueOf(log.event(7)[1], 'mac')!
-  const forge = (seq: number, before: string): string[] => signedBy(Buffer.from('another key'), before, withValue(log.event(7)[1], 'seq', String(seq)))
   const ownKey = (await deriveSecretKeys(API_TOKEN)).keyFor('audit')
-  const forged = (seq: number, place: number): object => ({ kind: 'forged', seq, id: `${place + 1}-0` })
-
-  t.same(await log.verifyWith(t, (entries) => [...entries, ['', forge(8, lastMac)]]), [forged(8, log.entries.length)], 'as the last one')
-  t.same(await log.verifyWith(t, (entries) => [...entries, ['', signedBy(ownKey, lastMac, withValue(log.event(7)[1], 'seq', '8'))]]), [], 'the right key would do')
-  const place = log.place(4)
-  t.match(await log.verifyWith(t, (entries) => entries.with(place, ['', forge(4, valueOf(log.event(3)[1], 'mac')!)])), [forged(4, place)], 'in place of another')
-  t.same(await log.verifyWith(t, (entries) => entries.toSpliced(place, 0, ['', forge(5, '')])), [forged(5, place)], 'with the seq of one to come')
-  t.same(await log.verifyWith(t, (entries) => entries.toSpliced(place, 0, ['', forge(6, '')])), [forged(6, place)], 'with the seq of a later one')
-  t.same(await log.verifyWith(t, (entries) => entries.toSpliced(place, 0, ['', forge(1_000_000_000, '')])), [forged(1_000_000_000, place)], 'with a seq that never comes')
-  t.same(await log.verifyWith(t, (entries) => entries.toSpliced(place, 0, ['', withValue(forge(5, ''), 'seq', 'x')])), [{ kind: 'forged', seq: NaN, id: `${place + 1}-0` }], 'without a seq')
+  const other = signedBy(ownKey, log.stream, withValue(log.event(4)[1], 'email', 'eve@acme.test')) // of a process that was copied
+  t.same(await log.verifyWith(t, (entries) => entries.with(log.place(4), ['', other])), [{ kind: 'fork', seq: 5, id: `${log.place(5) + 1}-0` }])
 })
 
 test('verify reports several gaps, and what of one came late', async (t) => {
   const log = await Log.open(t)
   const [two, three, four, six] = [2, 3, 4, 6].map((seq) => log.place(seq)) as [number, number, number, number]
   const problems = await log.verifyWith(t, (entries) => [...entries.filter((_, i) => ![two, three, four, six].includes(i)), entries[three]!])
-  t.match(problems, [{ kind: 'gap', seq: 2 }, { kind: 'gap', seq: 6 }, { kind: 'reordered', seq: 3 }])
+  t.match(problems, [{ kind: 'reordered', seq: 3 }, { kind: 'gap', seq: 2 }, { kind: 'gap', seq: 6 }])
 })
 
-test('verify knows a trimmed start from a gap', async (t) => {
+test('a key that is not that of the log is told once', async (t) => {
   const log = await Log.open(t)
-  await log.portal.redis.xtrim(log.stream, 'MINID', log.event(3)[0])
-  t.same(await log.verify(t), [])
-  const { ok, stream, instances } = await log.portal.app.tooljetEmbed.audit.verify()
-  t.match({ ok, stream }, { ok: true, stream: { removed: log.place(3) } })
-  t.notOk('deleted' in stream!)
-  t.match(instances.find(({ instance }) => instance === log.instance), { trimmed: true, firstSeq: 3, lastSeq: 7, closed: false })
+  const source = { info: async () => undefined, now: async () => Date.now(), async * pages () { yield log.entries.map(([id, flat]) => ({ id, flat })) } }
+  const report = await verifyAudit(source, new EventSigner([Buffer.alloc(32)], log.stream))
+  t.match(report, { ok: false, events: 0, entries: log.entries.length, problemCount: 1, problems: [{ kind: 'key' }] })
+  t.equal(report.problems.length, 1)
+})
+
+interface OldLog {
+  retention?: string
+  junk?: number
+  /** When an instance said what it keeps; none: it did not. */
+  openedMs?: number | undefined
+  instance?: string
+}
+
+/** A log of one instance: an event of each of those ages. */
+function makeOld (agesMs: readonly number[], { retention = '90d/1000000', junk = 0, openedMs = 0, instance = 'one' }: OldLog = {}, hasOpened = true) {
+  const now = Date.now()
+  const signer = new EventSigner([Buffer.alloc(32)], 'audit')
+  let prev = ''
+  const sign = (fields: AuditFields, time: number): string[] => {
+    const signed: AuditFields = { time: new Date(time).toISOString(), ...fields }
+    signer.sign(signed, time)
+    return Object.entries(signed).flat()
+  }
+  const entries: RawEntry[] = agesMs.map((age, i) => {
+    const flat = sign({ event: 'url.reused', instance, seq: String(i + 1), ...(prev !== '' && { prev }), schema: '2' }, now - age)
+    prev = flat.at(-1)!
+    return { id: `${now - age}-0`, flat }
+  })
+  if (hasOpened) entries.push({ id: `${now - openedMs}-0`, flat: sign({ event: 'audit.opened', retention, instance: `${instance}-too`, seq: '1', schema: '2' }, now - openedMs) })
+  for (let i = 0; i < junk; i++) entries.push({ id: `${now}-${i + 1}`, flat: ['a', 'b'] })
+  return { entries, signer, now }
+}
+
+function verifyOf (entries: RawEntry[], signer: EventSigner, now: number, removed = 0, retention = {}) {
+  return verifyAudit({ info: async () => ({ removed }), now: async () => now, async * pages () { yield entries } }, signer, { retention })
+}
+
+/** The same with the first so many gone. */
+async function verifyOld (agesMs: readonly number[], gone: number, { options = {}, removed = gone, openedAgain = true, ...log }: OldLog & { options?: object, removed?: number, openedAgain?: boolean } = {}) {
+  const { entries, signer, now } = makeOld(agesMs, log, openedAgain)
+  return verifyOf(entries.slice(gone), signer, now, removed, options)
+}
+
+const HOUR = 3_600_000
+const DAY = 24 * HOUR
+
+test('what is gone at the start is judged by the retention that the log tells', async (t) => {
+  t.match(await verifyOld([91 * DAY, 90.5 * DAY, HOUR], 2), { ok: true, trimmed: 2, instances: [{ trimmed: true, firstSeq: 3 }, { trimmed: false }] }, 'too old')
+  t.match(await verifyOld([91 * DAY, 80 * DAY, HOUR], 2), { ok: false, problems: [{ kind: 'erased', instance: 'one', detail: /seq 1 to 2 are missing/ }] }, 'one was too young, however young the first one is that is left')
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2), { ok: false, problems: [{ kind: 'erased' }] })
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '0.05d/1000000' }), { ok: true }, 'less is kept')
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/2' }), { ok: true }, 'too many')
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/3' }), { ok: false }, 'not too many: two are left')
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/3', junk: 1 }), { problems: [{ kind: 'forged' }] }, 'too many with junk, which is told')
+  t.match(await verifyOld([91 * DAY, HOUR], 1, { retention: '0d/0' }), { ok: false }, 'all is kept')
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { options: { retentionMs: 1.5 * HOUR } }), { ok: true }, 'options come first')
+  t.match(await verifyOld([91 * DAY, 90.5 * DAY, HOUR], 2, { options: { retentionMs: 0 } }), { ok: false })
+  t.match(await verifyOld([91 * DAY, HOUR], 1, { openedAgain: false }), { ok: true }, 'by default 90 days')
+  t.match(await verifyOld([89 * DAY, HOUR], 1, { openedAgain: false }), { ok: false })
+})
+
+test('a full log may have lost what is older than all that it has, and no more', async (t) => {
+  const full = { retention: '90d/3' }
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR, HOUR - 1], 2, full), { ok: true })
+  const { entries, signer, now } = makeOld([3 * HOUR, 2 * HOUR, HOUR, HOUR - 1], full)
+  // an older event that was trimmed is played back in front, and a younger one left out
+  const older = makeOld([4 * HOUR], { instance: 'old' }).entries[0]!
+  const played = [{ ...older, id: `${now}-0` }, ...entries.slice(2).map(({ flat }, i) => ({ id: `${now}-${i + 1}`, flat }))]
+  t.match((await verifyOf(played, signer, now)).problems, [{ kind: 'erased', instance: 'one' }])
+})
+
+test('what an instance kept that is long over trims nothing younger', async (t) => {
+  const { entries, signer, now } = makeOld([3 * HOUR, 2 * HOUR, HOUR], { retention: '90d/1000000' })
+  const former = makeOld([], { retention: '0.01d/1', openedMs: 200 * DAY, instance: 'former' }).entries
+  const played = [...entries.slice(1), { id: `${now}-1`, flat: former[0]!.flat }]
+  t.match((await verifyOf(played, signer, now)).problems, [{ kind: 'erased', instance: 'one' }])
+})
+
+test('ids that cannot be are named', async (t) => {
+  const { entries, signer, now } = makeOld([3 * HOUR, 2 * HOUR, HOUR])
+  const move = (by: number) => verifyOf(entries.map(({ id, flat }) => ({ id: `${parseInt(id, 10) + by}-0`, flat })), signer, now)
+  t.match(await move(0), { ok: true, late: 0 })
+  t.match(await move(50 * DAY), { problems: [{ kind: 'moved', instance: 'one', detail: /of the future/ }, { kind: 'moved' }] })
+  t.match(await move(-HOUR), { problems: [{ kind: 'moved', detail: /^3 entries/ }, { kind: 'moved' }] })
+  t.match(await verifyOf(entries.map(({ flat }, i) => ({ id: `${now}-${i}`, flat })), signer, now), { ok: true, late: 3 }, 'written late, as after an outage')
+})
+
+test('an emptied stream is not one that was trimmed', async (t) => {
+  const log = await Log.open(t)
+  await log.portal.redis.xtrim(log.stream, 'MAXLEN', 2)
+  t.match((await log.verify(t)).map(({ kind }) => kind), ['erased'])
+  await log.portal.ask(ANA)
+  await log.portal.audit()
+  t.match((await log.verify(t)).map(({ kind }) => kind), ['erased'])
+})
+
+test('many entries of invented instances take no more than their time, and a thousand lines of report', async (t) => {
+  const { ok, problems, problemCount, instances } = await verifyOld([HOUR], 0, { junk: 40_000 })
+  t.match({ ok, problemCount }, { ok: false, problemCount: 40_000 })
+  t.equal(problems.length, 1000)
+  t.equal(instances.length, 2)
+})
+
+test('as many gaps as there can be are found in linear time', async (t) => {
+  const signer = new EventSigner([Buffer.alloc(32)], 'audit')
+  const flat = (seq: number): string[] => {
+    const fields: AuditFields = { time: new Date(0).toISOString(), event: 'url.reused', instance: 'one', seq: String(seq), schema: '2' }
+    signer.sign(fields, 0)
+    return Object.entries(fields).flat()
+  }
+  const seqs = [...Array.from({ length: 20_000 }, (_, i) => 2 * i + 1), ...Array.from({ length: 20_000 }, (_, i) => 2 * i + 2)]
+  const start = performance.now()
+  const report = await verifyAudit({ info: async () => undefined, now: async () => 0, async * pages () { yield seqs.map((seq, i) => ({ id: `${i + 1}-0`, flat: flat(seq) })) } }, signer)
+  t.match(report, { ok: false, events: 40_000, problemCount: 20_000 })
+  t.ok(performance.now() - start < 20_000)
 })
 
 test('verify holds for what a client sent, cut to length or half a character', async (t) => {
@@ -202,22 +332,22 @@ test('verify of what is no stream is an error, and not an empty log', async (t) 
   await t.rejects(portal.app.tooljetEmbed.audit.verify(), { code: 'TOOLJET_EMBED_REDIS_DOWN', cause: { message: /WRONGTYPE/ } })
 })
 
-test('a mac covers the mac before it', async (t) => {
-  const chain = new Chain([Buffer.from('new'), Buffer.from('old')])
-  const fields = { event: 'url.minted', seq: '2' }
-  const signed = { ...fields, mac: chain.mac('before', fields) }
-  t.ok(chain.holds('before', signed))
-  t.notOk(chain.holds('another', signed))
-  t.ok(chain.holds('before', { ...fields, mac: new Chain([Buffer.from('old')]).mac('before', fields) }), 'any of the keys')
-  t.notOk(chain.holds('before', { ...fields, mac: new Chain([Buffer.from('other')]).mac('before', fields) }))
-  t.notOk(chain.holds('before', fields))
-})
-
-test('names that were made up to be taken for others change nothing for those', (t) => {
-  const chain = new Chain([Buffer.from('key')])
-  const signed = { left: '1', right: '2', mac: chain.mac('', { left: '1', right: '2' }) }
-  t.notOk(chain.holds('', { 'left,right': 'x', mac: signed.mac }))
-  t.ok(chain.holds('', signed))
-  t.notOk(chain.holds('', { ...signed, right: '3' }))
+test('a mac covers the names, the values and the stream, and tells the time', (t) => {
+  const [fresh, old] = [Buffer.from('new'), Buffer.from('old')]
+  const signer = new EventSigner([fresh, old], 'audit')
+  const make = (): AuditFields => ({ time: '2026-01-31T10:00:00.000Z', event: 'url.minted', app: 'é"\\', seq: '2', prev: 'before', schema: '2' })
+  const signedWith = (key: Buffer): string[] => {
+    const fields = make()
+    new EventSigner([key], 'audit').sign(fields, Date.parse(fields['time']!))
+    return Object.entries(fields).flat()
+  }
+  const flat = signedWith(fresh)
+  t.same(signer.verify(flat), fieldsOf(flat))
+  t.ok(signer.verify(signedWith(old)), 'any of the keys')
+  t.notOk(signer.verify(signedWith(Buffer.from('other'))))
+  t.notOk(new EventSigner([fresh], 'other').verify(flat))
+  t.notOk(signer.verify(withValue(flat, 'prev', 'another')))
+  t.equal(timeOfMac(flat.at(-1)!), Date.parse('2026-01-31T10:00:00.000Z'))
+  t.notOk(signer.verify(['event,seq', 'x', ...flat.slice(-4)]), 'names made up to be taken for others')
   t.end()
 })

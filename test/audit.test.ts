@@ -1,15 +1,21 @@
 import { Writable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { pino } from 'pino'
-import { t as tap, test } from 'tap'
+import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
-import { append, trim } from '../plugin/audit/append.js'
-import { AuditKeys } from '../plugin/audit/indexes.js'
+import { toQueued, type QueuedEvent } from '../plugin/audit/append.js'
+import { bounded, toFields } from '../plugin/audit/event.js'
+import { AuditKeys } from '../plugin/audit/audit-keys.js'
+import { EventSigner } from '../plugin/audit/signer.js'
 import { AuditStream } from '../plugin/audit/stream.js'
 import { AuditWriter } from '../plugin/audit/writer.js'
-import { ANA, BEN, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
 import { holdUp, newClient } from './support/redis.js'
 import { until } from './support/until.js'
+import { verifyAudit } from '../plugin/audit/verify.js'
+import { deriveKeys } from '../plugin/crypto/secret-keys.js'
 import { wayToRedis } from './support/way-to-redis.js'
 
 releaseRedisAfter(tap)
@@ -20,8 +26,9 @@ test('an entry has flat, readable fields, and the log has the same', async (t) =
   await portal.ask(CLEO)
   await portal.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id })
   const [opened, minted, denied, forgotten] = await portal.audit({ all: true }) as [Record<string, string>, Record<string, string>, Record<string, string>, Record<string, string>]
-  t.match(opened, { event: 'audit.opened', outcome: 'success', seq: '1', schema: '1' })
-  t.same(Object.keys(minted), ['time', 'event', 'outcome', 'email', 'app', 'url_id', 'expires_at', 'request_id', 'ip', 'user_agent', 'duration_ms', 'instance', 'seq', 'schema', 'mac'])
+  t.match(opened, { event: 'audit.opened', outcome: 'success', retention: '90d/1000000', seq: '1', schema: '2' })
+  t.notOk('prev' in opened)
+  t.same(Object.keys(minted), ['time', 'event', 'outcome', 'email', 'app', 'url_id', 'expires_at', 'request_id', 'ip', 'user_agent', 'duration_ms', 'instance', 'seq', 'prev', 'schema', 'mac'])
   t.match(minted, {
     time: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/,
     event: 'url.minted',
@@ -35,8 +42,9 @@ test('an entry has flat, readable fields, and the log has the same', async (t) =
     user_agent: 'Firefox/1',
     duration_ms: /^\d+$/,
     seq: '2',
-    schema: '1',
-    mac: /^[\w-]{43}$/,
+    prev: opened['mac']!,
+    schema: '2',
+    mac: /^[\da-z]+\.[\w-]{43}$/,
     instance: opened['instance']!,
   })
   t.match(denied, { event: 'url.denied', outcome: 'failure', code: 'TOOLJET_EMBED_ACCESS_DENIED', email: CLEO })
@@ -223,13 +231,29 @@ test('a batch that lands after its deadline is not written again', { timeout: 60
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: 7 }] })
 })
 
-test('an event that comes just when the last batch is written does not wait for the next one', async (t) => {
+/** Events of one instance, and what writes them to a stream of their own. */
+async function ownStream (t: Test) {
   const portal = await Portal.open(t)
   const way = await wayToRedis(portal.redis, 5000, portal.app.log)
-  const stream = new AuditStream(way, { stream: `${portal.prefix}own`, retentionMs: 0, maxEntries: 0 })
-  const writer = new AuditWriter(stream, 'me', 100, () => {})
+  const settings = { stream: `${portal.prefix}own`, retentionMs: 0, maxEntries: 0 }
+  const stream = new AuditStream(way, settings)
+  const signer = new EventSigner([Buffer.alloc(32)], settings.stream)
+  let prev = ''
   let seq = 0
-  const write = () => writer.addAndWait({ event: 'url.reused', instance: 'me', seq: String(++seq) })
+  const next = (instance = 'me'): QueuedEvent => {
+    const fields = { time: new Date().toISOString(), event: 'url.reused', email: ANA, app: 'sales', instance, seq: String(++seq), ...(prev !== '' && { prev }), schema: '2' }
+    const signed = signer.sign(fields, Date.parse(fields.time))
+    prev = signed.mac
+    return toQueued(signed, fields, stream.keys)
+  }
+  const entries = async () => (await readStream(portal.redis, settings.stream)).filter(({ instance }) => instance === 'me')
+  return { portal, redis: portal.redis, way, stream, keys: stream.keys, next, entries, signer }
+}
+
+test('an event that comes just when the last batch is written does not wait for the next one', async (t) => {
+  const { way: { timers }, stream, next } = await ownStream(t)
+  const writer = new AuditWriter({ stream, timers, onLost () {}, onProblem () {} }, 'me', 100)
+  const write = () => writer.addAndWait(next())
   for (let steps = 0; steps < 12; steps++) {
     await write()
     for (let i = 0; i < steps; i++) await undefined
@@ -237,28 +261,98 @@ test('an event that comes just when the last batch is written does not wait for 
   }
 })
 
-test('a batch is written once, however often and however late it is sent', async (t) => {
-  const portal = await Portal.open(t)
-  const stream = `${portal.prefix}crowded`
-  const foreign = portal.redis.pipeline()
-  for (let i = 0; i < 1200; i++) foreign.xadd(stream, '*', 'instance', 'other', 'seq', String(i))
-  await foreign.exec()
-  const keys = new AuditKeys(stream)
-  const events = [1, 2, 3].map((seq) => ({ event: 'url.reused', email: ANA, instance: 'me', seq: String(seq) }))
-  const send = (some: typeof events, sentAt = Date.now()) => append(portal.redis, keys, { retentionMs: 0, maxEntries: 0 }, sentAt, 'me', some)
+test('a batch is written once, however often it is sent, and whatever else says that it is', async (t) => {
+  const { redis, stream, keys, next, entries } = await ownStream(t)
+  const [one, two, three] = [next(), next(), next()] as [QueuedEvent, QueuedEvent, QueuedEvent]
+  t.match(await stream.append('me', [one, two]), { written: 2, last: { mac: two.mac } })
+  t.match(await stream.append('me', [one, two]), { written: 2, last: { mac: two.mac } }, 'sent again')
+  t.match(await stream.append('me', [one, two, three]), { written: 3, last: { mac: three.mac } }, 'with one more')
+  t.same((await entries()).map(({ mac }) => mac), [one.mac, two.mac, three.mac])
+  t.same(await redis.hget(keys.index, 'entries'), '3')
+  t.match(Object.values(await redis.hgetall(keys.counts)), [/^3 \d\d:3$/, /^-\turl.reused\t-\n$/])
 
-  t.match(await send(events.slice(0, 2)), { last: /^\d+-\d+$/ })
-  t.match(await send(events), { last: /^\d+-\d+$/ }, 'sent again, with one more')
-  t.match(await send(events), { last: '' }, 'all there')
-  const late = await send([{ ...events[0]!, seq: '4' }], Date.now() - 10_500)
-  t.equal(late.last, undefined, 'Redis may no longer know what it had by then')
-  t.ok(Math.abs(late.now - Date.now()) < 5000)
-  t.equal(await portal.redis.xlen(stream), 1203)
-  t.equal(await portal.redis.xlen(keys.email(ANA)), 2)
+  const written = keys.written('me')
+  const other = await redis.xadd(keys.stream, '*', 'instance', 'me', 'seq', '9007199254740991', 'mac', 'x')
+  for (const mark of ['9007199254740991', '18446744073709551615-18446744073709551615', other!, 'x', '1-', '']) {
+    await redis.set(written, mark)
+    const event = next()
+    t.match(await stream.append('me', [event]), { written: 1, last: { mac: event.mac } }, `the mark is "${mark}"`)
+    t.equal((await entries()).at(-1)!['mac'], event.mac)
+  }
+  await redis.del(written)
+  await redis.lpush(written, 'of another type')
+  t.match(await stream.append('me', [next()]), { written: 1 })
+})
 
-  const way = await wayToRedis(portal.redis, 1000, portal.app.log)
-  const found = await new AuditStream(way, { stream, retentionMs: 0, maxEntries: 0 }).lookFor('me', '0-0')
-  t.same(found, { seq: 3, after: (await portal.redis.xrevrange(stream, '+', '-', 'COUNT', 1))[0]![0] }, 'found without that knowledge, page by page')
+test('forged entries and marks keep no event from the stream, be its writing in doubt or not', { timeout: 60_000 }, async (t) => {
+  const behind = await Portal.open(t)
+  const lost = { answer: false }
+  const redis = holdUp(behind.redis, (args) => String(args).includes('url.minted') && !lost.answer && (lost.answer = true), 400)
+  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, redisTimeoutMs: 200, audit: { delivery: 'required' } } })
+  const { instance } = (await portal.app.tooljetEmbed.health()).audit
+  const stream = `${behind.prefix}audit`
+  const forge = async () => {
+    const id = await behind.redis.xadd(stream, '*', 'event', 'url.minted', 'instance', instance, 'seq', '9007199254740991', 'schema', '2', 'mac', 'x')
+    await behind.redis.set(new AuditKeys(stream).written(instance), id!)
+  }
+  await forge()
+  t.equal((await portal.ask(ANA)).status, 503)
+  await forge()
+  await until('Redis is seen to be back', async () => (await portal.ask(ANA)).status === 200)
+  await portal.audit()
+  const events = (await readStream(behind.redis, stream)).filter((fields) => fields['instance'] === instance && fields['mac'] !== 'x')
+  t.same(events.map(({ seq }) => Number(seq)), events.map((_, i) => i + 1))
+  t.match(events.slice(1, 3), [{ event: 'url.minted' }, { event: 'url.failed' }])
+  t.match((await portal.app.tooljetEmbed.audit.verify()).problems.filter(({ kind }) => kind !== 'index'), [{ kind: 'forged' }, { kind: 'forged' }])
+})
+
+test('an instance in doubt looks at what came since, and at each entry once', async (t) => {
+  const { redis, way, stream, keys, next, entries } = await ownStream(t)
+  const junk = redis.pipeline()
+  for (let i = 0; i < 5000; i++) junk.xadd(keys.stream, `${i + 1}-0`, 'a', 'b')
+  await junk.exec()
+  await stream.append('other', [next('other')]) // after which Redis's time is known
+  let fails = 0
+  let parts = 0
+  const looked: string[] = []
+  const reached: string[] = []
+  const writer = new AuditWriter({
+    timers: way.timers,
+    onLost () {},
+    onProblem () {},
+    stream: {
+      isUnavailable: false,
+      startOfWrite: () => stream.startOfWrite(),
+      trimIndex () {},
+      async append (...args) {
+        const isFirst = fails++ === 0
+        if (isFirst) {
+          const more = redis.pipeline()
+          for (let i = 0; i < 1800; i++) more.xadd(keys.stream, '*', 'a', 'b')
+          await more.exec()
+        }
+        const appended = await stream.append(...args)
+        await redis.del(keys.written('me'))
+        if (isFirst) throw new Error('the answer is lost')
+        return appended
+      },
+      async find (macs, after) {
+        if (++parts === 2) throw new Error('a part is lost')
+        looked.push(after)
+        const found = await stream.find(macs, after)
+        reached.push(found.after)
+        return found
+      },
+    },
+  }, 'me', 100)
+  const events = [next(), next(), next()]
+  await Promise.all(events.slice(0, 2).map((event) => writer.addAndWait(event).catch(() => {})))
+  writer.add(events[2]!)
+  await until('all is written', () => writer.backlog === 0)
+  t.same((await entries()).map(({ mac }) => mac), events.map(({ mac }) => mac))
+  t.ok(parseInt(looked[0]!, 10) > Date.now() - 60_000, 'from about when the batch was sent, and not from the start')
+  t.same(looked.slice(1), reached.slice(0, -1), 'each part goes on where the one before has ended')
+  t.ok(looked.length >= 2)
 })
 
 test('events in doubt are looked for in the stream, should Redis know no longer what it has', { timeout: 60_000 }, async (t) => {
@@ -278,19 +372,19 @@ test('events in doubt are looked for in the stream, should Redis know no longer 
   t.match(await behind.app.tooljetEmbed.audit.verify(), { ok: true })
 })
 
-test('a batch that Redis refuses because it came late is written all the same', async (t) => {
+test('a batch that came late is written all the same', async (t) => {
   const behind = await Portal.open(t)
   const late = { done: false }
   const redis = new Proxy(behind.redis, {
     get (target, name) {
       const method: unknown = Reflect.get(target, name)
-      if (name !== 'evalsha') return typeof method === 'function' ? method.bind(target) : method
+      if (name !== 'evalshaBuffer') return typeof method === 'function' ? method.bind(target) : method
       return (...args: [string, number, ...string[]]) => {
         if (String(args).includes('url.minted') && !late.done) {
           late.done = true
-          args[2 + args[1]] = String(Date.now() - 60_000) // when it was sent
+          args[2 + args[1]] = '1' // the deadline
         }
-        return target.evalsha(...args)
+        return (method as (...args: unknown[]) => unknown).apply(target, args)
       }
     },
   })
@@ -311,33 +405,15 @@ test('who may not trim the log is told so once, and loses nothing', async (t) =>
   const portal = await Portal.open(t, { redis, options: { rateLimit: false, audit: { maxEntries: 10 } } })
   for (let i = 0; i < 150; i++) await portal.ask(ANA)
   t.equal((await portal.audit()).length, 150)
-  const told = portal.logLines.filter(({ msg }) => /does not let this user trim it/.test(String(msg)))
+  const told = portal.logLines.filter(({ msg }) => /does not let this user trim/.test(String(msg)))
   t.match(told, [{ level: 50, reason: /can't run this command/ }])
   t.equal(told.length, 1)
-})
-
-test("a trimming without an answer fails no event, with delivery 'required' neither", async (t) => {
-  const behind = await Portal.open(t)
-  const lost = { answers: 0 }
-  const isTrim = (args: unknown[]): boolean => args[2] === `${behind.prefix}audit` && /^\d+-\d+$/.test(String(args.at(-1)))
-  const redis = holdUp(behind.redis, (args) => isTrim(args) && lost.answers++ === 0, 1500)
-  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, rateLimit: false, redisTimeoutMs: 1000, audit: { delivery: 'required', maxEntries: 10 } } })
-  await trim(behind.redis, new AuditKeys(`${behind.prefix}audit`), { keep: '0-1', emails: [], apps: [] }) // so that Redis knows the script
-  for (let events = 2; events < 110; events++) t.equal((await portal.ask(ANA)).status, 200) // the last one makes 100 too many
-  const isDown = (): boolean => portal.logLines.some(({ msg }) => /Redis connection lost/.test(String(msg)))
-  t.notOk(isDown(), 'nobody has waited for the trimming')
-  await until('its answer is lost', isDown)
-  await until('Redis is seen to be back', async () => (await portal.ask(ANA)).status === 200)
-  for (let i = 0; i < 130; i++) await portal.ask(ANA)
-  await until('the rest is trimmed', async () => await behind.redis.xlen(`${behind.prefix}audit`) < 110)
-  t.ok(lost.answers >= 2)
-  t.match(await behind.app.tooljetEmbed.audit.verify(), { ok: true })
 })
 
 test('past the bound of waiting events, an event is in the log at level error', { timeout: 60_000 }, async (t) => {
   const server = await startServer()
   t.teardown(() => server.stop())
-  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 1000, rateLimit: false } })
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 1000, rateLimit: false, audit: { maxEntries: 0 } } })
   await portal.audit({ all: true })
   server.process.kill('SIGSTOP')
   for (let i = 0; i < 100; i++) await Promise.all(Array.from({ length: 101 }, () => portal.ask(ANA, {})))
@@ -348,3 +424,202 @@ test('past the bound of waiting events, an event is in the log at level error', 
   t.equal((await portal.audit()).length, 10_000)
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, events: 10_001 })
 })
+
+test('a user who is refused again and again leaves two events for each window', { timeout: 60_000 }, async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: { max: 3, mints: 3, timeWindow: 1500 } } })
+  const before = (await portal.redis.keys(`*${portal.prefix}*`)).length
+  let refused = 0
+  const began = performance.now()
+  while (performance.now() - began < 4000) {
+    const replies = await Promise.all(Array.from({ length: 20 }, (_, i) => portal.ask(ANA, { appSlug: `made-up-${refused + i}` }, { 'user-agent': `agent ${refused + i}` })))
+    refused += replies.filter(({ body }) => body.code === 'TOOLJET_EMBED_RATE_LIMITED').length
+  }
+  t.equal((await portal.ask(BEN, { appId: SALES.id })).status, 200)
+  await portal.app.close()
+  const events = await readStream(portal.redis, `${portal.prefix}audit`)
+  const limited = events.filter(({ code }) => code === 'TOOLJET_EMBED_RATE_LIMITED')
+  t.ok(limited.length >= 4 && limited.length <= 8, `${limited.length} events for ${refused} answers`)
+  t.equal(limited.reduce((sum, { count = '1' }) => sum + Number(count), 0), refused)
+  t.same(limited.map(({ count }) => count === undefined).slice(0, 2), [true, false])
+  t.match(limited[1], { email: ANA, user_agent: /^agent \d+$/, request_id: /./, app: /^made-up-/ })
+  t.match(events.at(-1), { event: 'audit.closed' })
+  t.ok(events.some(({ event, email }) => event === 'url.minted' && email === BEN))
+  t.ok((await portal.redis.keys(`*${portal.prefix}*`)).length - before <= 20)
+  t.match(await (await Portal.open(t, { options: { redis: portal.redis, keyPrefix: portal.prefix } })).app.tooljetEmbed.audit.verify(), { ok: true })
+})
+
+test('an event says why it was refused, who is meant, and the trace', async (t) => {
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+  const portal = await Portal.open(t, { options: { rateLimit: false, apps: { sales: { appId: SALES.id }, stock: { appId: INVENTORY.id } }, authorize: (_request, { app }) => app !== 'stock' } })
+  await portal.ask(ANA, { app: 'payroll' }, { traceparent })
+  await portal.ask(ANA, { appSlug: 'payroll' }, { traceparent: traceparent.replaceAll(/[1-9a-f]/g, '0') })
+  await portal.ask(ANA, { app: 'stock' })
+  await portal.ask(ANA, { app: 'sales', email: ' Cleo@ACME.test' })
+  await portal.app.tooljetEmbed.forget({ email: ANA, by: 'Omar', reason: 'left\u0001 €' })
+  await t.rejects(portal.app.tooljetEmbed.forget({ email: ANA, by: 7 as never }), { code: 'TOOLJET_EMBED_BAD_REQUEST', message: /"by"/ })
+  const events = await portal.audit()
+  t.match(events, [
+    { code: 'TOOLJET_EMBED_APP_NOT_ALLOWED', reason: 'unknown_alias', trace_id: '0af7651916cd43dd8448eb211c80319c' },
+    { code: 'TOOLJET_EMBED_APP_NOT_ALLOWED', reason: 'not_listed', trace_id: undefined },
+    { code: 'TOOLJET_EMBED_APP_NOT_ALLOWED', reason: 'not_authorized' },
+    { code: 'TOOLJET_EMBED_EMAIL_MISMATCH', reason: 'other_user', email: ANA, target: CLEO },
+    { event: 'url.forgotten', by: 'Omar', reason: 'left\ufffd €' },
+  ])
+  t.equal(events.length, 5)
+  t.notOk(events[2]!['target'])
+})
+
+test("with identity 'hmac' nobody is named: not whose URL was asked for, nor who forgot", async (t) => {
+  const portal = await Portal.open(t, { options: { audit: { identity: 'hmac' } } })
+  await portal.ask(ANA, { appId: SALES.id, email: CLEO })
+  await portal.ask(CLEO)
+  await portal.app.tooljetEmbed.forget({ email: ANA, by: CLEO })
+  const [mismatch, denied, forgotten] = await portal.audit() as [Record<string, string>, Record<string, string>, Record<string, string>]
+  t.match(mismatch['target'], /^hmac:[\da-f]{32}$/)
+  t.equal(denied['email'], mismatch['target'])
+  t.equal(forgotten['by'], mismatch['target'])
+})
+
+test('a stream that was shortened, replaced or used up is told at once, and the rest is written', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false } })
+  const stream = `${portal.prefix}audit`
+  const write = async () => { await portal.ask(ANA); await portal.audit() }
+  const problem = async () => (await portal.app.tooljetEmbed.health()).audit.problem
+  const told = () => portal.logLines.filter(({ level, msg }) => level === 50 && /audit stream/.test(String(msg)))
+  await write()
+  t.equal(await problem(), undefined)
+
+  await portal.redis.xadd(stream, 'MAXLEN', '=', 0, '*', 'event', 'junk')
+  await write()
+  t.match(await problem(), { kind: 'shortened', since: /^\d{4}-/ })
+  t.match(told(), [{ msg: /is gone from the audit stream/ }])
+  t.match((await readStream(portal.redis, stream)).at(-1), { event: 'url.reused' })
+  await write()
+  t.equal(told().length, 1)
+
+  const [id] = (await portal.redis.xrevrange(stream, '+', '-', 'COUNT', 1))[0]!
+  await portal.redis.del(stream)
+  await portal.redis.xadd(stream, id, 'event', 'junk')
+  await write()
+  t.match(await problem(), { kind: 'replaced' })
+  t.equal(told().length, 2)
+
+  await portal.redis.xadd(stream, '18446744073709551615-18446744073709551615', 'event', 'junk')
+  const length = await portal.redis.xlen(stream)
+  t.equal((await portal.ask(ANA)).status, 200)
+  await until('it is told', async () => (await problem())?.kind === 'unwritable')
+  t.equal((await portal.app.tooljetEmbed.health()).redis.state, 'up')
+  t.match(portal.logLines.filter(({ level, tooljetEmbedAudit }) => level === 50 && tooljetEmbedAudit !== undefined).map((line) => line['tooljetEmbedAudit']), [{ event: 'url.reused' }])
+  t.equal(await portal.redis.xlen(stream), length)
+  t.equal((await portal.app.tooljetEmbed.health()).audit.backlog, 0)
+
+  await portal.redis.del(stream)
+  await write()
+  t.equal(await problem(), undefined)
+  t.match(await readStream(portal.redis, stream), [{ event: 'url.reused' }])
+})
+
+test("delivery 'required': a stream that takes no entry refuses, and Redis is there", async (t) => {
+  const portal = await Portal.open(t, { options: { audit: { delivery: 'required' } } })
+  const stream = `${portal.prefix}audit`
+  await portal.audit({ all: true })
+  for (const spoil of [() => portal.redis.xadd(stream, '18446744073709551615-18446744073709551615', 'a', 'b'), () => portal.redis.set(stream, 'x')]) {
+    await spoil()
+    t.match(await portal.ask(ANA), { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
+    const { redis, audit } = await portal.app.tooljetEmbed.health()
+    t.match({ redis, audit }, { redis: { state: 'up' }, audit: { problem: { kind: 'unwritable' } } })
+    const mints = portal.toolJet.mints.length
+    t.equal((await portal.ask(ANA)).status, 503)
+    t.equal(portal.toolJet.mints.length, mints, 'no mint for a URL that could not leave')
+    await portal.redis.del(stream)
+    await until('it is written to again', async () => (await portal.ask(ANA)).status === 200)
+  }
+})
+
+test('a waiting event keeps nothing of its request but its text', { timeout: 60_000 }, async (t) => {
+  const { way, stream } = await ownStream(t)
+  const away = { isUnavailable: true, startOfWrite: () => '0-0', append: () => Promise.reject(new Error('away')), find: () => Promise.reject(new Error('away')), trimIndex () {} }
+  const writer = new AuditWriter({ stream: away, timers: way.timers, onLost () {}, onProblem () {} }, 'me', 10_000)
+  const signer = new EventSigner([Buffer.alloc(32)], 'audit')
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  const WAITING = 400
+  const settled = async (): Promise<number> => {
+    for (let i = 0; i < 3; i++) {
+      await sleep(10)
+      gc()
+    }
+    const { heapUsed, external } = process.memoryUsage()
+    return heapUsed + external
+  }
+  const before = await settled()
+  for (let i = 0; i < WAITING; i++) {
+    const text = (name: string): string => `${name}"é`.repeat(20_000).slice(i % 7)
+    const event = bounded({ event: 'url.denied', code: 'TOOLJET_EMBED_APP_NOT_ALLOWED', email: `${'é'.repeat(200)}${i}@acme.test`, app: `€${text('app')}`, userAgent: text('agent'), requestId: text('id'), ip: text('ip'), target: text('target') })
+    const fields = toFields(event, Date.now(), { instance: 'me', seq: i + 1, prev: 'x'.repeat(52) })
+    const signed = signer.sign(fields, Date.now())
+    writer.add(toQueued(signed, fields, stream.keys))
+  }
+  const after = await settled()
+  t.equal(writer.backlog, WAITING)
+  const each = (after - before) / WAITING
+  t.ok(each > 500 && each < 4096, `${Math.round(each)} bytes each`)
+  await writer.close(1)
+})
+
+test('entries that are larger than any event hold up neither the writer nor verify', { timeout: 60_000 }, async (t) => {
+  const behind = await Portal.open(t)
+  const lost = { answer: false }
+  const redis = holdUp(behind.redis, (args) => String(args).includes('url.minted') && !lost.answer && (lost.answer = true), 400)
+  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, redisTimeoutMs: 200 } })
+  const stream = `${behind.prefix}audit`
+  await portal.audit()
+  await portal.ask(ANA)
+  await behind.redis.eval("for i = 1, 150 do redis.call('XADD', KEYS[1], '*', 'event', string.rep('x', 1048576)) end", 1, stream)
+  await until('the answer is lost', () => portal.logLines.some(({ msg }) => /Redis connection lost/.test(String(msg))))
+  await until('all is written', async () => (await portal.ask(ANA)).status === 200 && (await portal.app.tooljetEmbed.health()).audit.backlog === 0)
+  const report = await portal.app.tooljetEmbed.audit.verify()
+  t.equal(report.problems.filter(({ kind }) => kind === 'forged').length, 150)
+  t.same(report.problems.filter(({ kind }) => !['forged', 'index'].includes(kind)), [])
+  await behind.redis.del(stream)
+})
+
+test('bytes that are no UTF-8 are not the text that they would come as', async (t) => {
+  const { redis, stream, signer, keys } = await ownStream(t)
+  const fields = { time: new Date().toISOString(), event: 'url.reused', app: 'a\ufffdb', instance: 'me', seq: '1', schema: '2' }
+  signer.sign(fields, Date.parse(fields.time))
+  const flat = Object.entries(fields).flat()
+  const verify = async (written: (string | Buffer)[]) => {
+    await redis.del(keys.stream)
+    await redis.xadd(keys.stream, '*', ...written)
+    return (await verifyAudit(stream, signer)).problems.map(({ kind }) => kind)
+  }
+  t.same(await verify(flat), [])
+  t.same(await verify(flat.map((text) => (text === fields.app ? Buffer.from([0x61, 0xff, 0x62]) : text))), ['key'])
+})
+
+test('an instance says again what it keeps, before that is trimmed', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false, audit: { maxEntries: 100 } } })
+  for (let i = 0; i < 320; i++) await portal.ask(ANA)
+  await portal.audit()
+  const events = await readStream(portal.redis, `${portal.prefix}audit`)
+  t.ok(events.length <= 200, 'trimmed')
+  t.match(events.find(({ event }) => event === 'audit.opened'), { retention: '90d/100' })
+  t.match(await verifyAudit(await streamOf(portal), await signerOf(portal)), { ok: true, retention: { maxEntries: 100 } }, 'by the log alone')
+})
+
+test('an instance whose stream was emptied says so in verify, too', async (t) => {
+  const portal = await Portal.open(t)
+  await portal.ask(ANA)
+  await portal.audit()
+  await portal.redis.xtrim(`${portal.prefix}audit`, 'MAXLEN', 0)
+  t.match((await portal.app.tooljetEmbed.audit.verify()).problems.filter(({ kind }) => kind !== 'index'), [{ kind: 'erased', detail: /the last event that this instance has written/ }])
+})
+
+async function streamOf (portal: Portal): Promise<AuditStream> {
+  return new AuditStream(await wayToRedis(portal.redis, 5000, portal.app.log), { stream: `${portal.prefix}audit`, retentionMs: 0, maxEntries: 0 })
+}
+
+async function signerOf (portal: Portal): Promise<EventSigner> {
+  return new EventSigner(await deriveKeys([API_TOKEN], 'audit'), `${portal.prefix}audit`)
+}

@@ -2,7 +2,7 @@ import { createServer, connect, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test, type Test } from 'tap'
-import { Chain, CHAIN_START } from '../plugin/audit/chain.js'
+import { EventSigner } from '../plugin/audit/signer.js'
 import { check } from './chaos/checker.js'
 import { planFaults } from './chaos/plan.js'
 import type { Answer, Disturbance, MintRecord, Records, StreamEntry } from './chaos/records.js'
@@ -76,7 +76,7 @@ test('a plan follows from its seed', async (t) => {
 const ANA = 'ana@acme.test'
 const APP = 'app-1'
 const INSTANCE = 'host-1-aa'
-const chain = new Chain([Buffer.from('a key')])
+const signer = new EventSigner([Buffer.from('a key')], 'audit')
 const T0 = Date.parse('2026-01-01T00:00:00Z')
 const LIMITS = { patExpiry: 6, minRemaining: 1, timeoutMs: 1500, redisTimeoutMs: 300, lockMs: 2700, promptMs: 880, clientTimeoutMs: 10_000, stopMs: 8000 }
 
@@ -89,10 +89,10 @@ function mint (at: number, token: string, more: Partial<MintRecord> = {}): MintR
 }
 
 function entriesOf (events: Record<string, string>[]): StreamEntry[] {
-  let mac = CHAIN_START
+  let prev = ''
   return events.map((event, i) => {
-    const fields: Record<string, string> = { ...event, instance: INSTANCE, seq: String(i + 1) }
-    mac = fields['mac'] = chain.mac(mac, fields)
+    const fields: Record<string, string> = { time: new Date(T0 + i).toISOString(), ...event, instance: INSTANCE, seq: String(i + 1), ...(prev !== '' && { prev }), schema: '2' }
+    prev = signer.sign(fields, T0 + i).mac
     return { id: `${T0 + i}-0`, fields }
   })
 }
@@ -124,7 +124,7 @@ function goodRun (): Records & { epochs: StreamEntry[][] } {
 async function broken (spoil: (run: ReturnType<typeof goodRun>) => void): Promise<string[]> {
   const run = goodRun()
   spoil(run)
-  return (await check(run, chain)).filter(({ violations }) => violations > 0).map(({ promise }) => promise)
+  return (await check(run, signer)).filter(({ violations }) => violations > 0).map(({ promise }) => promise)
 }
 
 async function catches (t: Test, promise: RegExp, spoil: (run: ReturnType<typeof goodRun>) => void): Promise<void> {

@@ -1,12 +1,13 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type AddressInfo } from 'node:net'
-import { appendFileSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { Redis } from 'ioredis'
 import { t as tap, test, type Test } from 'tap'
 import { startServer, type RedisServer } from '../example/redis.js'
-import { loadLibrary } from '../plugin/audit/library.js'
+import { loadLibrary } from '../plugin/audit/functions.js'
 import type { RedisLike } from '../plugin/redis/redis-like.js'
 import { Child } from './support/child.js'
 import { cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, scriptArgs, visible } from './support/cli.js'
@@ -132,7 +133,7 @@ test('export: all, what is after an id, and what a filter asks for', { timeout: 
   t.match({ ...onTerminal, stderr: visible(onTerminal.stderr) }, { code: 0, stdout: '', stderr: /<CR>exported [\d,]+ of 1,501 events \(\d+ %\), .*<CR><ESC>\[Kexported 1,501 events\n$/ })
   t.notMatch(await cliHere(['export', ...at], { isTTY: true }), { stderr: /exported/ }, 'no progress among the results')
   await redis.xtrim(STREAM, 'MINID', all[900]!)
-  t.match(await cliHere(['export', '--after', all[800]!, ...at]), { stderr: new RegExp(`the event ${all[800]} is no longer in the log, and events after it may be gone`) })
+  t.match(await cliHere(['export', '--after', all[800]!, ...at]), { stderr: new RegExp(`^events may be missing in this export: ${all[800]}, .* is no longer in the log`) })
   const cut = await ended('bash', ['-c', `set -o pipefail; '${process.execPath}' '${mainFile()}' export ${at.join(' ')} | head -1`], {})
   t.match(cut, { code: 0, stderr: '' }, 'a reader that has seen enough')
   t.equal(ids(cut.stdout).length, 1)
@@ -151,6 +152,10 @@ test('export --out: goes on after a kill -9 in the middle, and after a torn line
   const written = readFileSync(file, 'utf8')
   t.ok(written.length > 0 && ids(written.slice(0, written.lastIndexOf('\n'))).length < all.length, 'it was in the middle')
   t.equal(statSync(file).mode & 0o777, 0o600, 'only its owner reads it')
+  const shared = join(scratch(t), 'shared')
+  writeFileSync(shared, '', { mode: 0o640 })
+  await cliHere(['export', '--out', shared, '--after', all.at(-2)!, ...at])
+  t.same([statSync(shared).mode & 0o777, statSync(`${shared}.state`).mode & 0o777], [0o640, 0o600], 'one that was made before stays as it is')
 
   for (const torn of ['{', '{"id":"1', `{"id":"${all.at(-1)}","time":"2026-0`]) {
     appendFileSync(file, torn)
@@ -167,6 +172,106 @@ test('export --out: goes on after a kill -9 in the middle, and after a torn line
     await cliHere(['export', '--out', young, '--after', all.at(-2)!, ...at])
     t.same(ids(readFileSync(young, 'utf8')), [all.at(-1), ...more])
   }
+})
+
+test('export --out: rotation exports nothing twice, and the position is never ahead of the file', { timeout: 60_000 }, async (t) => {
+  const { log, at } = await open(t)
+  const folder = scratch(t)
+  const file = join(folder, 'audit.ndjson')
+  const state = `${file}.state`
+  const exported = async (...args: string[]) => {
+    t.match(await cliHere(['export', '--out', file, ...args, ...at]), { code: 0, stderr: '' })
+    return ids(readFileSync(file, 'utf8'))
+  }
+  const first = await log.add(reused(3))
+  t.same(await exported(), first)
+  t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: first[2] })
+  t.same(readdirSync(folder).sort(), ['audit.ndjson', 'audit.ndjson.state'], 'no lock stays')
+
+  renameSync(file, `${file}.1`) // as logrotate does
+  t.same(await exported(), [], 'there is nothing new')
+  const second = await log.add(reused(2))
+  t.same(await exported(), second)
+  truncateSync(file) // as its copytruncate does
+  const third = await log.add(reused(2))
+  t.same(await exported(), third)
+
+  writeFileSync(state, `${JSON.stringify({ stream: STREAM, id: second[1] })}\n`) // a run that broke off between the two
+  t.same(await exported(), third, 'the file is ahead')
+  t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: third[1] }, 'which is kept')
+  rmSync(state) // of an earlier version
+  const fourth = await log.add(reused(1))
+  t.same(await exported(), [...third, ...fourth])
+
+  t.match(await cliHere(['export', '--out', file, '--after', first[0]!, ...at]), { code: 2, stderr: /--after .*: the last event that was exported to .* is \d+-\d+, after which this goes on/ })
+  t.match(await cliHere(['export', '--out', file, '--outcome', 'failure', ...at]), { code: 2, stderr: /--state .*state: it is the position of an export with no filter, and not with --outcome failure/ })
+  const filtered = join(folder, 'ana.ndjson')
+  for (const more of [[], ['--since', '1d'], ['--until', 'today']]) t.match(await cliHere(['export', '--out', filtered, '--email', ANA, '--url-id', 'u1', ...more, ...at]), { code: 0 }, 'times may change')
+  writeFileSync(`${filtered}.state`, JSON.stringify({ stream: STREAM, id: first[0], filters: { url_id: 'u1', email: ANA } }))
+  t.match(await cliHere(['export', '--out', filtered, '--email', ANA, '--url-id', 'u1', ...at]), { code: 0, stderr: '' })
+  t.match(await cliHere(['export', '--out', filtered, '--email', BEN, '--url-id', 'u1', ...at]), { code: 2, stderr: /it is the position of an export with --email ana@acme.test --url-id u1, and not with --email ben@acme.test --url-id u1/ })
+  rmSync(`${filtered}.state`)
+  await cliHere(['export', '--out', filtered, '--email', ANA, ...at])
+  t.match(JSON.parse(readFileSync(`${filtered}.state`, 'utf8')), { filters: { email: ANA } })
+  rmSync(filtered)
+  rmSync(`${filtered}.state`)
+
+  const elsewhere = join(folder, 'position')
+  rmSync(state)
+  t.same(await exported('--state', elsewhere), [...third, ...fourth])
+  t.notOk(existsSync(state))
+  t.same(JSON.parse(readFileSync(elsewhere, 'utf8')), { stream: STREAM, id: fourth[0] })
+  t.match(await cliHere(['export', '--out', file, '--state', elsewhere, '--stream', 'another', ...at]), { code: 2, stderr: /--state .*position: it is the position in another stream, tooljet-embed:audit/ })
+  for (const text of ['', 'x', 'null', '{"id":7}', `{"id":"1-","stream":"${STREAM}"}`, `{"id":"18446744073709551616-0","stream":"${STREAM}"}`]) {
+    writeFileSync(elsewhere, text)
+    t.match(await cliHere(['export', '--out', file, '--state', elsewhere, ...at]), { code: 2, stderr: /--state .*position: it is no position of an earlier export/ })
+    t.equal(readFileSync(elsewhere, 'utf8'), text)
+    t.notOk(existsSync(`${file}.lock`), 'no lock stays')
+  }
+  t.match(await cliHere(['export', '--out', file, '--state', join(folder, 'none', 'position'), ...at]), { code: 2, stderr: /--state .*position: ENOENT/ })
+  t.match(await cliHere(['export', '--out', file, '--format', 'ecs', ...at]), { code: 2, stderr: /does not end in a line of an earlier export in this format/ }, 'one file, one format')
+  const ecs = join(folder, 'audit.ecs')
+  for (let i = 0; i < 2; i++) t.match(await cliHere(['export', '--out', ecs, '--format', 'ecs', ...at]), { code: 0 })
+  appendFileSync(ecs, '{"@timest')
+  const fifth = await log.add(reused(1))
+  await cliHere(['export', '--out', ecs, '--format', 'ecs', ...at])
+  t.same(parsed(readFileSync(ecs, 'utf8')).map(({ event }) => (event as { id: string }).id), [...first, ...second, ...third, ...fourth, ...fifth])
+})
+
+test('export --out: one run at a time; what a run that was killed leaves behind is taken over', { timeout: 90_000 }, async (t) => {
+  const { log, at } = await open(t)
+  await log.add(reused(20_000))
+  const all = await allIds(log)
+  const folder = scratch(t)
+  const file = join(folder, 'audit.ndjson')
+  const lock = `${file}.lock`
+  const killed = spawn(process.execPath, [mainFile(), 'export', '--out', file, ...at], { env: cliEnv({}), stdio: 'ignore' })
+  await until('it has begun to write', () => existsSync(file) && statSync(file).size > 0)
+  t.match(readFileSync(lock, 'utf8'), new RegExp(`^${killed.pid} `))
+  killed.kill('SIGSTOP') // it lives, and is in the middle
+  const second = await cli(['export', '--out', file, ...at])
+  t.match(second, { code: 2, stdout: '', stderr: new RegExp(`--out .*audit\\.ndjson: another export \\(process ${killed.pid} on .*\\) writes to it; if that has ended, delete .*\\.lock`) })
+  killed.kill('SIGKILL')
+  await once(killed, 'close')
+  t.ok(existsSync(lock))
+
+  const runs = await Promise.all(Array.from({ length: 4 }, () => cli(['export', '--out', file, ...at])))
+  t.ok(runs.some(({ code }) => code === 0))
+  for (const { code, stderr } of runs) if (code !== 0) t.match({ code, stderr }, { code: 2, stderr: /another export/ })
+  t.same(ids(readFileSync(file, 'utf8')), all, 'each once, whoever wrote')
+  t.notOk(existsSync(lock))
+
+  for (const text of ['', 'x', `${process.pid} `, '0 ', `${killed.pid} ${hostname()}\n`]) { // of this very process: of another one with its id, before
+    writeFileSync(lock, text)
+    t.match(await cliHere(['export', '--out', file, ...at]), { code: 0, stderr: '' }, JSON.stringify(text))
+    t.notOk(existsSync(lock))
+  }
+  writeFileSync(lock, `${killed.pid} elsewhere\n`)
+  t.match(await cliHere(['export', '--out', file, ...at]), { code: 2, stderr: new RegExp(`another export \\(process ${killed.pid} on elsewhere\\)`) }, 'of another machine: it cannot be asked')
+  t.equal(readFileSync(lock, 'utf8'), `${killed.pid} elsewhere\n`)
+  rmSync(lock)
+  t.match(await cliHere(['export', '--out', file, '--redis', 'redis://127.0.0.1:1']), { code: 3 })
+  t.same(readdirSync(folder).sort(), ['audit.ndjson', 'audit.ndjson.state'], 'nor does one that fails leave anything')
 })
 
 test('export: files and readers that take no more, and files of others, which are left as they are', { timeout: 60_000 }, async (t) => {
@@ -221,6 +326,50 @@ test('a Redis that cannot be reached or refuses ends with 3, soon, and shows no 
   await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
   t.equal(await sudden.ends(), 3, 'a tail that may no longer read does not go on for ever')
   t.match(sudden.output, /refuses: NOPERM/)
+})
+
+test('export: a position beyond the newest event is refused, and the greatest id is a position', { timeout: 60_000 }, async (t) => {
+  const { log, at, redis } = await open(t)
+  const first = await log.add(reused(3))
+  const file = join(scratch(t), 'audit.ndjson')
+  const exported = (...args: string[]) => cliHere(['export', ...args, ...at])
+  t.match(await exported('--out', file), { code: 0 })
+  writeFileSync(`${file}.state`, JSON.stringify({ stream: STREAM, id: '99999999999999-0' }))
+  const beyond = new RegExp(`the position of .*audit.ndjson.state, 99999999999999-0, is beyond the newest event of ${STREAM}, ${first[2]}, .* delete .*state and move .*audit.ndjson away`)
+  t.match(await exported('--out', file), { code: 2, stderr: beyond })
+  t.match(await exported('--after', '99999999999999-0'), { code: 2, stdout: '', stderr: /the position --after, 99999999999999-0, is beyond/ })
+  rmSync(`${file}.state`)
+  t.match(await exported('--out', file), { code: 0, stderr: '' })
+  await redis.xtrim(STREAM, 'MAXLEN', 0)
+  t.match(await exported('--out', file), { code: 0, stderr: /^events may be missing/ }, 'trimmed, but the same log')
+  await redis.del(STREAM)
+  t.match(await exported('--out', file), { code: 2, stderr: /is beyond the newest event of .*, 0-0,/ }, 'deleted')
+
+  const greatest = '18446744073709551615-18446744073709551615'
+  await redis.xadd(STREAM, '99999999999999-0', 'event', 'x')
+  await redis.xadd(STREAM, greatest, 'event', 'x')
+  rmSync(file)
+  rmSync(`${file}.state`)
+  for (let i = 0; i < 2; i++) t.match(await exported('--out', file), { code: 0, stderr: '' })
+  t.match(JSON.parse(readFileSync(`${file}.state`, 'utf8')), { id: greatest })
+  t.same(ids(readFileSync(file, 'utf8')), ['99999999999999-0', greatest])
+  t.match(await exported('--after', greatest, '--email', ANA), { code: 0, stdout: '', stderr: '' })
+  t.match(await cliHere(['query', '--after', greatest, '--order', 'asc', ...at]), { code: 0, stdout: '', stderr: /no event/ })
+  t.match(await cliHere(['query', '--after', '18446744073709551616', ...at]), { code: 2, stderr: /--after is/ })
+})
+
+test('a Redis that answers no more in the middle ends a command with 3', { timeout: 120_000 }, async (t) => {
+  const { server, redis, log } = await open(t)
+  await log.add(reused(30_000))
+  await redis.call('ACL', 'SETUSER', 'auditor', 'on', '>hunter2', '~*', '+@all')
+  const at = ['--redis', `redis://auditor:hunter2@127.0.0.1:${server.port}`]
+  const file = join(scratch(t), 'audit.ndjson')
+  const child = Child.start(t, [mainFile(), 'export', '--out', file, ...at], {})
+  await until('it has begun to write', () => existsSync(file) && statSync(file).size > 0)
+  server.process.kill('SIGSTOP')
+  t.teardown(() => server.process.kill('SIGCONT'))
+  t.equal(await child.ends(), 3)
+  t.match(child.output, /Redis is away, trying again\n[^]*cannot be reached at 127\.0\.0\.1:\d+: /)
 })
 
 test('a Redis that goes away for good in the middle ends an export with 3', { timeout: 90_000 }, async (t) => {

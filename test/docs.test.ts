@@ -30,7 +30,9 @@ const ELSEWHERE: Array<[doc: string, start: string, runner: string, what: string
   ['README.md', 'npm install ./fastify-tooljet-embed', 'test/package/run.ts', "install('alone', tarball)"],
   ['README.md', '# who opened the payroll app', 'test/recipes.test.ts', "'README.md'"],
   ['docs/audit.md', 'redis-cli ', 'test/recipes.test.ts', "'docs/audit.md'"],
-  ['docs/audit.md', 'npx tooljet-embed-audit ', 'test/recipes.test.ts', "'docs/audit.md'"],
+  ['docs/audit.md', 'node_modules/.bin/tooljet-embed-audit ', 'test/recipes.test.ts', "'docs/audit.md'"],
+  ['docs/audit.md', 'sources:', 'test/cli.test.ts', 'the settings of Vector and Filebeat in docs/audit.md name files and fields that there are'],
+  ['docs/audit.md', 'filebeat.inputs:', 'test/cli.test.ts', 'the settings of Vector and Filebeat in docs/audit.md name files and fields that there are'],
   ['docs/metrics.md', 'groups:', 'test/metrics.test.ts', 'docs/metrics.md: its code runs, its table and its alerts name what there is'],
 ]
 
@@ -50,7 +52,7 @@ test('README is short; each block is of a kind that is checked here, or is run e
   t.ok(file('README.md').split('\n').length < 400)
   t.ok(blocks.length > 25)
   const checkedHere = ['ts', 'tsx', 'js', 'json', 'html', 'mermaid', 'conf']
-  const runHere = [blockWith('docs/tooljet.md', 'TOOLJET_URL='), blockWith('docs/migration.md', 'ask ()')]
+  const runHere = [blockWith('docs/tooljet.md', 'TOOLJET_URL='), blockWith('docs/migration.md', 'ask ()'), blockWith('docs/audit.md', 'cookies.txt')]
   const used = new Set<string>()
   for (const block of blocks) {
     if (checkedHere.includes(block.language) || runHere.includes(block)) continue
@@ -222,6 +224,16 @@ test('docs/migration.md: the host runs, and the checks give the statuses that th
   const iframe: { src?: string } = {}
   await run(iframe, ANA, SALES.id)
   t.match(toolJet.tokenOf(iframe.src!), { email: ANA, appId: SALES.id }, "ToolJet's snippet works as it is")
+})
+
+test('docs/audit.md: the demo is signed in to by curl, and its log is verified with its key', { timeout: 60_000, skip: !HAS_CURL && 'there is no curl on this machine' }, async (t) => {
+  const { redisUrl, port } = await ownWorld(t, { apiToken: API_TOKEN })
+  const child = Child.start(t, ['--import', 'tsx', 'example/start.ts'], { PORT: String(port), REDIS_URL: redisUrl })
+  await child.prints('Ctrl-C stops all of it.')
+  const { code } = blockWith('docs/audit.md', 'cookies.txt')
+  const script = code.replaceAll('localhost:3001', `localhost:${port}`).replaceAll('cookies.txt', `${t.testdir({})}/cookies.txt`)
+  const { stdout } = await promisify(execFile)('bash', ['-euc', script], { cwd: ROOT, env: { ...plainEnv(), REDIS_URL: redisUrl } })
+  t.match(stdout, /"source":"minted"[^]*url\.minted +ana@acme\.test +sales[^]*\nintact/)
 })
 
 test('docs/tooljet.md: the example runs with another ToolJet', { timeout: 60_000 }, async (t) => {

@@ -68,8 +68,8 @@ test('rateLimit max 5 over 4 processes, by route and decorator: 5 answers a wind
   const byRoute = limited.find(({ headers }) => headers['x-ratelimit-limit'] !== undefined)!
   t.match(byRoute.headers, { 'x-ratelimit-limit': '5', 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': /^\d+$/ })
   t.equal((await instances[0]!.ask(BEN)).status, 200, 'another user is not affected')
-  const events = await audit(41)
-  t.equal(events.filter(({ event, code }) => event === 'url.limited' && code === 'TOOLJET_EMBED_RATE_LIMITED').length, 35)
+  const events = await audit(10)
+  t.equal(events.filter(({ event, code }) => event === 'url.limited' && code === 'TOOLJET_EMBED_RATE_LIMITED').length, 4, 'one of each instance, the others later in sum')
 
   const counters = await redis.keys(`{${prefix}*}:limit:requests`)
   for (const counter of counters) await redis.persist(counter)

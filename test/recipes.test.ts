@@ -7,7 +7,8 @@ import { promisify } from 'node:util'
 import type { Redis } from 'ioredis'
 import { test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
-import { loadLibrary } from '../plugin/audit/library.js'
+import { reindex } from '../plugin/audit/reindex.js'
+import { loadLibrary } from '../plugin/audit/functions.js'
 import { entriesOf, writeEvents } from './support/audit-log.js'
 import { plainEnv } from './support/plain-env.js'
 import { newClient } from './support/redis.js'
@@ -20,7 +21,7 @@ const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
 const texts = ['README.md', 'docs/audit.md'].map((file) => readFileSync(join(root, file), 'utf8'))
 const recipes = texts.flatMap((text) => [...text.matchAll(/^```sh\n([^`]*)^```/gm)].flatMap(([, block]) => (
-  block!.replaceAll('\\\n', '').split('\n').filter((line) => /^(?:redis-cli|npx tooljet-embed-audit) /.test(line))
+  block!.replaceAll('\\\n', '').split('\n').filter((line) => /^(?:redis-cli|node_modules\/\.bin\/tooljet-embed-audit) /.test(line))
 )))
 
 const redisCli = ((): string | undefined => {
@@ -47,11 +48,11 @@ async function openShell (t: Test): Promise<Shell> {
   const server = await startServer()
   const redis = newClient(server.url)
   const folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-recipes-'))
-  mkdirSync(join(folder, 'node_modules'))
+  mkdirSync(join(folder, 'node_modules', '.bin'), { recursive: true })
   symlinkSync(root, join(folder, 'node_modules', 'fastify-tooljet-embed'))
   mkdirSync(join(folder, 'bin'))
   writeFileSync(join(folder, 'bin', 'redis-cli'), `#!/bin/sh\nexec '${redisCli}' -p ${server.port} "$@"\n`, { mode: 0o755 })
-  writeFileSync(join(folder, 'bin', 'npx'), `#!/bin/sh\nshift\nexec '${process.execPath}' node_modules/fastify-tooljet-embed/dist/cli/main.js "$@"\n`, { mode: 0o755 })
+  writeFileSync(join(folder, 'node_modules', '.bin', 'tooljet-embed-audit'), `#!/bin/sh\nexec '${process.execPath}' node_modules/fastify-tooljet-embed/dist/cli/main.js "$@"\n`, { mode: 0o755 })
   t.teardown(async () => {
     redis.disconnect()
     await server.stop()
@@ -84,8 +85,8 @@ async function fill (redis: Redis): Promise<void> {
   for (const [i, email] of ['ana@acme.test', 'cleo@acme.test'].entries()) {
     const { time: _, ...fields } = event(i + 1, email, 'payroll', email.startsWith('cleo'))
     await redis.xadd(STREAM, `${TUESDAY + i}-0`, ...Object.entries({ time: new Date(TUESDAY + i).toISOString(), ...fields }).flat())
-    await redis.xadd(`{${STREAM}}:app:payroll`, `${TUESDAY + i}-0`, 'ids', '')
   }
+  await reindex(redis, STREAM)
   await writeEvents(redis, STREAM, 30, { make: (seq) => event(seq + 2, seq % 3 === 0 ? 'ana@acme.test' : 'ben@acme.test', seq % 2 === 0 ? 'payroll' : 'sales', seq % 10 === 0) })
 }
 
@@ -102,11 +103,12 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
   t.same(tuesday.filter((line) => /@/.test(line)), ['cleo@acme.test', 'ana@acme.test'])
   t.same(tuesday.filter((line) => /^url\./.test(line)), ['url.denied', 'url.minted'])
   t.ok(tuesday.includes('192.0.2.7'))
-  t.equal((await sh('email ana@acme.test            #')).filter((line) => line === 'ana@acme.test').length, 10)
+  t.equal((await sh('email ana@acme.test            #')).filter((line) => line === 'ana@acme.test').length, 11)
   t.equal((await sh('code ACCESS_DENIED since 24h')).filter((line) => line === 'TOOLJET_EMBED_ACCESS_DENIED').length, 3)
   const onTuesday = TUESDAY > Date.now() - 7 * 86_400_000 ? 2 : 0
-  t.match((await sh('tooljet_audit_stats')).join(' '), new RegExp(`^0-0 payroll events ${15 + onTuesday} minted .* total events ${30 + onTuesday} `))
-  t.equal((await sh('--eval')).filter((line) => line === 'ana@acme.test').length, 10)
+  t.match((await sh('by event since 30d')).join(' '), /^0-0 url\.minted events 2\d minted .* total events 32 /)
+  t.match((await sh('by hour,app since 7d')).join(' '), new RegExp(`^0-0 .*:00Z,payroll events .* total events ${30 + onTuesday} `))
+  t.equal((await sh('--eval')).filter((line) => line === 'ana@acme.test').length, 11)
   t.same((await sh('--eval', (line) => line.replace(', email ana@acme.test', ', stats by app'))).slice(0, 4), ['0-0', 'payroll', 'events', '17'], 'as is said there, with "stats by app"')
 
   const reading = sh('XREAD BLOCK')
@@ -122,8 +124,11 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
     t.match(query.join(' '), /cleo@acme\.test .* ana@acme\.test /)
     t.match(await sh('audit tail', (line) => `timeout --foreground --preserve-status 3 ${line}`), { length: 5 }, 'a title, and the four that were refused')
     t.match((await sh('audit stats')).join('\n'), /^payroll +1\d /m)
-    const forged = await sh('audit verify', (line) => `echo key > key; ${line.replace(/#.*/, '').replace('/run/secrets/tooljet-embed', 'key')} || echo "exit code $?"`)
+    t.same(await sh('audit reindex  '), ['33 events indexed'])
+    const forged = await sh('audit verify --key-file /run/secrets/tooljet-embed   #', (line) => `echo key > key; ${line.replace(/#.*/, '').replace('/run/secrets/tooljet-embed', 'key')} || echo "exit code $?"`)
     t.match(forged.at(-1), 'exit code 1')
+    const key = (line: string): string => line.replace('/run/secrets/tooljet-embed', 'key').replace('/var/log/portal/*.log*', '*.log*')
+    t.match(await sh('audit verify --key-file /run/secrets/tooljet-embed --log', (line) => `echo '{}' > app.log; gzip -c app.log > app.log.1.gz; ${key(line)} || echo "exit code $?"`), { length: 4 })
     await sh('audit export')
     await sh('audit export')
     const exported = await sh('audit export', (line) => `${line}\ncat audit.ndjson`)
@@ -146,7 +151,7 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
 
   await t.test('the users of the ACL recipes: one queries and does nothing else, the other only adds', async (t) => {
     t.same(await sh('ACL SETUSER tooljet-embed'), ['OK'])
-    t.same(await sh('ACL SETUSER auditor'), ['OK'])
+    t.same(await sh('ACL SETUSER auditor reset'), ['OK'])
     const as = (user: string, password: string): Redis => {
       const client = newClient(Object.assign(new URL(url), { username: user, password }).href)
       t.teardown(() => client.disconnect())
@@ -154,7 +159,7 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
     }
     const auditor = as('auditor', 'change-me-too')
     const noPermission = { message: /NOPERM|permission/i }
-    t.match(await auditor.call('FCALL_RO', 'tooljet_audit', '1', STREAM, 'email', 'ana@acme.test'), ['0-0', { length: 10 }])
+    t.match(await auditor.call('FCALL_RO', 'tooljet_audit', '1', STREAM, 'email', 'ana@acme.test'), ['0-0', { length: 11 }])
     t.match(await auditor.call('FCALL_RO', 'tooljet_audit_stats', '1', STREAM, 'by', 'app'), ['0-0'])
     t.ok((await auditor.xrange(STREAM, '-', '+')).length > 0)
     await redis.set('{tooljet-embed:x}:url:id:1', 'sealed')
@@ -167,6 +172,21 @@ test('every recipe of README and docs/audit.md does what it says', { timeout: 12
       await t.rejects(plugin.call(...command as [string]), noPermission, command.join(' '))
     }
     await t.rejects(plugin.eval("return redis.call('DEL', KEYS[1])", 1, STREAM), { message: /can't access at least one of the keys/ })
+  })
+
+  await t.test('an archive, which is checked by the name that the log had', async (t) => {
+    t.same(await sh('COPY'), ['1'])
+    t.same(await sh('audit reindex --stream'), [`${await redis.xlen(STREAM)} events indexed`])
+    t.match((await sh('--name tooljet-embed:audit', (line) => `${line.replace('/run/secrets/tooljet-embed', 'key')} || echo "exit code $?"`)).at(-1), 'exit code 1', 'these events have no macs')
+    t.same(await sh("ACL SETUSER auditor '%"), ['OK'])
+    const auditor = newClient(Object.assign(new URL(url), { username: 'auditor', password: 'change-me-too' }).href)
+    t.teardown(() => auditor.disconnect())
+    const archive = 'archive:{tooljet-embed:audit}:2026'
+    t.match(await auditor.call('FCALL_RO', 'tooljet_audit', '1', archive, 'email', 'ana@acme.test'), ['0-0', { length: 11 }], 'by its indexes')
+    await t.rejects(auditor.call('DEL', archive), { message: /NOPERM|permission/i })
+    const plugin = newClient(Object.assign(new URL(url), { username: 'tooljet-embed', password: 'change-me' }).href)
+    t.teardown(() => plugin.disconnect())
+    await t.rejects(plugin.call('DEL', archive), { message: /NOPERM|permission/i })
   })
 
   t.same(recipes.filter((line) => !tried.has(line)), [], 'all were tried')

@@ -430,7 +430,7 @@ test('a Redis that stops answering under load costs one deadline, and then nothi
     t.ok(answers.every(({ status }) => status === expected))
     goOn()
     t.equal((await portal.audit()).length, answers.length + 2)
-    t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: answers.length + 3, problems: [] }] })
+    t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: answers.length + 3 }] })
   }
 })
 
@@ -457,7 +457,6 @@ test('Redis restarted empty in the middle of 200 users: one mint each, no wrong 
   t.equal(one.toolJet.calls.length, 400, 'one more mint each')
   await one.audit()
   await other.audit()
-  const { ok, instances } = await one.app.tooljetEmbed.audit.verify()
-  t.ok(ok, 'no gap in what was written after')
-  t.same(instances.map(({ trimmed }) => trimmed), [true, true], 'and what Redis forgot is told')
+  const { problems } = await one.app.tooljetEmbed.audit.verify()
+  t.same(problems.map(({ kind }) => kind), ['erased', 'erased'], 'what Redis forgot is told, and there is no gap in what was written after')
 })

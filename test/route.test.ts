@@ -171,7 +171,7 @@ test('each ask is counted, whatever is answered', async (t) => {
   t.match(await portal.ask(ANA, '{'), { status: 400 })
   t.match(await portal.ask(ANA), { status: 200, headers: { 'x-ratelimit-remaining': '0' } })
   for (const body of [{}, '{', { appId: SALES.id, email: BEN }]) t.match(await portal.ask(ANA, body), { status: 429, body: { code: 'TOOLJET_EMBED_RATE_LIMITED' } })
-  t.equal((await portal.audit()).length, 7)
+  t.equal((await portal.audit()).length, 5, 'the last two are summed up when the window ends')
 })
 
 test('identity says who asks', async (t) => {

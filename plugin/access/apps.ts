@@ -36,8 +36,8 @@ export interface App {
 export type Lifetimes = Pick<App, 'patExpiry' | 'sessionExpiry' | 'minRemaining'>
 
 export const APP_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
-// what looks like a PAT is none: it would end up in keys and in the audit log
-export const APP_SLUG = /^(?!pat_)[A-Za-z0-9_-]{1,128}$/
+// what looks like a PAT or a JWT, whole or cut, is none: it would end up in Redis and in the audit log
+export const APP_SLUG = /^(?!pat_|.*(?:pat_[0-9a-z]{8}|eyJ[\w-]{8}))[A-Za-z0-9_-]{1,128}$/i
 
 export function makeApp (name: AppName, lifetimes: Lifetimes, alias?: string): App {
   const [key, label, exact] = name.appId !== undefined
@@ -73,7 +73,7 @@ export class Apps {
     for (const allowed of this.#allowed.values()) {
       if (allowed.key === app.key) return allowed
     }
-    throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
+    throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_listed' })
   }
 
   /** @returns nothing for an ask that `resolve` refuses */
@@ -95,7 +95,7 @@ export class Apps {
     if (typeof alias !== 'string') throw badRequest('"app" takes an alias, a string')
     if (this.#allowed === undefined) throw badRequest('there are no aliases here, name it by appId or appSlug')
     const app = this.#allowed.get(alias)
-    if (app === undefined) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED')
+    if (app === undefined) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'unknown_alias' })
     return app
   }
 

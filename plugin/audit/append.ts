@@ -1,11 +1,10 @@
-import { lua } from '../redis/lua.js'
-import type { RedisLike } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
-import type { AuditKeys } from './indexes.js'
+import type { ScriptClient } from '../redis/script-client.js'
+import type { AuditKeys, IndexPlace } from './audit-keys.js'
 import type { AuditFields } from './event.js'
+import type { SignedEvent } from './signer.js'
 
-const APPEND = new Script(lua('audit/scripts/append.lua'))
-const TRIM = new Script(lua('audit/scripts/trim.lua'))
+const APPEND = Script.of('audit/scripts/counters.lua', 'audit/scripts/append.lua')
 
 export interface Retention {
   /** 0: for ever. */
@@ -14,58 +13,99 @@ export interface Retention {
   maxEntries: number
 }
 
-/** Entries that are too many or too old. */
-export interface Excess {
-  /** Id of the oldest entry to keep. */
-  keep: string
-  /** Of the entries before it. */
-  emails: readonly string[]
-  apps: readonly string[]
+/** An entry of an instance: where it is, and what proves that it is there. */
+export interface WrittenEntry {
+  id: string
+  mac: string
 }
 
+/** An event that waits for Redis. */
+export interface QueuedEvent extends SignedEvent {
+  /** Where its index entries belong. */
+  email: IndexPlace | undefined
+  app: IndexPlace | undefined
+  /** As JSON: the field of `counts`, and the hour. */
+  counter: string
+  /** How many answers it counts for. */
+  count: number
+}
+
+export function toQueued (signed: SignedEvent, fields: AuditFields, keys: AuditKeys): QueuedEvent {
+  const { email, app, count = '1' } = fields
+  return {
+    ...signed,
+    email: email === undefined ? undefined : keys.email(email),
+    app: app === undefined ? undefined : keys.app(app),
+    counter: Buffer.from(JSON.stringify(counterOf(fields))).toString('latin1'),
+    count: Number(count),
+  }
+}
+
+/** What came of writing a batch. */
 export interface Appended {
-  /** Redis's time. */
-  now: number
-  /** Id of the last event: empty when all were there before, none when they came too late and are not written. */
-  last: string | undefined
-  /** For `trim`. */
-  excess: Excess | undefined
-  /** Why nobody could look for what is too much or too old; empty when all is well. */
+  /** How many of its events, from the first, are in the stream. */
+  written: number
+  /** The last of them. */
+  last: WrittenEntry | undefined
+  /** Why the stream takes no entry any more, whatever it is; '' where it does. */
+  refusal: string
+  /** What became of this instance's last entry before. */
+  integrity: '' | 'shortened' | 'replaced'
+  /** How many entries were too many, or too old. */
+  trimmed: number
+  /** Why something besides the events could not be written; '' when all is well. */
   problem: string
 }
 
 /**
- * Writes one instance's events, each once.
- * @param sentAt milliseconds since 1970, of the fleet's clock
+ * Writes one instance's events, each once, however often this is sent.
+ * @param own the entry that it wrote last, if it knows one
+ * @param oldestDay before which counters are dropped, like `2026-01-31`; '': none is
  */
-export async function append (redis: RedisLike, keys: AuditKeys, { retentionMs, maxEntries }: Retention, sentAt: number, instance: string, events: readonly AuditFields[]): Promise<Appended> {
-  const declared = new Map([[keys.stream, 1], [keys.written(instance), 2]])
-  const numberOf = (key: string): number => {
-    let number = declared.get(key)
-    if (number === undefined) declared.set(key, number = declared.size + 1)
-    return number
+export async function append (scripts: ScriptClient, keys: AuditKeys, { retentionMs, maxEntries }: Retention, oldestDay: string, instance: string, events: readonly QueuedEvent[], own?: WrittenEntry): Promise<Appended> {
+  const declared = [keys.stream, keys.written(instance), keys.index, keys.counts]
+  const numberOf = numbering((key) => declared.push(key))
+  const shapes: string[] = []
+  const shapeOf = numbering((names) => shapes.push(JSON.stringify(names.split(','))))
+  const counters: string[] = []
+  const counterNumber = numbering((counter) => counters.push(counter))
+  const placed = (place: IndexPlace | undefined): string => (place === undefined ? '0,0' : `${numberOf(place.key)},${place.hash}`)
+
+  const rows = events.map(({ names, values, email, app, counter, count }) => (
+    `[${shapeOf(names)},${counterNumber(counter)},${count},${placed(email)},${placed(app)},${values.slice(1)}`
+  ))
+  // the values are UTF-8 already, one character for each byte
+  const batch = Buffer.from(`{"shapes":[${shapes.join()}],"counters":[${counters.join()}],"rows":[${rows.join()}]}`, 'latin1')
+  const { values } = await scripts.run(APPEND, declared, [own?.id ?? '', own?.mac ?? '', retentionMs, maxEntries, oldestDay, batch])
+  const [written, last, refusal, integrity, trimmed, problem] = values.map(String) as [string, string, string, Appended['integrity'], string, string]
+  return {
+    written: Number(written),
+    last: last === '' ? undefined : { id: last, mac: events[Number(written) - 1]!.mac },
+    refusal,
+    integrity,
+    trimmed: Number(trimmed),
+    problem,
   }
-  const numbers = new Map<string, number>()
-  const shapes: unknown[] = []
-  const rows: unknown[] = []
-  for (const fields of events) {
-    const own = Object.keys(fields)
-    const shape = own.join()
-    if (!numbers.has(shape)) numbers.set(shape, shapes.push([own.indexOf('seq') + 1, ...own]))
-    const { email, app } = fields
-    const indexes = [email === undefined ? 0 : numberOf(keys.email(email)), app === undefined ? 0 : numberOf(keys.app(app))]
-    rows.push([numbers.get(shape), ...indexes, ...Object.values(fields)])
-  }
-  const args = [sentAt, maxEntries, retentionMs, JSON.stringify([shapes, rows])]
-  const [now, last, problem = '', keep, emails = [], apps = []] = await APPEND.run(redis, [...declared.keys()], args) as [string, string?, string?, string?, string[]?, string[]?]
-  return { now: Number(now), last, excess: keep === undefined ? undefined : { keep, emails, apps }, problem }
 }
 
-/**
- * Removes what `append` found to be too many or too old, with its indexes; any number of times, by any instance.
- * @returns why something is still there; empty when all is well
- */
-export async function trim (redis: RedisLike, keys: AuditKeys, { keep, emails, apps }: Excess): Promise<string> {
-  const indexes = [...emails.map((email) => keys.email(email)), ...apps.map((app) => keys.app(app))]
-  return await TRIM.run(redis, [keys.stream, ...indexes], [keep]) as string
+/** Only where it did not succeed, or was refused by ToolJet, may a client have made up an app. */
+function isCountedApp ({ outcome, code }: AuditFields): boolean {
+  return outcome === 'success' || code === 'TOOLJET_EMBED_ACCESS_DENIED'
+}
+
+/** In which counters an event counts. */
+export function counterOf (fields: AuditFields): [field: string, hour: string] {
+  const { time = '', event = '', code = '-', app } = fields
+  const counted = app !== undefined && isCountedApp(fields) ? app : '-'
+  return [[time.slice(0, 10), counted, event, code].map((part) => part.replace(/[\t\n]/g, ' ')).join('\t'), time.slice(11, 13)]
+}
+
+/** Numbers what it is given from 1 on, each once. @param add what is new @returns nothing that is used */
+function numbering (add: (text: string) => number): (text: string) => number {
+  const numbers = new Map<string, number>()
+  return (text) => {
+    let number = numbers.get(text)
+    if (number === undefined) numbers.set(text, number = add(text))
+    return number
+  }
 }

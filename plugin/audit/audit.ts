@@ -5,14 +5,19 @@ import type { Log } from '../observability/log.js'
 import type { RedisClock } from '../redis/clock.js'
 import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisLike } from '../redis/redis-like.js'
+import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
-import { CHAIN_START, type Chain } from './chain.js'
-import { toFields, type AuditEvent, type AuditFields } from './event.js'
-import { loadLibrary } from './library.js'
+import { toQueued, type QueuedEvent } from './append.js'
+import { bounded, toFields, type AuditEvent } from './event.js'
+import { loadLibrary } from './functions.js'
+import { LimitedSummary } from './limited-summary.js'
 import type { Pseudonyms } from './pseudonyms.js'
+import type { EventSigner } from './signer.js'
 import { AuditStream, type StreamSettings } from './stream.js'
+import { OwnWitness } from './own-witness.js'
 import { verifyAudit, type AuditReport } from './verify.js'
-import { AuditWriter } from './writer.js'
+import { IndexWitness } from './verify-indexes.js'
+import { AuditWriter, type StreamProblem } from './writer.js'
 
 export interface AuditSettings extends StreamSettings {
   identity: 'email' | 'hmac'
@@ -31,75 +36,135 @@ export interface AuditHealth {
   seq: number
   /** Events that wait for Redis. */
   backlog: number
+  /** What this instance has seen to be wrong with the stream, and when (ISO 8601); absent when nothing is. */
+  problem?: { kind: StreamProblem['kind'], since: string }
 }
+
+const MS_PER_DAY = 86_400_000
+/** After so many events at the earliest an instance says again what it keeps. */
+const LEAST_EVENTS = 10
 
 /** Numbers, authenticates, logs and writes this instance's events. */
 export class Audit {
   readonly #instance = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`
   readonly #breaker: RedisCircuitBreaker
+  readonly #scripts: ScriptClient
   readonly #clock: RedisClock
-  readonly #chain: Chain
+  readonly #signer: EventSigner
   readonly #log: Log
   readonly #settings: AuditSettings
   readonly #pseudonyms: Pseudonyms
   readonly #stream: AuditStream
   readonly #writer: AuditWriter
+  readonly #limited: LimitedSummary
   #seq = 0
-  #lastMac = CHAIN_START
+  #lastMac = ''
+  #announcedAt = 0
+  #announcedSeq = 0
+  #problem: AuditHealth['problem']
 
-  constructor (parts: { breaker: RedisCircuitBreaker, clock: RedisClock, timers: Timers, chain: Chain, pseudonyms: Pseudonyms, log: Log }, settings: AuditSettings) {
-    this.#breaker = parts.breaker
-    this.#clock = parts.clock
-    this.#chain = parts.chain
-    this.#log = parts.log
-    this.#pseudonyms = parts.pseudonyms
+  /** @param limitWindowMs of the rate limit, whose refusals are summed up */
+  constructor (
+    deps: { breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers, signer: EventSigner, pseudonyms: Pseudonyms, log: Log },
+    settings: AuditSettings & { limitWindowMs: number }
+  ) {
+    this.#breaker = deps.breaker
+    this.#scripts = deps.scripts
+    this.#clock = deps.clock
+    this.#signer = deps.signer
+    this.#log = deps.log
+    this.#pseudonyms = deps.pseudonyms
     this.#settings = settings
-    this.#stream = new AuditStream(parts, settings)
-    this.#writer = new AuditWriter(this.#stream, this.#instance, settings.maxBacklog, (fields) => {
-      this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis')
-    })
+    this.#stream = new AuditStream(deps, settings)
+    this.#writer = new AuditWriter({
+      stream: this.#stream,
+      timers: deps.timers,
+      onLost: (fields) => this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis'),
+      onProblem: (problem) => this.#note(problem),
+    }, this.#instance, settings.maxBacklog)
+    this.#limited = new LimitedSummary(deps.timers, settings.limitWindowMs, (event, time) => this.#writer.add(this.#stamp(event, time)))
   }
 
   open (): void {
-    this.#writer.add(this.#stamp({ event: 'audit.opened' }), () => {
+    this.#announce(() => {
       if (this.#settings.functions) this.#breaker.fireAndForget((redis) => this.#loadQueries(redis))
     })
   }
 
   /** Takes an event; Redis gets it soon. */
   record (event: AuditEvent): void {
-    this.#writer.add(this.#stamp(event))
+    this.#announceAgain()
+    if (event.code === 'TOOLJET_EMBED_RATE_LIMITED') this.#limited.add(bounded(event), this.#clock.now())
+    else this.#writer.add(this.#stamp(bounded(event)))
   }
 
   /**
    * Takes the event of a URL that is about to leave; with `delivery: 'required'` Redis has it first.
    * @throws TOOLJET_EMBED_REDIS_DOWN with `delivery: 'required'`, and the URL must not leave
    */
-  async recordGiven (event: AuditEvent): Promise<void> {
-    if (this.#isRequired) await this.#writer.addAndWait(this.#stamp(event))
-    else this.record(event)
+  async recordIssued (event: AuditEvent): Promise<void> {
+    if (!this.#isRequired) return this.record(event)
+    this.#announceAgain()
+    await this.#writer.addAndWait(this.#stamp(bounded(event)))
   }
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN when `delivery: 'required'` cannot be kept right now */
-  mustBeWritable (): void {
-    if (this.#isRequired && this.#breaker.isOpen) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
+  assertWritable (): void {
+    if (!this.#isRequired) return
+    if (this.#breaker.isOpen) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit event could not be written' })
+    if (!this.#writer.isWritable) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit stream takes no entry', isRefusal: true })
   }
 
-  async verify (): Promise<AuditReport> {
-    return verifyAudit(this.#stream.entries(), this.#chain, await this.#stream.facts())
+  verify (): Promise<AuditReport> {
+    const indexes = new IndexWitness(this.#stream.keys, async (...call) => (await this.#scripts.run(...call)).values)
+    return verifyAudit(this.#stream, this.#signer, { known: this.#settings, witnesses: [indexes, new OwnWitness(this.#instance, this.#writer.last)] })
   }
 
   health (): AuditHealth {
-    return { instance: this.#instance, seq: this.#seq, backlog: this.#writer.backlog }
+    return { instance: this.#instance, seq: this.#seq, backlog: this.#writer.backlog, ...(this.#problem && { problem: this.#problem }) }
   }
 
   async close (boundMs: number): Promise<void> {
+    this.#limited.close()
     this.record({ event: 'audit.closed' })
     await this.#writer.close(boundMs)
   }
 
   get #isRequired (): boolean {
     return this.#settings.delivery === 'required'
+  }
+
+  /** Says what this instance keeps, which is what `verify` judges a trimmed log by. */
+  #announce (written?: () => void): void {
+    const { retentionMs, maxEntries } = this.#settings
+    this.#announcedAt = this.#clock.now()
+    this.#announcedSeq = this.#seq
+    this.#writer.add(this.#stamp({ event: 'audit.opened', retention: `${retentionMs / MS_PER_DAY}d/${maxEntries}` }), written)
+  }
+
+  /** Before the last time has been trimmed. */
+  #announceAgain (): void {
+    const { retentionMs, maxEntries } = this.#settings
+    const afterMs = Math.min(MS_PER_DAY, retentionMs > 0 ? retentionMs / 4 : Infinity)
+    const afterEvents = maxEntries > 0 ? Math.max(LEAST_EVENTS, Math.floor(maxEntries / 100)) : Infinity
+    if (this.#seq - this.#announcedSeq > afterEvents || this.#clock.now() - this.#announcedAt > afterMs) this.#announce()
+  }
+
+  #note (problem: StreamProblem | undefined): void {
+    if (problem === undefined) {
+      this.#problem = undefined
+      this.#log.info({ stream: this.#settings.stream }, 'tooljet-embed: the audit stream takes entries again')
+    } else {
+      const { kind, ...details } = problem
+      this.#problem = { kind, since: new Date(this.#clock.now()).toISOString() }
+      this.#logProblem(kind, { stream: this.#settings.stream, instance: this.#instance, ...details })
+    }
+  }
+
+  #logProblem (kind: StreamProblem['kind'], details: object): void {
+    if (kind === 'shortened') this.#log.error(details, 'tooljet-embed: the last event of this instance is gone from the audit stream, though nothing had to be trimmed')
+    else if (kind === 'replaced') this.#log.error(details, 'tooljet-embed: the last event of this instance in the audit stream is not the one that it wrote')
+    else this.#log.error(details, 'tooljet-embed: the audit stream takes no entry, events go to this log only')
   }
 
   async #loadQueries (redis: RedisLike): Promise<void> {
@@ -110,11 +175,13 @@ export class Audit {
     }
   }
 
-  #stamp (event: AuditEvent): AuditFields {
-    const told = this.#settings.identity === 'hmac' ? this.#pseudonyms.disguise(event) : event
-    const fields = toFields(told, { time: this.#clock.now(), instance: this.#instance, seq: ++this.#seq })
-    this.#lastMac = fields['mac'] = this.#chain.mac(this.#lastMac, fields)
+  /** @param event with texts of bounded length */
+  #stamp (event: AuditEvent, time = this.#clock.now()): QueuedEvent {
+    const told = this.#settings.identity === 'hmac' ? this.#pseudonyms.pseudonymize(event) : event
+    const fields = toFields(told, time, { instance: this.#instance, seq: ++this.#seq, prev: this.#lastMac })
+    const signed = this.#signer.sign(fields, time)
+    this.#lastMac = signed.mac
     this.#log.info({ tooljetEmbedAudit: fields }, `tooljet-embed: ${event.event}`)
-    return fields
+    return toQueued(signed, fields, this.#stream.keys)
   }
 }

@@ -1,4 +1,5 @@
 import { createHmac } from 'node:crypto'
+import { parseEmail } from '../access/identity.js'
 import type { AuditEvent } from './event.js'
 
 /** What stands in the audit log for people when it may not name them: stable, and of no use without the key. */
@@ -21,9 +22,14 @@ export class Pseudonyms {
   }
 
   /** Takes out of an event what tells who it was. */
-  disguise (event: AuditEvent): AuditEvent {
-    const { email, ip: _, userAgent: __, ...rest } = event
-    return { ...rest, email: email === undefined ? undefined : this.of(email) }
+  pseudonymize (event: AuditEvent): AuditEvent {
+    const { email, target, by, ip: _, userAgent: __, ...rest } = event
+    return {
+      ...rest,
+      email: email === undefined ? undefined : this.of(email),
+      target: target === undefined ? undefined : this.of(target),
+      by: parseEmail(by) === undefined ? by : this.of(parseEmail(by)!),
+    }
   }
 }
 

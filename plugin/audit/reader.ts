@@ -1,10 +1,11 @@
 import { normalizeEmail } from '../access/identity.js'
 import type { RedisLike } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
-import type { AuditEntry, AuditEventName } from './event.js'
-import { QUERIES } from './library.js'
+import { AuditKeys } from './audit-keys.js'
+import { fieldsOf, type AuditEntry, type AuditEventName } from './event.js'
+import { QUERIES, VERSION } from './functions.js'
 import type { Pseudonyms } from './pseudonyms.js'
-import { fieldsOf } from './stream.js'
+import type { RawEntry } from './verify.js'
 
 /** What a query asks for; the names are those of `tooljet_audit`'s arguments. */
 export interface AuditFilters {
@@ -23,40 +24,55 @@ export interface AuditFilters {
 }
 
 export type AuditOrder = 'asc' | 'desc'
-export type AuditGrouping = 'email' | 'app' | 'event' | 'code' | 'hour'
+export type AuditGroup = 'email' | 'app' | 'event' | 'code' | 'hour'
+/** One of them, or a pair. */
+export type AuditGrouping = AuditGroup | `${AuditGroup},${AuditGroup}`
 
 /** Counts of one group of events. */
 export interface AuditCounts {
+  /** Of a pair: both, with a comma between; `-` where an event has no such field. */
   group: string
   events: number
   minted: number
   reused: number
   /** Denied, limited or failed. */
   refused: number
-  users: Set<string>
+  /** Absent where counters were read, which do not know them. */
+  users?: Set<string>
 }
 
 /** What reading needs of a client. */
 export type AuditRedis = Pick<RedisLike, 'call' | 'eval' | 'evalsha' | 'xrange'>
 
 const NO_MORE = '0-0'
+/** After which a stream takes nothing more. */
+const GREATEST_ID = '18446744073709551615-18446744073709551615'
 const PAGE = 1000
 /** What `tooljet_audit` takes as its `limit`. */
 const MOST_PER_REPLY = 250
 const SCRIPT = new Script(QUERIES)
+const HOUR_LENGTH = '2026-01-31T08:00Z'.length
 
 /** Reads the audit log with the queries inside Redis: as functions where they are loaded, else as a script. */
 export class AuditReader {
   readonly #redis: AuditRedis
   readonly #stream: string
   readonly #pseudonyms: Pseudonyms | undefined
-  #hasFunctions = true
+  readonly #onNote: ((note: string) => void) | undefined
+  readonly #keys: AuditKeys
+  readonly #notes = new Set<string>()
+  #hasFunctions: Promise<boolean> | undefined
 
-  /** @param pseudonyms to find people by their e-mail in a log that does not name them */
-  constructor (redis: AuditRedis, stream: string, pseudonyms?: Pseudonyms) {
+  /**
+   * @param pseudonyms to find people by their e-mail in a log that does not name them
+   * @param onNote told once what there is to say of an answer: that an index is incomplete, how times were rounded
+   */
+  constructor (redis: AuditRedis, stream: string, pseudonyms?: Pseudonyms, onNote?: (note: string) => void) {
     this.#redis = redis
     this.#stream = stream
     this.#pseudonyms = pseudonyms
+    this.#onNote = onNote
+    this.#keys = new AuditKeys(stream)
   }
 
   /**
@@ -65,7 +81,8 @@ export class AuditReader {
    * @returns a cursor to go on from: none when that was all
    */
   async query (filters: AuditFilters, page: { order?: AuditOrder, limit?: number, after?: string | undefined } = {}): Promise<{ cursor: string | undefined, entries: AuditEntry[] }> {
-    const [cursor, entries] = await this.#call('tooljet_audit', { ...filters, ...page }) as [string, [id: string, fields: string[]][]]
+    const [cursor, entries, ...notes] = await this.#call('tooljet_audit', { ...filters, ...page }) as [string, [id: string, fields: string[]][], ...string[]]
+    this.#tell(notes)
     return { cursor: cursor === NO_MORE ? undefined : cursor, entries: entries.map(entryOf) }
   }
 
@@ -78,14 +95,21 @@ export class AuditReader {
     }
   }
 
-  /** Counts what matches. @param looked called after each reply */
-  async stats (by: AuditGrouping, filters: AuditFilters, looked?: (upTo: string) => void): Promise<{ rows: AuditCounts[], total: AuditCounts }> {
+  /**
+   * Counts what matches. Without any filters but times the answer comes from counters by whole hours.
+   * @param options.users counts users, for which every event is looked at; with filters it is so in any case
+   * @param options.looked called after each reply
+   */
+  async stats (by: AuditGrouping, filters: AuditFilters, { users = false, looked }: { users?: boolean, looked?: (upTo: string) => void } = {}): Promise<{ rows: AuditCounts[], total: AuditCounts }> {
+    const { since: _, until: __, ...others } = filters
+    const isCounted = !users && !/email/.test(by) && Object.values(others).every((filter) => filter === undefined)
     const rows = new Map<string, AuditCounts>()
     const total = noCounts('total')
     for (const email of this.#emailsOf(filters)) {
       let after: string | undefined
       do {
-        const [cursor, page, sum] = await this.#call('tooljet_audit_stats', { by, ...filters, email, after, users: 'list' }) as [string, unknown[][], unknown[]]
+        const [cursor, page, sum, ...notes] = await this.#call('tooljet_audit_stats', { by, ...filters, email, after, users: isCounted ? undefined : 'list' }) as [string, unknown[][], unknown[], ...string[]]
+        this.#tell(notes)
         for (const row of page) {
           const group = row[0] as string
           if (!rows.has(group)) rows.set(group, noCounts(group))
@@ -96,22 +120,40 @@ export class AuditReader {
         if (after !== undefined) looked?.(after)
       } while (after !== undefined)
     }
-    const sorted = [...rows.values()].sort((a, b) => (by === 'hour' ? 0 : b.events - a.events) || (a.group < b.group ? -1 : 1))
-    return { rows: sorted, total }
+    return { rows: [...rows.values()].sort(byHourAndNumber(by)), total }
+  }
+
+  /** The id of the newest entry that there ever was; none in a stream that is not there. */
+  async lastId (): Promise<string> {
+    try {
+      const facts = await this.#redis.call('XINFO', 'STREAM', this.#stream) as unknown[]
+      return String(facts[facts.indexOf('last-generated-id') + 1])
+    } catch (error) {
+      if (!(error instanceof Error) || !/^(?:ERR|NOPERM)\b/.test(error.message)) throw error
+    }
+    const [newest] = await this.#redis.call('XREVRANGE', this.#stream, '+', '-', 'COUNT', '1') as [id: string][]
+    return newest?.[0] ?? NO_MORE
   }
 
   /** Every entry after an id, oldest first. */
   async * entries (after?: string): AsyncGenerator<AuditEntry> {
+    for await (const page of this.pages(after)) yield * page.map(({ id, flat }) => ({ id, fields: fieldsOf(flat) }))
+  }
+
+  /** Likewise, as Redis gives them. */
+  async * pages (after?: string): AsyncGenerator<RawEntry[]> {
+    if (after === GREATEST_ID) return // Redis takes it for no start
     let from = after === undefined ? '-' : `(${after}`
     for (;;) {
       const page = await this.#redis.xrange(this.#stream, from, '+', 'COUNT', PAGE)
-      yield * page.map(entryOf)
-      if (page.length < PAGE) return
+      if (page.length > 0) yield page.map(([id, flat]) => ({ id, flat }))
+      if (page.length < PAGE || page.at(-1)![0] === GREATEST_ID) return
       from = `(${page[page.length - 1]![0]}`
     }
   }
 
   async * #pages (filters: AuditFilters, order: AuditOrder, limit: number, start: string | undefined): AsyncGenerator<AuditEntry> {
+    if (order === 'asc' && start === GREATEST_ID) return
     let after = start
     do {
       const { cursor, entries } = await this.query(filters, { order, after, limit: Math.min(MOST_PER_REPLY, limit) })
@@ -126,17 +168,35 @@ export class AuditReader {
     return [email, ...this.#pseudonyms.allOf(normalizeEmail(email))]
   }
 
+  #tell (notes: string[]): void {
+    for (const note of notes) {
+      if (!this.#notes.has(note)) this.#onNote?.(note)
+      this.#notes.add(note)
+    }
+  }
+
+  /** A former version, which an administrator has to replace, looks for indexes that there are no more. */
+  async #hasCurrentFunctions (): Promise<boolean> {
+    try {
+      return Number(await this.#redis.call('FCALL_RO', 'tooljet_audit_version', '0')) >= VERSION
+    } catch (error) {
+      if (!(error instanceof Error) || !/function not found|unknown command/i.test(error.message)) throw error
+      return false
+    }
+  }
+
+  /** What a script touches. */
+  #keysFor ({ email, app }: Record<string, string | number | undefined>): string[] {
+    const { stream, index, counts } = this.#keys
+    const place = email !== undefined ? this.#keys.email(normalizeEmail(String(email))) : app !== undefined ? this.#keys.app(String(app)) : undefined
+    return [stream, index, counts, ...place === undefined ? [] : [place.key]]
+  }
+
   async #call (query: 'tooljet_audit' | 'tooljet_audit_stats', given: Record<string, string | number | undefined>): Promise<unknown> {
     const args = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
-    if (this.#hasFunctions) {
-      try {
-        return await this.#redis.call('FCALL_RO', query, '1', this.#stream, ...args)
-      } catch (error) {
-        if (!(error instanceof Error) || !/function not found|unknown command/i.test(error.message)) throw error
-        this.#hasFunctions = false
-      }
-    }
-    return SCRIPT.run(this.#redis, [this.#stream], query === 'tooljet_audit' ? args : ['stats', ...args])
+    this.#hasFunctions ??= this.#hasCurrentFunctions()
+    if (await this.#hasFunctions) return this.#redis.call('FCALL_RO', query, '1', this.#stream, ...args)
+    return SCRIPT.run(this.#redis, this.#keysFor(given), query === 'tooljet_audit' ? args : ['stats', ...args])
   }
 }
 
@@ -145,15 +205,25 @@ function entryOf ([id, flat]: [id: string, fields: string[]]): AuditEntry {
 }
 
 function noCounts (group: string): AuditCounts {
-  return { group, events: 0, minted: 0, reused: 0, refused: 0, users: new Set() }
+  return { group, events: 0, minted: 0, reused: 0, refused: 0 }
+}
+
+/** As Redis sorts them. */
+function byHourAndNumber (by: AuditGrouping): (a: AuditCounts, b: AuditCounts) => number {
+  const place = by.split(',').indexOf('hour')
+  const hourOf = ({ group }: AuditCounts): string => (place === -1 ? '' : place === 0 ? group.slice(0, HOUR_LENGTH) : group.slice(-HOUR_LENGTH))
+  return (a, b) => hourOf(a).localeCompare(hourOf(b)) || b.events - a.events || (a.group < b.group ? -1 : 1)
 }
 
 /** @param told the group, then names and values */
 function add (counts: AuditCounts, [, ...told]: unknown[]): void {
   for (let i = 0; i < told.length; i += 2) {
     const [name, value] = [told[i], told[i + 1]]
-    if (name === 'users') for (const user of value as string[]) counts.users.add(user)
-    else if (name === 'events' || name === 'minted' || name === 'reused' || name === 'refused') counts[name] += Number(value)
+    if (name === 'users') { // a number where they were not asked for: several of them have no sum
+      if (!Array.isArray(value)) continue
+      counts.users ??= new Set()
+      for (const user of value as string[]) counts.users.add(user)
+    } else if (name === 'events' || name === 'minted' || name === 'reused' || name === 'refused') counts[name] += Number(value)
   }
 }
 
@@ -173,9 +243,20 @@ async function * merged (lists: AsyncGenerator<AuditEntry>[], order: AuditOrder)
   }
 }
 
+/** Whether an entry can have this id. */
+export function isEntryId (text: string): boolean {
+  return /^\d{1,20}-\d{1,20}$/.test(text) && text.split('-').every((part) => BigInt(part) < 1n << 64n)
+}
+
 /** Ids of stream entries by age. @returns less than 0 when the first is the older one */
 export function compareIds (a: string, b: string): number {
-  const [ms = 0, seq = 0] = a.split('-').map(Number)
-  const [otherMs = 0, otherSeq = 0] = b.split('-').map(Number)
-  return ms - otherMs || seq - otherSeq
+  const [ms, seq = '0'] = a.split('-') as [string, string?]
+  const [otherMs, otherSeq = '0'] = b.split('-') as [string, string?]
+  return compareNumbers(ms, otherMs) || compareNumbers(seq, otherSeq)
+}
+
+/** Of up to 64 bits, which a number would not tell apart. */
+function compareNumbers (a: string, b: string): number {
+  const difference = BigInt(a) - BigInt(b)
+  return difference < 0n ? -1 : difference > 0n ? 1 : 0
 }

@@ -1,32 +1,42 @@
-import { isEmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
-import type { RedisClock } from '../redis/clock.js'
 import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
+import type { RedisClock } from '../redis/clock.js'
+import { Script } from '../redis/script.js'
+import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
-import { append, trim, type Excess, type Retention } from './append.js'
-import type { AuditEntry, AuditFields } from './event.js'
-import { streamFacts } from './facts.js'
-import { AuditKeys } from './indexes.js'
-import type { StreamFacts } from './verify.js'
+import { append, type Appended, type QueuedEvent, type Retention, type WrittenEntry } from './append.js'
+import { AuditKeys } from './audit-keys.js'
+import type { AuditSource, RawEntry } from './verify.js'
+import { entryPages, READ } from './entry-pages.js'
+import { streamInfo, type StreamInfo } from './stream-info.js'
 
-const PAGE = 500
+const TRIM_INDEX = Script.of('audit/scripts/trim-index.lua')
+
+const FIND = Script.of('audit/scripts/find.lua')
+
+const MS_PER_DAY = 86_400_000
+/** Of the clock that gives ids their time: another Redis after a failover may have another. */
+const CLOCK_SLACK_MS = 2000
 
 export interface StreamSettings extends Retention {
   stream: string
 }
 
 /** The audit stream in Redis. Every method throws TOOLJET_EMBED_REDIS_DOWN when Redis is unavailable, or refuses. */
-export class AuditStream {
+export class AuditStream implements AuditSource {
   readonly #breaker: RedisCircuitBreaker
+  readonly #scripts: ScriptClient
   readonly #clock: RedisClock
+  readonly #timers: Timers
   readonly #settings: StreamSettings
   readonly #keys: AuditKeys
-  readonly #timers: Timers
   readonly #log: Log
-  #hasToldAboutTrimming = false
+  #nextBucket = 0
+  #hasLoggedProblem = false
 
-  constructor (parts: { breaker: RedisCircuitBreaker, clock: RedisClock, timers: Timers, log: Log }, settings: StreamSettings) {
+  constructor (parts: { breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers, log: Log }, settings: StreamSettings) {
     this.#breaker = parts.breaker
+    this.#scripts = parts.scripts
     this.#clock = parts.clock
     this.#timers = parts.timers
     this.#log = parts.log
@@ -34,69 +44,66 @@ export class AuditStream {
     this.#keys = new AuditKeys(settings.stream)
   }
 
-  /** Id of the newest entry. */
-  async tip (): Promise<string> {
-    const [newest] = await this.#breaker.run((redis) => redis.xrevrange(this.#keys.stream, '+', '-', 'COUNT', 1))
-    return newest?.[0] ?? '0-0'
+  get keys (): AuditKeys {
+    return this.#keys
   }
 
-  /** @returns seq of this instance's last event after that id, and the id of the entry up to which it looked */
-  async lookFor (instance: string, after: string): Promise<{ seq: number, after: string }> {
-    let seq = 0
-    for await (const { id, fields } of this.entries(after)) {
-      after = id
-      if (fields['instance'] === instance) seq = Number(fields['seq'])
-    }
-    return { seq, after }
+  /** Nothing is sent. */
+  get isUnavailable (): boolean {
+    return this.#breaker.isOpen
+  }
+
+  /** An id that no entry which is written from now on comes before. */
+  startOfWrite (): string {
+    const earliest = this.#clock.isKnown ? this.#clock.earliest(this.#timers.now()) - CLOCK_SLACK_MS : 0
+    return `${Math.max(0, earliest)}-0`
   }
 
   /**
-   * Writes one instance's events, each once, however often it is sent.
-   * @returns id of the last one, empty when all were there before; nothing when Redis got them too late and did not
-   *   write. And what is now too much or too old, for `trim`.
+   * Writes one instance's events, each once, however often it is sent, and trims what is too much or too old.
+   * @param own what this instance wrote last
    */
-  async append (instance: string, events: readonly AuditFields[]): Promise<{ last: string | undefined, excess: Excess | undefined }> {
-    const sentAt = this.#timers.now()
-    const { now, last, excess, problem } = await this.#breaker.run((redis) => append(redis, this.#keys, this.#settings, this.#clock.now(), instance, events))
-    this.#clock.observe(now, sentAt)
-    this.#tellAboutTrimming(problem)
-    return { last, excess }
+  async append (instance: string, events: readonly QueuedEvent[], own?: WrittenEntry): Promise<Appended> {
+    const { retentionMs } = this.#settings
+    const oldestDay = retentionMs === 0 ? '' : new Date(this.#clock.now() - retentionMs - MS_PER_DAY).toISOString().slice(0, 10)
+    const appended = await append(this.#scripts, this.#keys, this.#settings, oldestDay, instance, events, own)
+    this.#logProblem(appended.problem)
+    return appended
   }
 
-  /** Where this fails the next batch finds the same excess, so that nobody needs to know. */
-  async trim (excess: Excess): Promise<void> {
-    try {
-      this.#tellAboutTrimming(await this.#breaker.run((redis) => trim(redis, this.#keys, excess)))
-    } catch (error) {
-      if (!isEmbedError(error)) throw error
-    }
+  /** After entries were trimmed: takes them out of one bucket of the indexes after the other. Where this fails, a later one finds the same. */
+  trimIndex (): void {
+    const { buckets, stream, index } = this.#keys
+    const bucket = buckets[this.#nextBucket++ % buckets.length]!
+    this.#scripts.fireAndForget(TRIM_INDEX, [stream, index, bucket], [])
   }
 
-  facts (): Promise<StreamFacts | undefined> {
-    return this.#breaker.run((redis) => streamFacts(redis, this.#keys.stream))
+  now (): Promise<number> {
+    return Promise.resolve(this.#clock.now())
   }
 
-  /** Every entry after an id, oldest first, read page by page. */
-  async * entries (after?: string): AsyncGenerator<AuditEntry> {
-    let from = after === undefined ? '-' : `(${after}`
-    for (;;) {
-      const page = await this.#breaker.run((redis) => redis.xrange(this.#keys.stream, from, '+', 'COUNT', PAGE))
-      for (const [id, flat] of page) yield { id, fields: fieldsOf(flat) }
-      if (page.length < PAGE) return
-      from = `(${page[page.length - 1]![0]}`
-    }
+  info (): Promise<StreamInfo | undefined> {
+    return this.#breaker.run((redis) => streamInfo(redis, this.#keys.stream))
   }
 
-  #tellAboutTrimming (problem: string): void {
-    if (problem === '' || this.#hasToldAboutTrimming) return
-    this.#hasToldAboutTrimming = true
-    this.#log.error({ reason: problem }, 'tooljet-embed: the audit log grows, Redis does not let this user trim it')
+  /**
+   * Looks for events by their macs, in a part of the stream.
+   * @returns the number of the last one that is there (0: none of them is) and its id; up to where it has looked
+   */
+  async find (macs: readonly string[], after: string): Promise<{ place: number, id: string, after: string, isEnd: boolean }> {
+    const { values } = await this.#scripts.run(FIND, [this.#keys.stream], [after, ...macs])
+    const [place, id, looked, isEnd] = values.map(String) as [string, string, string, string]
+    return { place: Number(place), id, after: looked, isEnd: isEnd === '1' }
   }
-}
 
-/** Fields and values as Redis gives them. */
-export function fieldsOf (flat: readonly string[]): AuditFields {
-  const fields: AuditFields = {}
-  for (let i = 0; i < flat.length; i += 2) fields[flat[i]!] = flat[i + 1]!
-  return fields
+  /** All entries, oldest first, page by page. */
+  pages (): AsyncGenerator<RawEntry[]> {
+    return entryPages(async (args) => (await this.#scripts.run(READ, [this.#keys.stream], args)).values)
+  }
+
+  #logProblem (problem: string): void {
+    if (problem === '' || this.#hasLoggedProblem) return
+    this.#hasLoggedProblem = true
+    this.#log.error({ reason: problem }, 'tooljet-embed: Redis does not let this user trim, index or count the audit log')
+  }
 }

@@ -1,81 +1,127 @@
 import { embedError } from '../errors.js'
+import type { Timers } from '../timers.js'
+import type { QueuedEvent, WrittenEntry } from './append.js'
 import type { AuditFields } from './event.js'
+import { fieldsOfSigned } from './signer.js'
 import type { AuditStream } from './stream.js'
 
 const MAX_BATCH = 128
 const RETRY_MS = 250
+/** Of an average event, for the bound of all that wait. */
+const BYTES_PER_EVENT = 1024
 
 interface Pending {
-  fields: AuditFields
+  event: QueuedEvent
   written?: (() => void) | undefined
   failed?: (error: unknown) => void
 }
 
-/** Writes events to the stream in their order, in batches, again and again until Redis has them. */
+/** An attempt whose answer did not come: its events may be in the stream. */
+interface Doubt {
+  /** They are so many, from the head of the queue. */
+  count: number
+  /** They are after this id, if they are there. */
+  after: string
+}
+
+/** What is wrong with the stream. */
+export type StreamProblem =
+  | { kind: 'shortened' | 'replaced' }
+  | { kind: 'unwritable', reason: string }
+
+type WritableStream = Pick<AuditStream, 'isUnavailable' | 'startOfWrite' | 'append' | 'find' | 'trimIndex'>
+
+interface WriterDeps {
+  stream: WritableStream
+  timers: Timers
+  /** Of an event that does not get into the stream. */
+  onLost: (fields: AuditFields) => void
+  /** Before each event, and when the stream takes entries again: nothing. */
+  onProblem: (problem: StreamProblem | undefined) => void
+}
+
+/**
+ * Writes events to the stream in their order, in batches, again and again until Redis has them. What it knows of its own
+ * writes it believes only where the stream has an entry with the mac of the event.
+ */
 export class AuditWriter {
-  readonly #stream: AuditStream
+  readonly #stream: WritableStream
+  readonly #timers: Timers
   readonly #instance: string
   readonly #maxBacklog: number
   readonly #onLost: (fields: AuditFields) => void
+  readonly #onProblem: (problem: StreamProblem | undefined) => void
   #queue: Pending[] = []
+  #bytes = 0
   #running: Promise<void> | undefined
   #isRunning = false
-  /** Id after which this instance's unconfirmed events are, if they are in the stream. */
-  #after: string | undefined
-  /** An attempt without an answer may have written events after all. */
-  #inDoubt = false
+  #last: WrittenEntry | undefined
+  #doubt: Doubt | undefined
+  #isWritable = true
   #wake: (() => void) | undefined
   #closed = false
 
-  constructor (stream: AuditStream, instance: string, maxBacklog: number, onLost: (fields: AuditFields) => void) {
+  constructor ({ stream, timers, onLost, onProblem }: WriterDeps, instance: string, maxBacklog: number) {
     this.#stream = stream
+    this.#timers = timers
     this.#instance = instance
     this.#maxBacklog = maxBacklog
     this.#onLost = onLost
+    this.#onProblem = onProblem
   }
 
   get backlog (): number {
     return this.#queue.length
   }
 
+  /** Whether the stream took the last event. */
+  get isWritable (): boolean {
+    return this.#isWritable
+  }
+
+  /** The event that it wrote last. */
+  get last (): WrittenEntry | undefined {
+    return this.#last
+  }
+
   /** Takes an event and returns at once. @param written called when Redis has it */
-  add (fields: AuditFields, written?: () => void): void {
-    this.#enqueue({ fields, written })
+  add (event: QueuedEvent, written?: () => void): void {
+    this.#enqueue({ event, written })
   }
 
   /** Takes an event and waits until Redis has it. @throws TOOLJET_EMBED_REDIS_DOWN; the event stays to be written */
-  addAndWait (fields: AuditFields): Promise<void> {
-    return new Promise((resolve, reject) => this.#enqueue({ fields, written: resolve, failed: reject }))
+  addAndWait (event: QueuedEvent): Promise<void> {
+    return new Promise((resolve, reject) => this.#enqueue({ event, written: resolve, failed: reject }))
   }
 
   /** Writes what waits, within the bound; what is left then goes to `onLost`. */
   async close (boundMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    const bound = new Promise<void>((resolve) => { timer = setTimeout(resolve, boundMs) })
+    let cancel = (): void => {}
+    const bound = new Promise<void>((resolve) => { cancel = this.#timers.after(boundMs, resolve) })
     this.#wake?.()
     await Promise.race([this.#running, bound])
-    clearTimeout(timer)
+    cancel()
     this.#closed = true
     this.#wake?.()
-    for (const { fields, failed } of this.#queue.splice(0)) {
-      this.#onLost(fields)
-      failed?.(embedError('TOOLJET_EMBED_REDIS_DOWN'))
-    }
+    this.#lose(embedError('TOOLJET_EMBED_REDIS_DOWN'))
   }
 
   #enqueue (pending: Pending): void {
-    if (this.#closed || this.#queue.length >= this.#maxBacklog) {
-      this.#onLost(pending.fields)
+    const { values } = pending.event
+    const isFull = this.#queue.length >= this.#maxBacklog || this.#bytes + values.length > this.#maxBacklog * BYTES_PER_EVENT
+    if (this.#closed || isFull) {
+      this.#onLost(fieldsOfSigned(pending.event))
       pending.failed?.(embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'too many audit events wait for it' }))
       return
     }
     this.#queue.push(pending)
+    this.#bytes += values.length
     if (!this.#isRunning) this.#running = this.#run()
   }
 
   async #run (): Promise<void> {
     this.#isRunning = true
-    await new Promise(setImmediate) // events of one tick make one batch
+    await new Promise<void>((resolve) => this.#timers.endOfTurn(resolve)) // events of one turn make one batch
     while (this.#queue.length > 0 && !this.#closed) {
       try {
         await this.#writeBatch()
@@ -88,32 +134,64 @@ export class AuditWriter {
   }
 
   async #writeBatch (): Promise<void> {
-    this.#after ??= await this.#stream.tip()
-    if (this.#inDoubt) {
-      const { seq, after } = await this.#stream.lookFor(this.#instance, this.#after)
-      this.#after = after
-      this.#confirm(seq)
+    if (this.#doubt !== undefined) await this.#lookFor(this.#doubt)
+    if (this.#stream.isUnavailable) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
+    // what is sent again is the same batch: then an earlier attempt that Redis carries out later finds it written
+    const count = this.#doubt?.count ?? Math.min(this.#queue.length, MAX_BATCH)
+    if (count === 0) return
+    this.#doubt ??= { count, after: this.#stream.startOfWrite() }
+    const { written, last, refusal, integrity, trimmed } = await this.#stream.append(this.#instance, this.#queue.slice(0, count).map(({ event }) => event), this.#last)
+    this.#doubt = undefined
+    this.#last = last ?? (integrity === '' ? this.#last : undefined) // what is gone is told once
+    this.#confirm(written)
+    if (integrity !== '') this.#onProblem({ kind: integrity })
+    if (refusal !== '') {
+      if (this.#isWritable) this.#onProblem({ kind: 'unwritable', reason: refusal })
+      this.#isWritable = false
+      this.#lose(embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit stream takes no entry', isRefusal: true }))
+    } else if (!this.#isWritable) {
+      this.#isWritable = true
+      this.#onProblem(undefined)
     }
-    const batch = this.#queue.slice(0, MAX_BATCH).map(({ fields }) => fields)
-    if (batch.length === 0) return
-    this.#inDoubt = true
-    const { last, excess } = await this.#stream.append(this.#instance, batch)
-    if (last === undefined) return // it came too late; what came before it may be there
-    this.#inDoubt = false
-    if (last !== '') this.#after = last
-    this.#confirm(Number(batch.at(-1)!['seq']))
-    if (excess !== undefined) await this.#stream.trim(excess) // nobody who waits for an event waits for this
+    if (trimmed > 0) this.#stream.trimIndex()
   }
 
-  /** Takes out of the queue what is known to be written. */
-  #confirm (seq: number): void {
-    while (this.#queue.length > 0 && Number(this.#queue[0]!.fields['seq']) <= seq) this.#queue.shift()!.written?.()
+  /** Looks for the events of an attempt in doubt; what it has looked at it does not look at again. */
+  async #lookFor (doubt: Doubt): Promise<void> {
+    for (let isOver = false; !isOver;) {
+      const macs = this.#queue.slice(0, doubt.count).map(({ event }) => event.mac)
+      const { place, id, after, isEnd } = await this.#stream.find(macs, doubt.after)
+      if (place > 0) this.#last = { id, mac: macs[place - 1]! }
+      doubt.after = after
+      doubt.count -= place
+      this.#confirm(place)
+      isOver = isEnd || doubt.count === 0
+    }
+    if (doubt.count === 0) this.#doubt = undefined
+  }
+
+  /** Takes so many out of the queue, which are written. */
+  #confirm (count: number): void {
+    for (const { event, written } of this.#queue.splice(0, count)) {
+      this.#bytes -= event.values.length
+      written?.()
+    }
+  }
+
+  /** Gives up what waits. */
+  #lose (error: unknown): void {
+    this.#bytes = 0
+    this.#doubt = undefined
+    for (const { event, failed } of this.#queue.splice(0)) {
+      this.#onLost(fieldsOfSigned(event))
+      failed?.(error)
+    }
   }
 
   #pause (): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, RETRY_MS).unref()
-      this.#wake = () => { clearTimeout(timer); resolve() }
+      const cancel = this.#timers.after(RETRY_MS, resolve)
+      this.#wake = () => { cancel(); resolve() }
     })
   }
 }

@@ -1,6 +1,7 @@
 import type { Cluster, Redis, RedisOptions } from 'ioredis'
 import type { AuditRedis } from '../audit/reader.js'
 import { disconnect } from '../redis/connect.js'
+import type { RedisArgument } from '../redis/redis-like.js'
 import { RedisError, UsageError } from './errors.js'
 import { message } from './text.js'
 
@@ -58,6 +59,11 @@ export class Connection implements AuditRedis {
     return this.#run((client) => client.call(command, ...args))
   }
 
+  /** Like `call`, with bytes in place of strings. */
+  callBuffer (command: string, ...args: RedisArgument[]): Promise<unknown> {
+    return this.#run((client) => client.callBuffer(command, ...args))
+  }
+
   eval (script: string, numKeys: number, ...args: (string | number)[]): Promise<unknown> {
     return this.#run((client) => client.eval(script, numKeys, ...args))
   }
@@ -79,7 +85,7 @@ export class Connection implements AuditRedis {
   /** Everything here only reads, so that a command may be sent again. @throws ReplyError as Redis gave it, RedisError */
   async #run<T> (command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
     try {
-      return await command(this.#client)
+      return await untilEnd(this.#client, command)
     } catch (error) {
       if (!isReply(error)) throw this.#unreachable(error)
       if (this.#isCluster || !error.message.startsWith('MOVED ')) throw error
@@ -117,6 +123,7 @@ export class Connection implements AuditRedis {
 
   #use (client: Redis | Cluster): void {
     this.#client = client
+    client.setMaxListeners(0) // each command that waits has one
     client.on('error', (error: Error & { lastNodeError?: Error }) => { this.#lastError = error.lastNodeError ?? error })
     client.on('ready', () => {
       if (this.#lostAt !== undefined) this.#settings.onChange?.(true)
@@ -141,6 +148,15 @@ export class Connection implements AuditRedis {
     if (isReply(cause)) return new RedisError(`Redis at ${this.#address} refuses: ${message(cause.message)}`, { cause })
     return new RedisError(`Redis cannot be reached at ${this.#address}: ${message(reasonOf(cause))}`, { cause })
   }
+}
+
+/** ioredis forgets a command that it would have sent again when it gives up in the middle of a connection's beginning. */
+function untilEnd<T> (client: Redis | Cluster, command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onEnd = (): void => reject(new Error('it gave no answer'))
+    client.once('end', onEnd)
+    command(client).then(resolve, reject).finally(() => client.off('end', onEnd))
+  })
 }
 
 /** Redis has answered, with an error. */

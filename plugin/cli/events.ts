@@ -8,10 +8,16 @@ const COLUMNS: Column<AuditEntry>[] = [
   { title: 'EVENT', cell: field('event'), min: 13, usual: 13, style: styleOfEvent },
   { title: 'EMAIL', cell: field('email'), min: 12, usual: 28 },
   { title: 'APP', cell: field('app'), min: 8, usual: 20 },
-  { title: 'CODE', cell: ({ fields }) => (fields['code'] ?? '').replace(/^TOOLJET_EMBED_/, ''), min: 8, usual: 16 },
+  { title: 'CODE, DETAILS', cell: details, min: 8, usual: 24 },
   { title: 'IP', cell: field('ip'), min: 9, usual: 15 },
   { title: 'USER AGENT', cell: field('user_agent'), min: 10, usual: 40, isExtra: true },
 ]
+
+/** The code and how many answers it was, why, about whom else, and by whom: `EMAIL_MISMATCH other_user for ben@acme.test`. */
+function details ({ fields: { code = '', count, reason, target, by } }: AuditEntry): string {
+  const parts = [code.replace(/^TOOLJET_EMBED_/, ''), count && `x${count}`, target && `for ${target}`, by && `by ${by}`, reason]
+  return parts.filter(Boolean).join(' ')
+}
 
 function field (name: string): (entry: AuditEntry) => string {
   return ({ fields }) => fields[name] ?? ''

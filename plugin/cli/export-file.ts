@@ -1,76 +1,178 @@
-import { open, type FileHandle } from 'node:fs/promises'
+import { open, readFile, rename, type FileHandle } from 'node:fs/promises'
+import { compareIds, isEntryId, type AuditFilters } from '../audit/reader.js'
 import { fileError, UsageError } from './errors.js'
+import type { ExportFormat } from './export-format.js'
+import { FileLock } from './file-lock.js'
 
+const NO_FILTERS = 'no filter'
 const NEWLINE = 0x0a
 const CHUNK_BYTES = 65_536
 /** Far more than an event may take. */
 const MAX_LINE_BYTES = 1_048_576
-const LINE_START = '{"id":"'
+/** After so many events the position is kept. */
+const CHECKPOINT = 10_000
 
-/** A file of exported events that grows: what is in it is complete lines, whenever and however an export ended. */
+interface ExportFileOptions {
+  /** Where the position is kept. */
+  state: string
+  /** Of which the position is. */
+  stream: string
+  /** For which events it is; times are no part of it. */
+  filters: AuditFilters
+  format: ExportFormat
+}
+
+/**
+ * A file of exported events that grows, and may be rotated: what is in it is complete lines, whenever and however an
+ * export ended, and one run at a time writes to it. The position is kept beside it, always after the events.
+ */
 export class ExportFile {
-  private constructor (readonly path: string, private readonly handle: FileHandle, readonly lastId: string | undefined) {}
+  readonly #path: string
+  readonly #options: ExportFileOptions
+  readonly #lock: FileLock
+  readonly #handle: FileHandle
+  #lastId: string | undefined
+  /** Events since the position was kept. */
+  #unkept = 0
+
+  private constructor (path: string, options: ExportFileOptions, handle: FileHandle, lock: FileLock) {
+    this.#path = path
+    this.#options = options
+    this.#handle = handle
+    this.#lock = lock
+  }
 
   /**
    * Opens a file or makes one that only its owner can read, and cuts off a line that was not written to its end.
-   * @throws UsageError when it cannot be written to, or does not end in an export
+   * @throws UsageError when it cannot be written to, does not end in an export, or another run writes to it
    */
-  static async open (path: string): Promise<ExportFile> {
-    return named(path, async () => {
-      const handle = await open(path, 'a+', 0o600)
-      try {
-        return new ExportFile(path, handle, await prepared(handle))
-      } catch (error) {
-        await handle.close()
-        throw error
-      }
-    })
+  static async open (path: string, options: ExportFileOptions): Promise<ExportFile> {
+    const handle = await named(path, () => open(path, 'a+', 0o600))
+    let lock: FileLock | undefined
+    try {
+      lock = await named(path, () => lockOf(path, handle))
+      const file = new ExportFile(path, options, handle, lock)
+      await file.#findPosition()
+      return file
+    } catch (error) {
+      await handle.close()
+      await lock?.release()
+      throw error
+    }
   }
 
-  append (lines: string): Promise<void> {
-    return named(this.path, () => this.handle.appendFile(lines))
+  /** Id of the last event that was exported. */
+  get lastId (): string | undefined {
+    return this.#lastId
   }
 
-  /** Has all on the disk. */
-  flush (): Promise<void> {
-    return named(this.path, () => this.handle.datasync())
+  /** @param lastId of the last event in these lines */
+  async append (lines: string, events: number, lastId: string): Promise<void> {
+    await named(this.#path, () => this.#handle.appendFile(lines))
+    this.#lastId = lastId
+    this.#unkept += events
+    if (this.#unkept >= CHECKPOINT) await this.flush()
+  }
+
+  /** Has all on the disk, and then the position. */
+  async flush (): Promise<void> {
+    if (this.#unkept === 0) return
+    this.#unkept = 0
+    await named(this.#path, () => this.#handle.sync())
+    await keep(this.#options, this.#lastId!)
   }
 
   async close (): Promise<void> {
-    await this.handle.close()
+    await this.#handle.close()
+    await this.#lock.release()
+  }
+
+  /** The file may be ahead of the position that was kept, when a run broke off; or behind it, when it was rotated. */
+  async #findPosition (): Promise<void> {
+    const inFile = await named(this.#path, () => prepared(this.#handle, this.#options.format))
+    const kept = await keptIn(this.#options)
+    const isAhead = inFile !== undefined && (kept === undefined || compareIds(inFile, kept) > 0)
+    this.#lastId = isAhead ? inFile : kept
+    this.#unkept = isAhead ? 1 : 0
   }
 }
 
 /** What goes wrong with a file, with its name. */
-async function named<T> (path: string, action: () => Promise<T>): Promise<T> {
+async function named<T> (path: string, action: () => Promise<T>, option = '--out'): Promise<T> {
   try {
     return await action()
   } catch (error) {
-    throw fileError(`--out ${path}`, error)
+    throw fileError(`${option} ${path}`, error)
   }
+}
+
+async function lockOf (path: string, handle: FileHandle): Promise<FileLock> {
+  if (!(await handle.stat()).isFile()) throw new UsageError('it is no file; without --out the events go to stdout')
+  return FileLock.take(path)
+}
+
+async function keptIn ({ state, stream, filters }: ExportFileOptions): Promise<string | undefined> {
+  return named(state, async () => {
+    let text: string
+    try {
+      text = await readFile(state, 'utf8')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      throw error
+    }
+    const position = parsed(text) as { stream?: unknown, id?: unknown, filters?: object } | null | undefined
+    if (!isEventId(position?.id)) throw new UsageError('it is no position of an earlier export, and is left as it is')
+    if (position?.stream !== stream) throw new UsageError(`it is the position in another stream, ${String(position?.stream)}`)
+    const [ours, theirs] = [filters, position.filters ?? {}].map(described)
+    if (ours !== theirs) throw new UsageError(`it is the position of an export with ${theirs}, and not with ${ours}: what that one left out would never be exported`)
+    return position.id as string
+  }, '--state')
+}
+
+async function keep ({ state, stream, filters }: ExportFileOptions, id: string): Promise<void> {
+  await named(state, async () => {
+    const next = `${state}.new`
+    const handle = await open(next, 'w', 0o600)
+    try {
+      await handle.writeFile(`${JSON.stringify({ stream, id, ...(described(filters) !== NO_FILTERS && { filters: lasting(filters) }) })}\n`)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(next, state)
+  }, '--state')
+}
+
+/** Filters that say which events, and not of which time. */
+function lasting ({ since: _, until: __, ...filters }: AuditFilters): object {
+  return filters
+}
+
+function described (filters: object): string {
+  return Object.entries(lasting(filters)).sort().map(([name, value]) => `--${name.replace('_', '-')} ${String(value)}`).join(' ') || NO_FILTERS
 }
 
 /** @returns the id in the last complete line, after which the file now ends */
-async function prepared (handle: FileHandle): Promise<string | undefined> {
-  const stat = await handle.stat()
-  if (!stat.isFile()) throw new UsageError('it is no file; without --out the events go to stdout')
-  const { line, end, torn } = await lastLine(handle, stat.size)
-  if (line === undefined && !LINE_START.startsWith(torn.slice(0, LINE_START.length))) throw notAnExport()
-  const id = line === undefined ? undefined : idOf(line)
-  if (end < stat.size) await handle.truncate(end)
-  return id
+async function prepared (handle: FileHandle, format: ExportFormat): Promise<string | undefined> {
+  const { size } = await handle.stat()
+  const { line, end, torn } = await lastLine(handle, size)
+  if (line === undefined && !format.lineStart.startsWith(torn.slice(0, format.lineStart.length))) throw notAnExport()
+  const id = line === undefined ? undefined : format.idOf(parsed(line))
+  if (line !== undefined && !isEventId(id)) throw notAnExport()
+  if (end < size) await handle.truncate(end)
+  return id as string | undefined
 }
 
-function idOf (line: string): string {
-  let parsed: unknown
+function parsed (json: string): unknown {
   try {
-    parsed = JSON.parse(line)
+    return JSON.parse(json)
   } catch {
-    throw notAnExport()
+    return undefined
   }
-  const id = (parsed as { id?: unknown } | null)?.id
-  if (typeof id === 'string' && /^\d+-\d+$/.test(id)) return id
-  throw notAnExport()
+}
+
+function isEventId (id: unknown): boolean {
+  return typeof id === 'string' && isEntryId(id)
 }
 
 /** Reads from the file's end. @returns the last complete line, where it ends, and what follows it */
@@ -92,5 +194,5 @@ async function lastLine (handle: FileHandle, size: number): Promise<{ line: stri
 }
 
 function notAnExport (): UsageError {
-  return new UsageError('it does not end in a line of an earlier export, and is left as it is')
+  return new UsageError('it does not end in a line of an earlier export in this format, and is left as it is')
 }

@@ -1,6 +1,42 @@
 import type { AuditEntry } from '../audit/event.js'
 import type { AuditFilters } from '../audit/reader.js'
+import { fullCode } from './codes.js'
+import { UsageError } from './errors.js'
 import type { Given } from './options.js'
+import type { Output } from './output.js'
+import { parseTime, TIMES, type Moment } from './times.js'
+
+/**
+ * Options whose values people may write in several ways, in the one that the queries take. What was taken in the
+ * machine's zone is told in UTC.
+ * @throws UsageError when a time is none, or nothing can be between the two
+ */
+export function resolveFilters (given: Given, out: Output, now = new Date()): Given {
+  const resolved = { ...given }
+  if (given.code !== undefined) resolved.code = fullCode(given.code)
+  const since = momentOf(given, 'since', now)
+  const until = momentOf(given, 'until', now)
+  if (since && until && until.ms <= since.ms) throw new UsageError(`--until ${told(given.until!, until)} is not after --since ${told(given.since!, since)}, nothing is between them`)
+  for (const [name, moment] of [['since', since], ['until', until]] as const) {
+    if (moment === undefined || moment.isAgo) continue
+    resolved[name] = new Date(moment.ms).toISOString()
+    if (moment.isLocal) out.note(`--${name} ${given[name]} is ${resolved[name]}`)
+  }
+  return resolved
+}
+
+function momentOf (given: Given, name: 'since' | 'until', now: Date): Moment | undefined {
+  const text = given[name]
+  if (text === undefined) return undefined
+  const moment = parseTime(text, now)
+  if (moment === undefined) throw new UsageError(`--${name} is "${text}", it takes ${TIMES}`)
+  return moment
+}
+
+/** As it was given, and in UTC where the machine's zone decided. */
+function told (text: string, { ms, isLocal }: Moment): string {
+  return isLocal ? `${text} (${new Date(ms).toISOString()})` : text
+}
 
 /** What the queries inside Redis are to look for: they check the values. */
 export function filtersOf (given: Given): AuditFilters {
@@ -15,6 +51,5 @@ export function filtersOf (given: Given): AuditFilters {
  */
 export function isMatch ({ fields }: AuditEntry, { app, event, outcome, code, ip, url_id: urlId }: AuditFilters, emails: readonly string[]): boolean {
   return (emails.length === 0 || emails.includes(fields['email'] ?? '')) &&
-    (code === undefined || fields['code'] === code || fields['code'] === `TOOLJET_EMBED_${code}`) &&
-    Object.entries({ app, event, outcome, ip, url_id: urlId }).every(([name, value]) => value === undefined || fields[name] === value)
+    Object.entries({ app, event, outcome, code, ip, url_id: urlId }).every(([name, value]) => value === undefined || fields[name] === value)
 }

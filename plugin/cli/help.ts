@@ -9,8 +9,9 @@ const WIDTH = 100
 const EXIT_CODES = `Exit codes:
   0  fine
   1  verify found something wrong, or nothing to verify
-  2  wrong usage: an argument, a key that is missing, a file that cannot be used
-  3  Redis cannot be reached, or refuses`
+  2  wrong usage: an argument, a key that is missing or not the one, a file that cannot be used
+  3  Redis cannot be reached, refuses or does not answer
+  70 a defect of this program`
 
 const ENVIRONMENT = `Environment:
   REDIS_URL           where Redis is; --redis comes first

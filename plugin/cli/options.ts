@@ -1,5 +1,7 @@
 import { parseArgs } from 'node:util'
+import { isEntryId } from '../audit/reader.js'
 import { UsageError } from './errors.js'
+import { TIMES } from './times.js'
 
 interface Option {
   /** What stands for its value in the help; none: it takes none. */
@@ -7,27 +9,32 @@ interface Option {
   about: string
 }
 
-const TIME = 'ISO 8601 (UTC unless it has an offset), milliseconds since 1970, or how long ago: 90s, 30m, 24h, 7d'
-
 const TABLE = {
   redis: { value: 'URL', about: 'redis://[user:password@]host[:port][/db], rediss:// with TLS; default: REDIS_URL, else redis://127.0.0.1:6379' },
   stream: { value: 'KEY', about: 'the audit stream; default: tooljet-embed:audit' },
+  name: { value: 'KEY', about: 'the name that the stream had when its events were written; default: --stream' },
   json: { about: 'NDJSON: a line of JSON for each' },
   email: { value: 'EMAIL', about: 'of this user' },
   app: { value: 'APP', about: 'of this app: alias, id or slug as in the log' },
   event: { value: 'EVENT', about: 'url.minted, url.reused, url.denied, url.limited, url.failed, url.forgotten, audit.opened or audit.closed' },
   outcome: { value: 'OUTCOME', about: 'success or failure' },
-  code: { value: 'CODE', about: 'with this error code, with or without its TOOLJET_EMBED_' },
+  code: { value: 'CODE', about: 'with this error code, in any case, with or without its TOOLJET_EMBED_; another one\'s (FST_ERR_VALIDATION) in its own spelling' },
   ip: { value: 'ADDRESS', about: 'from this IP address' },
   'url-id': { value: 'ID', about: 'about this URL' },
-  since: { value: 'TIME', about: `from then on: ${TIME}` },
+  since: { value: 'TIME', about: `from then on: ${TIMES}` },
   until: { value: 'TIME', about: 'before then' },
   limit: { value: 'N', about: 'at most so many; default: 100' },
   order: { value: 'ORDER', about: 'desc (the newest first, the default) or asc' },
   after: { value: 'ID', about: 'go on after the event with this id' },
   last: { value: 'N', about: 'show the newest N first; default: 0' },
-  by: { value: 'GROUP', about: 'email, app, event, code or hour; default: event' },
-  out: { value: 'FILE', about: 'append to this file, and go on after its last complete line' },
+  by: { value: 'GROUP', about: 'email, app, event, code or hour, or two of them: hour,app; default: event' },
+  users: { about: 'count users, too: every event is looked at, not the counters' },
+  out: { value: 'FILE', about: 'append to this file, and go on after the last event that was exported to it' },
+  state: { value: 'FILE', about: 'where to keep the id of that event; default: FILE.state beside the output' },
+  format: { value: 'FORMAT', about: 'ndjson (the fields as they are, the default) or ecs (Elastic Common Schema)' },
+  log: { value: 'FILE...', about: 'hold the log against the app\'s own: files of lines of JSON as pino writes them, gzip too' },
+  retention: { value: 'DAYS', about: 'how long events are kept, like 90d (0d: for ever); default: what the log says of itself' },
+  'max-entries': { value: 'N', about: 'how many entries are kept (0: any number); default: what the log says of itself' },
   'key-file': { value: 'FILE', about: 'the plugin\'s encryptionKey, one key on each line, the current one first; default: TOOLJET_EMBED_ENCRYPTION_KEY, else TOOLJET_API_TOKEN' },
   help: { about: 'this text' },
   version: { about: 'the version of fastify-tooljet-embed' },
@@ -37,8 +44,13 @@ export type OptionName = keyof typeof TABLE
 
 export const OPTIONS: Readonly<Record<OptionName, Option>> = TABLE
 
+/** Options that may be there more than once, with one value or more each. */
+const LISTS = ['log'] as const
+
+type ListName = typeof LISTS[number]
+
 /** Options as they were given; those without a value are ''. */
-export type Given = { [name in OptionName]?: string }
+export type Given = { [name in Exclude<OptionName, ListName>]?: string } & { [name in ListName]?: string[] }
 
 /**
  * @param known options that are taken here, `help` besides
@@ -54,17 +66,24 @@ export function parseOptions (args: string[], known: readonly OptionName[], comm
   const { tokens } = parseArgs({ args, options, strict: false, allowPositionals: true, tokens: true })
   const given: Given = {}
   const words: string[] = []
+  let list = words
   for (const token of tokens) {
-    if (token.kind === 'positional') words.push(token.value)
+    if (token.kind === 'positional') list.push(token.value)
     if (token.kind !== 'option') continue
     const name = names.find((known) => known === token.name)
     if (name === undefined) {
       const takes = `${command ?? 'without a command it'} takes ${names.map((known) => `--${known}`).join(', ')}`
       throw new UsageError(`there is no option ${token.rawName} here, ${takes}`, command)
     }
-    const problem = given[name] === undefined ? problemWith(name, token) : 'is there twice'
+    const problem = given[name] === undefined || isList(name) ? problemWith(name, token) : 'is there twice'
     if (problem !== undefined) throw new UsageError(`--${name} ${problem}`, command)
-    given[name] = token.value ?? ''
+    if (isList(name)) {
+      list = given[name] ??= []
+      list.push(token.value!)
+    } else {
+      list = words
+      given[name] = token.value ?? ''
+    }
   }
   return { given, words }
 }
@@ -76,8 +95,12 @@ function problemWith (name: OptionName, { value, inlineValue }: { value: string 
   return isMissing ? `has no value; it takes ${option.value}: ${option.about}` : undefined
 }
 
+function isList (name: OptionName): name is ListName {
+  return LISTS.some((list) => list === name)
+}
+
 /** @throws UsageError */
-export function wholeNumber (given: Given, name: 'limit' | 'last', least: number): number | undefined {
+export function wholeNumber (given: Given, name: 'limit' | 'last' | 'max-entries', least: number): number | undefined {
   const value = given[name]
   if (value === undefined) return undefined
   const number = /^\d+$/.test(value) ? Number(value) : NaN
@@ -86,8 +109,25 @@ export function wholeNumber (given: Given, name: 'limit' | 'last', least: number
 }
 
 /** @throws UsageError */
+export function days (given: Given, name: 'retention'): number | undefined {
+  const value = given[name]
+  if (value === undefined) return undefined
+  const [, number] = /^(\d{1,6}(?:\.\d{1,6})?)d$/.exec(value) ?? []
+  if (number !== undefined) return Number(number)
+  throw new UsageError(`--${name} is "${value}", it takes a number of days, like 90d`)
+}
+
+/** @throws UsageError */
+export function oneOf<T extends string> (given: Given, name: 'format', allowed: readonly [T, ...T[]]): T {
+  const value = given[name] ?? allowed[0]
+  const found = allowed.find((one) => one === value)
+  if (found !== undefined) return found
+  throw new UsageError(`--${name} is "${value}", it takes ${allowed.join(', ')}`)
+}
+
+/** @throws UsageError */
 export function eventId (given: Given): string | undefined {
   const { after } = given
-  if (after === undefined || /^\d{1,20}(?:-\d{1,20})?$/.test(after)) return after
+  if (after === undefined || isEntryId(after) || isEntryId(`${after}-0`)) return after
   throw new UsageError(`--after is "${after}", it takes the id of an event, like 1767225600000-0`)
 }

@@ -43,7 +43,7 @@ export class Progress {
     const ofTotal = this.#total === undefined ? '' : ` of ${grouped(this.#total)}`
     const share = this.#total === undefined ? '' : ` (${Math.min(100, Math.floor(this.#count * 100 / this.#total))} %)`
     const rate = Math.round(this.#count / (now - this.#began) * 1000)
-    this.#out.progress(`${this.#doing} ${grouped(this.#count)}${ofTotal} events${share}, ${grouped(rate)}/s`)
+    this.#out.progress(`${this.#doing} ${grouped(this.#count)}${ofTotal} ${(this.#total ?? this.#count) === 1 ? 'event' : 'events'}${share}, ${grouped(rate)}/s`)
   }
 
   end (): void {

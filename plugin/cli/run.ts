@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { COMMANDS, type Context } from './commands.js'
-import { EXIT, RedisError, UsageError } from './errors.js'
+import type { Connection } from './connection.js'
+import { EXIT, RedisError, unexpected, UsageError } from './errors.js'
 import { Output, type OutputStream } from './output.js'
 import { parseOptions, type Given } from './options.js'
 
@@ -25,7 +26,10 @@ export async function run (args: string[], world: World): Promise<number> {
     if (out.failure !== undefined) throw new UsageError(`the results cannot be written: ${out.failure.message}`)
     return code
   } catch (error) {
-    if (!(error instanceof UsageError) && !(error instanceof RedisError)) throw error
+    if (!(error instanceof UsageError) && !(error instanceof RedisError)) {
+      out.note(unexpected(error))
+      return EXIT.unexpected
+    }
     out.note(`tooljet-embed-audit: ${error.message}`)
     if (error instanceof RedisError) return EXIT.redis
     out.note(`tooljet-embed-audit ${error.command === undefined ? '' : `${error.command} `}--help tells more`)
@@ -47,9 +51,10 @@ async function runCommand (args: string[], out: Output, world: World): Promise<n
   if (words.length > 0) throw new UsageError(`${name} takes options only, and not "${words[0]}"`, name)
 
   const close: (() => void)[] = []
+  const stream = given.stream ?? DEFAULT_STREAM
   const context: Context = {
     given,
-    stream: given.stream ?? DEFAULT_STREAM,
+    stream,
     out,
     env: world.env,
     interrupted: world.interrupted,
@@ -61,16 +66,31 @@ async function runCommand (args: string[], out: Output, world: World): Promise<n
         onChange: (isThere) => out.note(isThere ? 'Redis is back' : 'Redis is away, trying again'),
       })
       close.push(() => connection.close())
+      const { code } = context.given
+      if (code !== undefined) await assertKnown(code, connection, stream)
       return connection
     },
   }
   try {
+    context.given = await resolved(given, out)
     return await (await command.load())(context)
   } catch (error) {
     throw await explained(error, name)
   } finally {
     for (const end of close) end()
   }
+}
+
+/** Nothing of it is loaded for commands that filter nothing. */
+async function resolved (given: Given, out: Output): Promise<Given> {
+  if (given.since === undefined && given.until === undefined && given.code === undefined) return given
+  const { resolveFilters } = await import('./filters.js')
+  return resolveFilters(given, out)
+}
+
+async function assertKnown (code: string, connection: Connection, stream: string): Promise<void> {
+  const [{ AuditReader }, { assertKnownCode }] = await Promise.all([import('../audit/reader.js'), import('./codes.js')])
+  await assertKnownCode(code, new AuditReader(connection, stream))
 }
 
 /** Without a command. */

@@ -22,10 +22,9 @@ export interface RedisLike {
   options?: object
   ping (): Promise<unknown>
   xrange (key: string, start: string, end: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]>
-  xrevrange (key: string, end: string, start: string, count: 'COUNT', n: number): Promise<[id: string, fields: string[]][]>
 }
 
-const METHODS = ['call', 'eval', 'evalsha', 'evalBuffer', 'evalshaBuffer', 'ping', 'xrange', 'xrevrange'] as const satisfies (keyof RedisLike)[]
+const METHODS = ['call', 'eval', 'evalsha', 'evalBuffer', 'evalshaBuffer', 'ping', 'xrange'] as const satisfies (keyof RedisLike)[]
 
 export function isRedisLike (value: unknown): value is RedisLike {
   return typeof value === 'object' && value !== null &&
@@ -35,4 +34,10 @@ export function isRedisLike (value: unknown): value is RedisLike {
 /** Whether keys of one call have to be in one slot. */
 export function isCluster (redis: RedisLike): boolean {
   return typeof redis.nodes === 'function'
+}
+
+/** What a client puts before every key: then Redis knows them by another name. */
+export function keyPrefixOf ({ options = {} }: RedisLike): string {
+  const { keyPrefix, redisOptions } = options as { keyPrefix?: string, redisOptions?: { keyPrefix?: string } }
+  return keyPrefix ?? redisOptions?.keyPrefix ?? ''
 }

@@ -30,6 +30,20 @@ export class Script {
     return this.#runBy((sha1) => redis.evalshaBuffer!(sha1, keys.length, ...keys, ...args), () => redis.evalBuffer!(this.#lua, keys.length, ...keys, ...args))
   }
 
+  /** As a user who may only read: Redis 7 has commands for that. @returns strings as bytes */
+  async runReadOnly (redis: { callBuffer (command: string, ...args: RedisArgument[]): Promise<unknown> }, keys: readonly string[], args: readonly RedisArgument[]): Promise<unknown> {
+    const runAs = (suffix: string): Promise<unknown> => this.#runBy(
+      (sha1) => redis.callBuffer(`EVALSHA${suffix}`, sha1, keys.length, ...keys, ...args),
+      () => redis.callBuffer(`EVAL${suffix}`, this.#lua, keys.length, ...keys, ...args)
+    )
+    try {
+      return await runAs('_RO')
+    } catch (error) {
+      if (!(error instanceof Error) || !/unknown command/i.test(error.message)) throw error
+      return runAs('')
+    }
+  }
+
   async #runBy (byDigest: (sha1: string) => Promise<unknown>, inFull: () => Promise<unknown>): Promise<unknown> {
     try {
       return await byDigest(this.#sha1)

@@ -2,7 +2,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { Chain } from '../../plugin/audit/chain.js'
+import { EventSigner } from '../../plugin/audit/signer.js'
 import { deriveKeys } from '../../plugin/crypto/secret-keys.js'
 import type { TooljetEmbedOptions } from '../../plugin/index.js'
 import { API_TOKEN } from '../support/portal.js'
@@ -111,7 +111,7 @@ export async function runChaos ({ ms, seed, slots = 3, perSecond = 320, kinds, o
     email: String(body['email']), appId: String(body['appId']), at, ...(endedAt !== undefined && { endedAt }), ...(token !== undefined && { token }),
   }))
   for (const token of world.toolJet.tokens.all) records.tokens.set(token.token, token)
-  const judged = await check(records, new Chain(await deriveKeys([API_TOKEN], 'audit')))
+  const judged = await check(records, new EventSigner(await deriveKeys([API_TOKEN], 'audit'), world.redis.stream))
   return { seed, ms, faults: struck, lostReplies: world.lostReplies, records, judged: [...judged, ...memoryRow(ms, memory)], memory, longestLagMs: lag.max / 1e6 }
 }
 

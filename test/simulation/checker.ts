@@ -1,5 +1,6 @@
 import type { History, MintRecord, ProcessRecord, RequestRecord } from './history.js'
 import { tokenIn } from './tooljet.js'
+import { checkAudit } from './check-audit.js'
 import { checkEnds } from './check-ends.js'
 import { checkForgetting } from './check-forgetting.js'
 import { checkLife } from './check-life.js'
@@ -76,7 +77,7 @@ export function overlaps (spans: { from: number, to: number }[], from: number, t
 /** Whether a run kept the promises that can be seen from outside. */
 export function check (history: History): Violation[] {
   const facts = new Facts(history)
-  return [...checkEnds(facts), ...checkLife(facts), ...checkMints(facts), ...checkLimits(facts), ...checkForgetting(facts)]
+  return [...checkEnds(facts), ...checkLife(facts), ...checkMints(facts), ...checkLimits(facts), ...checkForgetting(facts), ...checkAudit(facts)]
 }
 
 /** Virtual ms, to read. */

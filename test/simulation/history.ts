@@ -1,3 +1,4 @@
+import type { AuditFields } from '../../plugin/audit/event.js'
 import type { Traffic } from './client.js'
 
 /** How an app is asked for: `id:…`, `slug:…`, and by its alias where `apps` has it. */
@@ -65,6 +66,16 @@ export interface ProcessRecord {
   crashedAt?: number
   stalls: { from: number, to: number }[]
   traffic: Traffic
+  /** Its audit events in their order, as its log has them. */
+  events: EventRecord[]
+}
+
+/** An audit event. */
+export interface EventRecord {
+  at: number
+  fields: AuditFields
+  /** The log says that it did not get into the stream. */
+  isLost?: true
 }
 
 export interface History {
@@ -77,6 +88,8 @@ export interface History {
   losses: { at: number, to: number }[]
   /** Redis stood still. */
   freezes: { from: number, to: number }[]
+  /** The audit stream at the end. */
+  stream: AuditFields[]
   /** Virtual end of the run. */
   end: number
   /** Errors that nobody caught. */

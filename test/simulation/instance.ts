@@ -1,6 +1,10 @@
 import { readdirSync } from 'node:fs'
 import { Apps } from '../../plugin/access/apps.js'
 import { limitsBy, type Increment, type NewLimiter } from '../../plugin/access/limits.js'
+import { Audit } from '../../plugin/audit/audit.js'
+import type { AuditFields } from '../../plugin/audit/event.js'
+import { Pseudonyms } from '../../plugin/audit/pseudonyms.js'
+import { EventSigner } from '../../plugin/audit/signer.js'
 import { openCache } from '../../plugin/cache/open.js'
 import { Encryptor } from '../../plugin/crypto/encryption.js'
 import { KeyNames } from '../../plugin/crypto/names.js'
@@ -17,7 +21,7 @@ import { TOOLJET_URL, type HttpReply } from './tooljet.js'
 
 /*
  * The only file that knows which classes an instance is made of, as `plugin/compose.ts` does. All of it is the plugin's
- * own code, but for Fastify, the audit log and the connections to ToolJet.
+ * own code, but for Fastify and the connections to ToolJet.
  */
 
 export interface Surroundings {
@@ -27,27 +31,32 @@ export interface Surroundings {
   keyPrefix: string
   /** Calls ToolJet's mint API. */
   callTooljet: (body: never, signal: AbortSignal | undefined) => Promise<HttpReply>
+  /** Takes each audit event as the log has it; `isLost`: once more, when it does not get into the stream. */
+  onEvent: (fields: AuditFields, isLost: boolean) => void
 }
 
 /** One instance of the plugin. */
 export interface Instance {
   /** Resolves when it may be asked. */
   start (): Promise<void>
-  /** @param app `id:…`, `slug:…` or `alias:…` */
-  request (user: string, app: string, replaces: string | undefined): Promise<Answer>
+  /** @param id of the request @param app `id:…`, `slug:…` or `alias:…` */
+  request (id: string, user: string, app: string, replaces: string | undefined): Promise<Answer>
   forget (user: string, app: string | undefined): Promise<number>
+  /** Audit events that wait for Redis. */
+  readonly backlog: number
   stop (): void
 }
 
 const MAX_USERS = 100
 const NAMES_KEY = Buffer.alloc(32, 1)
 const URLS_KEY = Buffer.alloc(32, 2)
+const AUDIT_KEY = Buffer.alloc(32, 3)
 const log = { info () {}, warn () {}, error () {}, debug () {}, trace () {}, fatal () {} } as never
 
-export function createInstance ({ redis, timers, settings, keyPrefix, callTooljet }: Surroundings): Instance {
+export function createInstance ({ redis, timers, settings, keyPrefix, callTooljet, onEvent }: Surroundings): Instance {
   const { patExpiry, minRemaining, timeWindow, redisTimeoutMs, tooljetTimeoutMs } = settings
   const serveWithoutRedis = settings.onRedisDown === 'serve'
-  const { scripts, batch, cache, start, close } = openCache(
+  const { breaker, clock, scripts, batch, cache, start, close } = openCache(
     { redis, isOwn: false, address: '' },
     { keyPrefix, redisTimeoutMs, limitWindowMs: timeWindow, longestPatExpiry: patExpiry, serveWithoutRedis, maxUsers: MAX_USERS },
     { encryptor: new Encryptor([URLS_KEY]), timers, log }
@@ -69,6 +78,14 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     url: TOOLJET_URL, embedOrigins: [TOOLJET_URL], timeoutMs: tooljetTimeoutMs, lockTtlMs: tooljetTimeoutMs + 5 * redisTimeoutMs, instance: '',
   })
 
+  const stream = `${keyPrefix}audit`
+  const logEvent = (isLost: boolean) => (line: { tooljetEmbedAudit?: AuditFields }): void => {
+    if (line.tooljetEmbedAudit !== undefined) onEvent(line.tooljetEmbedAudit, isLost)
+  }
+  const audit = new Audit({
+    breaker, scripts, clock, timers, signer: new EventSigner([AUDIT_KEY], stream), pseudonyms: new Pseudonyms([AUDIT_KEY]), log: { ...(log as object), info: logEvent(false), error: logEvent(true) } as never,
+  }, { stream, retentionMs: 0, maxEntries: 0, identity: 'email', functions: false, delivery: 'buffered', maxBacklog: 10_000, limitWindowMs: timeWindow })
+
   const open = async (): Promise<Embed> => new Embed({
     identity: (request) => (request as unknown as { email: string }).email,
     authorize: undefined,
@@ -77,7 +94,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     cache,
     tooljets: { of: () => tooljet, named: () => tooljet, areSeveral: false, origins: [TOOLJET_URL] } as never,
     strangerHash: (email) => names.userHash(email),
-    audit: { mustBeWritable () {}, record () {}, async recordGiven () {}, health: () => ({ instance: '' }) } as never,
+    audit,
   })
 
   let embed: Embed
@@ -85,12 +102,16 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     async start () {
       embed = await open()
       await Promise.race([start(), timers.sleep(5000)])
+      audit.open()
     },
-    async request (email, app, replaces) {
-      return embed.urlFor({ email, headers: {}, id: '' } as never, { ...askFor(app), replaces })
+    async request (id, email, app, replaces) {
+      return embed.urlFor({ email, headers: {}, id } as never, { ...askFor(app), replaces })
     },
     async forget (email, app) {
       return embed.forget({ email, ...(app !== undefined && askFor(app)) } as never)
+    },
+    get backlog () {
+      return audit.health().backlog
     },
     stop: close,
   }
@@ -116,7 +137,7 @@ function fixedWindow (timers: Timers): Increment {
   }
 }
 
-const SCRIPTS = ['cache', 'redis', 'access', 'tooljet'].flatMap((room) => {
+const SCRIPTS = ['cache', 'redis', 'access', 'tooljet', 'audit'].flatMap((room) => {
   const folder = `${room}/scripts`
   return readdirSync(new URL(`../../plugin/${folder}`, import.meta.url))
     .filter((file) => file !== 'prelude.lua' && file !== 'user.lua')

@@ -175,6 +175,34 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
       { file: 'cache/scripts/user.lua', from: 'dropUrl(id)\n      dropped', to: 'dropped' },
     ]
   },
+  {
+    name: 'events-twice',
+    breaks: '4 twice',
+    from: 0,
+    why: 'a batch whose reply was lost is appended twice',
+    changes: [
+      { file: 'audit/scripts/append.lua', from: 'if rows[i][#rows[i]] == mac then', to: 'if false then' },
+    ]
+  },
+  {
+    name: 'events-lost',
+    breaks: '4 lost',
+    from: 0,
+    why: 'a batch in doubt counts as written when anything has been written since',
+    changes: [
+      { file: 'audit/writer.ts', from: 'this.#confirm(found)', to: 'this.#confirm(places.size)' },
+      { file: 'audit/writer.ts', from: 'doubt.count -= found', to: 'doubt.count -= places.size' },
+    ]
+  },
+  {
+    name: 'no-event',
+    breaks: '4 answers',
+    from: 0,
+    why: 'a refusal leaves no event',
+    changes: [
+      { file: 'embed.ts', from: 'if (event === undefined) return\n', to: "if (event === undefined || event === 'url.failed') return\n" },
+    ]
+  },
 ]
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))

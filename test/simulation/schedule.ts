@@ -1,3 +1,4 @@
+import type { AuditFields } from '../../plugin/audit/event.js'
 import type { RedisLike } from '../../plugin/redis/redis-like.js'
 import { isEmbedError } from '../../plugin/errors.js'
 import { SimulatedClient } from './client.js'
@@ -59,7 +60,7 @@ class Schedule {
     this.#server = new RedisServer(real, this.#prefix, this.#scheduler)
     this.#tooljet = new SimulatedTooljet(this.#scheduler, this.#decisions, plan.tooljet, (who, what) => this.#note(who, what))
     this.#left = plan.items.length
-    this.#history = { settings: plan.settings, requests: [], forgets: [], mints: this.#tooljet.mints, processes: [], losses: [], freezes: [], end: 0, uncaught: [] }
+    this.#history = { settings: plan.settings, requests: [], forgets: [], mints: this.#tooljet.mints, processes: [], losses: [], freezes: [], stream: [], end: 0, uncaught: [] }
   }
 
   async run (): Promise<Outcome> {
@@ -82,6 +83,7 @@ class Schedule {
       life.client.close()
       life.process.alive = false
     }
+    this.#history.stream = await this.#server.streamAt(`${this.#prefix}audit`)
     await this.#server.restore([])
     return { history: this.#history, taken: this.#decisions.taken, lines: this.#lines }
   }
@@ -90,7 +92,7 @@ class Schedule {
 
   /** All that was asked has been answered, but for what has died. */
   #isQuiet (): boolean {
-    return this.#everyLife.every(({ open, process }) => open === 0 || !process.alive)
+    return this.#everyLife.every(({ open, instance, process }) => (open === 0 && instance.backlog === 0) || !process.alive)
   }
 
   async #happens (item: Item): Promise<void> {
@@ -167,6 +169,7 @@ class Schedule {
       note: (what) => this.#note(process.name, what),
       nameOf: (command) => this.#nameOf(command),
     })
+    const record: ProcessRecord = { name: process.name, slot, startedAt: scheduler.now, stalls: [], traffic: client.traffic, events: [] }
     const instance = createInstance({
       redis: client as unknown as RedisLike,
       timers: scheduler.timersOf(process, randomFor(plan.seed, process.name)),
@@ -174,8 +177,8 @@ class Schedule {
       keyPrefix: this.#prefix,
       callTooljet: (body, signal) => this.#tooljet.call(process, body, signal, (user, name) => Math.min(scheduler.now, ...this.#history.requests
         .filter((request) => request.process === process.name && request.user === user && request.name === name && request.end === undefined).map(({ begin }) => begin))),
+      onEvent: (fields, isLost) => this.#recordEvent(record, fields, isLost),
     })
-    const record: ProcessRecord = { name: process.name, slot, startedAt: scheduler.now, stalls: [], traffic: client.traffic }
     const life: Life = { process, record, client, instance, isReady: false, waiting: [], open: 0 }
     this.#lives[slot] = life
     this.#everyLife.push(life)
@@ -223,7 +226,7 @@ class Schedule {
     const record: RequestRecord = { id: requests.length + 1, process: life.process.name, user, ...naming, replaces: before, begin: this.#scheduler.now }
     requests.push(record)
     life.open++
-    this.#watch(life.process, life.instance.request(user, naming.name, before).then((answer) => {
+    this.#watch(life.process, life.instance.request(String(record.id), user, naming.name, before).then((answer) => {
       record.answer = answer
       record.end = this.#scheduler.now
       life.open--
@@ -254,6 +257,12 @@ class Schedule {
       this.#note(life.process.name, `forget ${record.id}: ${record.code}`)
     }))
     this.#note(life.process.name, `forget ${record.id} of ${user} ${naming?.name ?? 'everything'} begins`)
+  }
+
+  #recordEvent ({ name, events }: ProcessRecord, fields: AuditFields, isLost: boolean): void {
+    if (isLost) events.find((event) => event.fields['mac'] === fields['mac'])!.isLost = true
+    else events.push({ at: this.#scheduler.now, fields })
+    this.#note(name, `event ${fields['seq']} ${fields['event']}${isLost ? ' does not get into the stream' : ''}`)
   }
 
   #watch (process: Process, promise: Promise<unknown>): void {

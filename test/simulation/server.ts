@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Redis } from 'ioredis'
+import { fieldsOf, type AuditFields } from '../../plugin/audit/event.js'
 import { COMMAND, END_OF_SHIM, RESTORE, SNAPSHOT, virtualLua } from './lua.js'
 import { dateOf, type Scheduler } from './scheduler.js'
 
@@ -102,6 +103,12 @@ export class RedisServer {
     }
   }
 
+  /** The entries of a stream, by the real Redis. */
+  async streamAt (key: string): Promise<AuditFields[]> {
+    const entries = asText(await this.#real.run("return redis.call('XRANGE', KEYS[1], '-', '+')", [key], [])) as [id: string, flat: string[]][]
+    return entries.map(([, flat]) => fieldsOf(flat))
+  }
+
   /** All that is in it now. */
   async snapshot (): Promise<Buffer[]> {
     return await this.#real.run(SNAPSHOT, [], [`*${this.#prefix}*`]) as Buffer[]
@@ -144,7 +151,7 @@ export class RedisServer {
 /** A script that begins its reply with the time, and writes nothing: told by its commands. */
 function isReader (lua: string): boolean {
   let is = READERS.get(lua)
-  if (is === undefined) READERS.set(lua, is = [...lua.slice(lua.lastIndexOf(END_OF_SHIM)).matchAll(/sim_p?call\('(\w+)'/g)].every(([, command]) => READING.has(command!)))
+  if (is === undefined) READERS.set(lua, is = [...lua.slice(lua.lastIndexOf(END_OF_SHIM)).matchAll(/\b(?:(?:sim_)?p?call|try)\('(\w+)'/g)].every(([, command]) => READING.has(command!)))
   return is
 }
 

@@ -6,17 +6,18 @@ import { Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
-import { append } from '../../plugin/audit/append.js'
-import { Chain, CHAIN_START } from '../../plugin/audit/chain.js'
+import { append, toQueued, type QueuedEvent } from '../../plugin/audit/append.js'
+import { AuditKeys } from '../../plugin/audit/audit-keys.js'
 import { toFields, type AuditEvent, type AuditFields } from '../../plugin/audit/event.js'
-import { AuditKeys } from '../../plugin/audit/indexes.js'
+import { EventSigner } from '../../plugin/audit/signer.js'
 import { deriveKeys } from '../../plugin/crypto/secret-keys.js'
-import type { RedisLike } from '../../plugin/redis/redis-like.js'
 import { run } from '../../plugin/cli/run.js'
 import { plainEnv } from './plain-env.js'
+import { wayToRedis } from './way-to-redis.js'
 
 export const KEY = 'key-of-the-log-4d1f'
-const CHAIN_KEYS = await deriveKeys([KEY], 'audit')
+const MAC_KEYS = await deriveKeys([KEY], 'audit')
+const SILENT_LOG = { info () {}, warn () {}, error () {} }
 
 export interface Ended {
   code: number
@@ -119,24 +120,34 @@ export async function cliHere (args: string[], { env = {}, signal, isTTY = false
   return { code, stdout: stdout.text, stderr: stderr.text }
 }
 
+/** An event of a test: of which instance, and when, if not now. */
+export type TestEvent = AuditEvent & { instance?: string, at?: number }
+
 /** An audit log whose events a test makes up. */
 export class Log {
   readonly #redis: Redis
-  readonly #chain = new Chain(CHAIN_KEYS)
-  readonly #instances = new Map<string, { seq: number, mac: string }>()
+  readonly #signer: EventSigner
+  readonly #keys: AuditKeys
+  readonly #instances = new Map<string, { seq: number, prev: string }>()
+  #way: ReturnType<typeof wayToRedis> | undefined
+  /** Fields of all its events, as they go to the app's log. */
+  readonly logged: AuditFields[] = []
 
   constructor (redis: Redis, readonly stream: string) {
     this.#redis = redis
+    this.#signer = new EventSigner(MAC_KEYS, stream)
+    this.#keys = new AuditKeys(stream)
   }
 
   /** As an instance writes them. @returns their ids */
-  async add (events: (AuditEvent & { instance?: string })[]): Promise<string[]> {
+  async add (events: TestEvent[]): Promise<string[]> {
+    const { scripts } = await (this.#way ??= wayToRedis(this.#redis, 5000, SILENT_LOG as never))
     const before = (await this.entries()).length
     for (let i = 0; i < events.length;) {
       const { instance = 'web-1' } = events[i]!
-      const batch: AuditFields[] = []
-      for (; i < events.length && batch.length < 128 && (events[i]!.instance ?? 'web-1') === instance; i++) batch.push(this.#stamped(events[i]!, instance))
-      await append(this.#redis as unknown as RedisLike, new AuditKeys(this.stream), { retentionMs: 0, maxEntries: 0 }, Date.now(), instance, batch)
+      const batch: QueuedEvent[] = []
+      for (; i < events.length && batch.length < 128 && (events[i]!.instance ?? 'web-1') === instance; i++) batch.push(this.make(events[i]!))
+      await append(scripts, this.#keys, { retentionMs: 0, maxEntries: 0 }, '', instance, batch)
     }
     return (await this.entries()).slice(before).map(([id]) => id)
   }
@@ -145,12 +156,16 @@ export class Log {
     return this.#redis.xrange(this.stream, '-', '+')
   }
 
-  #stamped ({ instance: _, ...event }: AuditEvent & { instance?: string }, instance: string): AuditFields {
-    const at = this.#instances.get(instance) ?? { seq: 0, mac: CHAIN_START }
-    this.#instances.set(instance, at)
-    const fields = toFields(event, { time: Date.now(), instance, seq: ++at.seq })
-    at.mac = fields['mac'] = this.#chain.mac(at.mac, fields)
-    return fields
+  /** Makes an event, and logs it. */
+  make ({ instance = 'web-1', at = Date.now(), ...event }: TestEvent): QueuedEvent {
+    const position = this.#instances.get(instance) ?? { seq: 0, prev: '' }
+    this.#instances.set(instance, position)
+    position.seq++
+    const fields = toFields(event, at, { instance, ...position })
+    const signed = this.#signer.sign(fields, at)
+    position.prev = signed.mac
+    this.logged.push(fields)
+    return toQueued(signed, fields, this.#keys)
   }
 }
 

@@ -1,10 +1,12 @@
 import { AuditReader, type AuditOrder } from '../../audit/reader.js'
 import type { Context } from '../commands.js'
-import { EXIT } from '../errors.js'
+import { EXIT, UsageError } from '../errors.js'
 import { EventWriter, inPages } from '../events.js'
 import { filtersOf } from '../filters.js'
 import { eventId, wholeNumber } from '../options.js'
+import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
+import { grouped } from '../text.js'
 
 const DEFAULT_LIMIT = 100
 /** Rows that are laid out, and written, at once. */
@@ -15,14 +17,26 @@ export async function query ({ given, stream, out, env, connect }: Context): Pro
   const limit = wholeNumber(given, 'limit', 1) ?? DEFAULT_LIMIT
   const after = eventId(given)
   const pseudonyms = await pseudonymsOf(given, env)
-  const reader = new AuditReader(await connect(), stream, pseudonyms)
+  const connection = await connect()
+  const problem = await emailProblem({ given, env, stream }, connection)
+  const reader = new AuditReader(connection, stream, pseudonyms, (note) => out.note(note))
   const writer = new EventWriter(out, given.json !== undefined)
+  const filters = filtersOf(given)
+  const order = (given.order ?? 'desc') as AuditOrder
   let count = 0
-  for await (const page of inPages(reader.all(filtersOf(given), (given.order ?? 'desc') as AuditOrder, { limit, after }), PAGE)) {
+  let last: string | undefined
+  for await (const page of inPages(reader.all(filters, order, { limit, after }), PAGE)) {
     await writer.write(page)
     if (out.gone.aborted) return EXIT.fine
     count += page.length
-    if (count === limit && out.isTerminal) out.note(`there may be more: go on with --after ${page.at(-1)!.id}`)
+    last = page.at(-1)!.id
+  }
+  if (count === limit && (await reader.all(filters, order, { limit: 1, after: last }).next()).done !== true) {
+    out.note(`more events match: --limit N for more than ${grouped(limit)}, or --after ${last}`)
+  }
+  if (problem !== undefined) {
+    if (count === 0) throw new UsageError(problem)
+    out.note(problem)
   }
   if (count === 0 && given.json === undefined) out.note(`no event in ${stream} matches`)
   return EXIT.fine

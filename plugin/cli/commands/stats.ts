@@ -1,7 +1,8 @@
-import { AuditReader, type AuditCounts, type AuditGrouping } from '../../audit/reader.js'
+import { AuditReader, type AuditCounts, type AuditGroup, type AuditGrouping } from '../../audit/reader.js'
 import type { Context } from '../commands.js'
-import { EXIT } from '../errors.js'
+import { EXIT, UsageError } from '../errors.js'
 import { filtersOf } from '../filters.js'
+import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
 import { Table, type Column } from '../table.js'
 import { grouped, jsonLine } from '../text.js'
@@ -10,14 +11,20 @@ import { grouped, jsonLine } from '../text.js'
 export async function stats ({ given, stream, out, env, connect }: Context): Promise<number> {
   const by = (given.by ?? 'event') as AuditGrouping
   const pseudonyms = await pseudonymsOf(given, env)
-  const reader = new AuditReader(await connect(), stream, pseudonyms)
-  const { rows, total } = await reader.stats(by, filtersOf(given), (upTo) => out.progress(`counted up to ${timeOf(upTo)}`))
+  const connection = await connect()
+  const problem = await emailProblem({ given, env, stream }, connection)
+  const reader = new AuditReader(connection, stream, pseudonyms, (note) => out.note(note))
+  const { rows, total } = await reader.stats(by, filtersOf(given), { users: given.users !== undefined, looked: (upTo) => out.progress(`counted up to ${timeOf(upTo)}`) })
   out.progress()
+  if (problem !== undefined) {
+    if (total.events === 0) throw new UsageError(problem)
+    out.note(problem)
+  }
   if (given.json !== undefined) {
-    await out.write([...rows.map((row) => jsonLine({ [by]: row.group, ...countsOf(row) })), jsonLine({ total: true, ...countsOf(total) })].join(''))
+    await out.write([...rows.map((row) => jsonLine({ ...groupsOf(by, row), ...countsOf(row) })), jsonLine({ total: true, ...countsOf(total) })].join(''))
     return EXIT.fine
   }
-  await out.write(new Table(columnsFor(by), out).lines([...rows, { ...total, group: 'total' }]))
+  await out.write(new Table(columnsFor(by, total.users !== undefined), out).lines([...rows, { ...total, group: 'total' }]))
   return EXIT.fine
 }
 
@@ -26,9 +33,18 @@ function timeOf (id: string): string {
   return new Date(parseInt(id, 10)).toISOString().slice(0, 16).replace('T', ' ')
 }
 
-function countsOf ({ events, minted, reused, refused, users, ...counts }: AuditCounts) {
-  const rate = reuseRate({ ...counts, events, minted, reused, refused, users })
-  return { events, minted, reused, refused, ...(rate !== undefined && { reuse_rate: Number(rate.toFixed(3)) }), users: users.size }
+/** What a row is about, by name. A comma may be in an app's name, and in an e-mail's, but in no other one. */
+function groupsOf (by: AuditGrouping, { group }: AuditCounts): Partial<Record<AuditGroup, string>> {
+  const [first, second] = by.split(',') as [AuditGroup, AuditGroup?]
+  if (second === undefined) return { [first]: group }
+  const at = first === 'app' ? group.lastIndexOf(',') : group.indexOf(',')
+  return at === -1 ? { [first]: group } : { [first]: group.slice(0, at), [second]: group.slice(at + 1) }
+}
+
+function countsOf (counts: AuditCounts) {
+  const { events, minted, reused, refused, users } = counts
+  const rate = reuseRate(counts)
+  return { events, minted, reused, refused, ...(rate !== undefined && { reuse_rate: Number(rate.toFixed(3)) }), ...(users !== undefined && { users: users.size }) }
 }
 
 /** Which part of the URLs that were given was reused; nothing when none was given. */
@@ -36,10 +52,14 @@ function reuseRate ({ minted, reused }: AuditCounts): number | undefined {
   return minted + reused === 0 ? undefined : reused / (minted + reused)
 }
 
-function columnsFor (by: AuditGrouping): Column<AuditCounts>[] {
+function columnsFor (by: AuditGrouping, hasUsers: boolean): Column<AuditCounts>[] {
   const count = (title: string, of: (counts: AuditCounts) => number): Column<AuditCounts> => ({ title, cell: (counts) => grouped(of(counts)), alignRight: true })
   return [
-    { title: by.toUpperCase(), cell: ({ group }) => (by === 'code' ? group.replace(/^TOOLJET_EMBED_/, '') : group), min: 12 },
+    ...(by.split(',') as AuditGroup[]).map((name): Column<AuditCounts> => ({
+      title: name.toUpperCase(),
+      cell: (row) => (groupsOf(by, row)[name] ?? '').replace(name === 'code' ? /^TOOLJET_EMBED_/ : '', ''),
+      min: 12,
+    })),
     count('EVENTS', ({ events }) => events),
     count('MINTED', ({ minted }) => minted),
     count('REUSED', ({ reused }) => reused),
@@ -52,6 +72,6 @@ function columnsFor (by: AuditGrouping): Column<AuditCounts>[] {
       },
       alignRight: true,
     },
-    count('USERS', ({ users }) => users.size),
+    ...hasUsers ? [count('USERS', ({ users }) => users?.size ?? 0)] : [],
   ]
 }

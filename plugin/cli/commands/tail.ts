@@ -2,20 +2,20 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { normalizeEmail } from '../../access/identity.js'
 import type { AuditEntry } from '../../audit/event.js'
 import { AuditReader, compareIds } from '../../audit/reader.js'
-import { fieldsOf } from '../../audit/stream.js'
+import { fieldsOf } from '../../audit/event.js'
 import type { Context } from '../commands.js'
 import { isReply, type Connection } from '../connection.js'
-import { EXIT } from '../errors.js'
+import { EXIT, UsageError } from '../errors.js'
 import { EventWriter } from '../events.js'
 import { filtersOf, isMatch } from '../filters.js'
 import { wholeNumber } from '../options.js'
+import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
 
 /** Less than what a connection may be silent. */
 const BLOCK_MS = 2000
 const PAGE = 500
 const RETRY_MS = 200
-const FIRST = '0-0'
 
 type StreamReply = [key: string, entries: [id: string, fields: string[]][]][] | null
 
@@ -28,10 +28,12 @@ export async function tail ({ given, stream, out, env, connect, interrupted }: C
   end.addEventListener('abort', () => connection.close())
 
   try {
+    const problem = await emailProblem({ given, env, stream }, connection)
+    if (problem !== undefined) throw new UsageError(problem)
     const filters = filtersOf(given)
     const reader = new AuditReader(connection, stream, pseudonyms)
     const writer = new EventWriter(out, given.json !== undefined)
-    let position = await newestId(connection, stream)
+    let position = await reader.lastId()
     await writer.write(await history(reader, filters, last, position))
 
     const email = filters.email === undefined ? undefined : normalizeEmail(filters.email)
@@ -45,11 +47,6 @@ export async function tail ({ given, stream, out, env, connect, interrupted }: C
     if (!end.aborted) throw error
   }
   return EXIT.fine
-}
-
-async function newestId (connection: Connection, stream: string): Promise<string> {
-  const newest = await connection.call('XREVRANGE', stream, '+', '-', 'COUNT', '1') as [id: string][]
-  return newest[0]?.[0] ?? FIRST
 }
 
 /**

@@ -1,13 +1,20 @@
 import type { RedisLike } from '../redis/redis-like.js'
-import type { StreamFacts } from './verify.js'
 
-/** What Redis counts of a stream. @returns nothing when Redis is older than 7, does not let this user ask, or has no such stream */
-export async function streamFacts (redis: Pick<RedisLike, 'call'>, stream: string): Promise<StreamFacts | undefined> {
+/** What Redis itself counts of a stream, from Redis 7 on. */
+export interface StreamInfo {
+  /** Entries that were trimmed or deleted. */
+  removed: number
+  /** Id of the newest entry that was deleted, which trimming does not do. */
+  deleted?: string
+}
+
+/** @returns nothing when Redis is older than 7, does not let this user ask, or has no such stream */
+export async function streamInfo (redis: Pick<RedisLike, 'call'>, stream: string): Promise<StreamInfo | undefined> {
   let reply: unknown
   try {
     reply = await redis.call('XINFO', 'STREAM', stream)
   } catch (error) {
-    if (error instanceof Error && /^(?:ERR|NOPERM)\b/.test(error.message)) return undefined
+    if (error instanceof Error && /^(?:ERR|NOPERM|WRONGTYPE)\b/.test(error.message)) return undefined
     throw error
   }
   const facts = new Map(pairsOf(reply))

@@ -7,7 +7,8 @@ export const QUERIES = readFileSync(new URL('./queries.lua', import.meta.url), '
 /** The queries as a library of Redis Functions, for `FUNCTION LOAD` of Redis 7 and later. */
 export const LIBRARY = `#!lua name=tooljet_embed\n${QUERIES}`
 
-const VERSION = Number(/VERSION = (\d+)/.exec(QUERIES)![1])
+/** Of the library: a newer one has a higher number. */
+export const VERSION = Number(/VERSION = (\d+)/.exec(QUERIES)![1])
 
 /**
  * Loads the library into every master; a newer one that is there stays.

@@ -1,0 +1,90 @@
+import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+
+/** How many keys an index has: so many, whatever is in the log. `queries.lua` has the same numbers. */
+const EMAIL_BUCKETS = 32
+const APP_BUCKETS = 8
+
+/** Where the index entries of a value are. */
+export interface IndexPlace {
+  key: string
+  /** What stands for the value there, 32 bits: others may have the same. */
+  hash: number
+}
+
+/**
+ * Keys that belong to a stream, in its slot. An index has a fixed number of buckets by hash: strings of records of 14
+ * bytes each, in the order of the stream: hash (4), and the id of the event: ms (6) and number (4). `queries.lua` and the
+ * scripts name them the same way.
+ */
+export class AuditKeys {
+  readonly #start: string
+  readonly #emails = new LRUCache<string, IndexPlace>({ max: 10_000 })
+  readonly #apps = new LRUCache<string, IndexPlace>({ max: 1000 })
+
+  constructor (readonly stream: string) {
+    this.#start = hasTag(stream) ? stream : `{${stream}}`
+  }
+
+  /** Of the entry that an instance has written last: a batch that is sent again adds nothing. */
+  written (instance: string): string {
+    return `${this.#start}:written:${instance}`
+  }
+
+  /** A hash: how many entries of the stream are indexed, and how long each bucket is. */
+  get index (): string {
+    return `${this.#start}:index`
+  }
+
+  /**
+   * A hash of counters: day, app, event and code, with tabs between, to "total hour:count hour:count …"; and each day to
+   * the names of its counters, without the day, in lines.
+   */
+  get counts (): string {
+    return `${this.#start}:counts`
+  }
+
+  /** Those that a reindex makes, until they are whole. */
+  get newCounts (): string {
+    return `${this.counts}:new`
+  }
+
+  email (email: string): IndexPlace {
+    return cached(this.#emails, email, () => this.#placeOf('email', EMAIL_BUCKETS, email))
+  }
+
+  app (app: string): IndexPlace {
+    return cached(this.#apps, app, () => this.#placeOf('app', APP_BUCKETS, app))
+  }
+
+  /** All of them. */
+  get buckets (): string[] {
+    return [
+      ...Array.from({ length: EMAIL_BUCKETS }, (_, i) => this.#bucket('email', i)),
+      ...Array.from({ length: APP_BUCKETS }, (_, i) => this.#bucket('app', i)),
+    ]
+  }
+
+  #placeOf (kind: string, buckets: number, value: string): IndexPlace {
+    const digest = createHash('sha1').update(value).digest()
+    return { key: this.#bucket(kind, digest.readUInt32BE(0) % buckets), hash: digest.readUInt32BE(4) }
+  }
+
+  #bucket (kind: string, number: number): string {
+    return `${this.#start}:index:${kind}:${number}`
+  }
+}
+
+function cached<V extends object> (cache: LRUCache<string, V>, name: string, make: () => V): V {
+  let value = cache.get(name)
+  if (value === undefined) cache.set(name, value = make())
+  return value
+}
+
+/** Whether Redis Cluster takes but a part of the name for the slot. */
+function hasTag (key: string): boolean {
+  return /^[^{]*\{[^}]+\}/.test(key)
+}
+
+/** Braces in any other place would put the indexes into another slot than the stream. */
+export const STREAM_NAME = /^(?=.)[^{}\s]*(?:\{[^{}\s]+\}[^{}\s]*)?$/

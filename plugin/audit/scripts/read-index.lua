@@ -1,0 +1,68 @@
+-- Reads indexes and counters to check them; writes nothing.
+--
+-- KEYS: stream, index, counts, and one bucket or all. ARGV: deadline, and what:
+-- 'state':              { time, entries of the stream, its newest id, entries that the index accounts for, the last of them,
+--                       building, broken, how many entries are gone from the stream (-1: Redis does not tell), and for each
+--                       bucket how long it is and how long it must be }
+-- 'records', at, id:    { time, ids of the stream's first and newest entry, whether the record before such a byte of the
+--                       bucket has that id no more, and the records from there }
+-- 'absent', ids…:       { time, how many of the ids no entry has, of those after the stream's first }
+-- 'counters', cursor:   { time, the next cursor, fields and values }
+-- 'values', fields…:    { time, their values }
+-- 'newer', id:          { time, ids and fields of the entries after that id }
+local RECORD = 14
+local MOST_BYTES = 4096 * RECORD
+local call, stream, index, counts = redis.call, KEYS[1], KEYS[2], KEYS[3]
+local what, given = ARGV[2], ARGV[3]
+
+local function parts (id)
+  local ms, number = id:match('^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(number)
+end
+
+local function isAfter (ms, number, otherMs, otherNumber)
+  return ms > otherMs or (ms == otherMs and number > otherNumber)
+end
+
+local function endOf (command, from, to)
+  return (call(command, stream, from, to, 'COUNT', 1)[1] or { '' })[1]
+end
+
+local function removed ()
+  local reply, facts = redis.pcall('XINFO', 'STREAM', stream), {}
+  for i = 1, reply.err and 0 or #reply, 2 do facts[reply[i]] = reply[i + 1] end
+  return facts['entries-added'] and facts['entries-added'] - facts.length or -1
+end
+
+if what == 'state' then
+  local known = call('HMGET', index, 'entries', 'last', 'building', 'broken')
+  local reply = { at, call('XLEN', stream), endOf('XREVRANGE', '+', '-'), known[1] or '0', known[2] or '', known[3] or '', known[4] or '', removed() }
+  for i = 4, #KEYS do
+    reply[#reply + 1] = redis.pcall('STRLEN', KEYS[i])
+    if type(reply[#reply]) == 'table' then reply[#reply] = -1 end -- of another type
+    reply[#reply + 1] = call('HGET', index, KEYS[i]:match('%a+:%d+$')) or '0'
+  end
+  return reply
+elseif what == 'records' then
+  local from, isMoved = tonumber(given), 0
+  if from > 0 then
+    local before = call('GETRANGE', KEYS[4], from - RECORD, from - 1)
+    local _, ms, number = 0, -1, -1
+    if #before == RECORD then _, ms, number = struct.unpack('>I4I6I4', before) end
+    if string.format('%.0f-%.0f', ms, number) ~= ARGV[4] then isMoved = 1 end
+  end
+  return { at, endOf('XRANGE', '-', '+'), endOf('XREVRANGE', '+', '-'), isMoved, call('GETRANGE', KEYS[4], from, from + MOST_BYTES - 1) }
+elseif what == 'absent' then
+  local absent, first = 0, endOf('XRANGE', '-', '+')
+  for i = 3, first == '' and 0 or #ARGV do
+    local ms, number = parts(ARGV[i])
+    if isAfter(ms, number, parts(first)) and #call('XRANGE', stream, ARGV[i], ARGV[i]) == 0 then absent = absent + 1 end
+  end
+  return { at, absent }
+elseif what == 'counters' then
+  local page = call('HSCAN', counts, given, 'COUNT', 500)
+  return { at, page[1], page[2] }
+elseif what == 'values' then
+  return { at, call('HMGET', counts, unpack(ARGV, 3)) }
+end
+return { at, call('XRANGE', stream, '(' .. given, '+', 'COUNT', 500) }

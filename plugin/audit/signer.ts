@@ -1,0 +1,96 @@
+import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+import { FIELD_NAMES, SCHEMA, type AuditFields } from './event.js'
+
+/** An event as it is sent to Redis: made once, and without any reference to what a client sent. */
+export interface SignedEvent {
+  /** Names of its fields, with ',' between. */
+  names: string
+  /** Their values as JSON, as UTF-8 in a string of one byte for each character. */
+  values: string
+  mac: string
+}
+
+/**
+ * Authenticates events: each mac covers the names and values of all other fields, the mac of the instance's event before
+ * (`prev`) among them, and the stream's name. A mac begins with the time of its event, so that `prev` tells when the
+ * event before was, be that still there or not.
+ */
+export class EventSigner {
+  readonly #keys: readonly KeyObject[]
+  readonly #stream: string
+  /** An instance's events have but a few sets of names. */
+  readonly #known = new LRUCache<string, string>({ max: 100 })
+
+  /**
+   * @param keys of purpose `audit`; the first makes macs, all check them
+   * @param stream as Redis knows it
+   */
+  constructor (keys: readonly Buffer[], stream: string) {
+    this.#keys = keys.map((key) => createSecretKey(key))
+    this.#stream = stream
+  }
+
+  /** @param fields in their order, without `mac`, which they get @param time of the event, milliseconds since 1970 */
+  sign (fields: AuditFields, time: number): SignedEvent {
+    const names = Object.keys(fields).join()
+    const values = valuesOf(Object.values(fields))
+    const mac = `${time.toString(36)}.${this.#macWith(this.#keys[0]!, names, values)}`
+    fields['mac'] = mac
+    let known = this.#known.get(names)
+    if (known === undefined) this.#known.set(names, known = `${names},mac`)
+    return { names: known, values: `${values.slice(0, -1)},"${mac}"]`, mac }
+  }
+
+  /** @param flat fields and values of an entry as Redis gives them @returns the event's fields; nothing when it is none of this stream and key */
+  verify (flat: readonly string[]): AuditFields | undefined {
+    const names: string[] = []
+    const values: string[] = []
+    const fields: AuditFields = {}
+    let order = -1
+    for (let i = 0; i < flat.length; i += 2) {
+      const name = flat[i]!
+      const place = ORDER.get(name)
+      if (place === undefined || place <= order) return undefined // unknown, doubled, or in another order than ours
+      order = place
+      fields[name] = flat[i + 1]!
+      if (name === 'mac') continue
+      names.push(name)
+      values.push(flat[i + 1]!)
+    }
+    if (fields['schema'] !== SCHEMA || !/^[1-9]\d{0,15}$/.test(fields['seq'] ?? '')) return undefined
+    const [time, given] = (fields['mac'] ?? '').split('.') as [string, string?]
+    if (given === undefined || Date.parse(fields['time'] ?? '').toString(36) !== time) return undefined
+    const joined = names.join()
+    const json = valuesOf(values)
+    return this.#keys.some((key) => isSame(given, this.#macWith(key, joined, json))) ? fields : undefined
+  }
+
+  #macWith (key: KeyObject, names: string, values: string): string {
+    return createHmac('sha256', key).update(`${this.#stream}\n${names}\n`).update(values, 'latin1').digest('base64url')
+  }
+}
+
+const ORDER: ReadonlyMap<string, number> = new Map(FIELD_NAMES.map((name, i) => [name, i]))
+
+/** The fields of a signed event. */
+export function fieldsOfSigned ({ names, values }: SignedEvent): AuditFields {
+  const read = JSON.parse(Buffer.from(values, 'latin1').toString()) as string[]
+  return Object.fromEntries(names.split(',').map((name, i) => [name, read[i]!]))
+}
+
+/** When the event of a mac was, milliseconds since 1970. */
+export function timeOfMac (mac: string): number {
+  return parseInt(mac, 36)
+}
+
+function valuesOf (values: readonly string[]): string {
+  const json = JSON.stringify(values)
+  // eslint-disable-next-line no-control-regex
+  return /[^\x00-\x7f]/.test(json) ? Buffer.from(json).toString('latin1') : json
+}
+
+function isSame (one: string, other: string): boolean {
+  const [a, b] = [Buffer.from(one), Buffer.from(other)]
+  return a.length === b.length && timingSafeEqual(a, b)
+}

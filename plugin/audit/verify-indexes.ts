@@ -1,0 +1,353 @@
+import { setImmediate as endOfTurn } from 'node:timers/promises'
+import type { RedisArgument } from '../redis/redis-like.js'
+import { Script } from '../redis/script.js'
+import { counterOf } from './append.js'
+import type { AuditKeys, IndexPlace } from './audit-keys.js'
+import { fieldsOf, type AuditFields } from './event.js'
+import { SLACK_MS } from './reindex.js'
+import type { AuditProblem, Judge, Witness } from './verify.js'
+
+const READ_INDEX = Script.of('audit/scripts/read-index.lua')
+
+const REMEDY = 'run tooljet-embed-audit reindex'
+const RECORD = 14
+const ID = 10
+/** After every id. */
+const NO_ID = Buffer.alloc(ID + 1, 0xff)
+/** Bytes of records that come at once. */
+const PAGE = 4096 * RECORD
+/** So often a bucket is read from its start when something was taken out of it meanwhile. */
+const READS = 10
+const HOUR_MS = 3_600_000
+const DAY_MS = 24 * HOUR_MS
+/** So many records of no valid event are looked for in the stream. */
+const LOOKED_FOR = 200
+/** Without a pause. */
+const COUNTERS_AT_ONCE = 500
+/** Of a name, for people. */
+const SHOWN = 200
+/** What `counters.lua` writes, and queries read. */
+const NAME = /^[^\t\n]*\t[^\t\n]*\t[^\t\n]*$/
+const COUNTER = /^\d{1,15}(?: (?:[01]\d|2[0-3]):\d{1,15}){0,24}$/
+const MOST_VALUE = 600
+const MOST_NAMES = 262_144
+
+/** Runs a script that only reads, with 0 for its deadline. @returns its values after the time, strings as bytes */
+export type RunScript = (script: Script, keys: readonly string[], args: readonly RedisArgument[]) => Promise<unknown[]>
+
+/** Holds the indexes and counters against the valid events of the stream. */
+export class IndexWitness implements Witness {
+  readonly #keys: AuditKeys
+  readonly #run: RunScript
+  readonly #buckets: Map<string, Records>
+  /** By day, app, event and code, as bytes: how many there are in each hour. */
+  readonly #counts = new Map<string, Float64Array>()
+  #firstMs = Infinity
+  #lastId = ''
+
+  constructor (keys: AuditKeys, run: RunScript) {
+    this.#keys = keys
+    this.#run = run
+    this.#buckets = new Map(keys.buckets.map((key) => [key, new Records()]))
+  }
+
+  add (id: string, fields: AuditFields): void {
+    const { email, app, count = '1' } = fields
+    const [ms, number] = partsOf(id)
+    if (this.#lastId === '') this.#firstMs = ms
+    this.#lastId = id
+    const bytes = idBytes(ms, number)
+    const index = ({ key, hash }: IndexPlace): void => this.#buckets.get(key)!.add(hash, bytes)
+    if (email !== undefined) index(this.#keys.email(email))
+    if (app !== undefined) index(this.#keys.app(app))
+    const [field, hour] = counterOf(fields)
+    addTo(this.#counts, toBytes(field), hour, Number(count))
+  }
+
+  async problems ({ isExpired }: Judge): Promise<AuditProblem[]> {
+    if (this.#lastId === '') return []
+    const { index, counts } = this.#keys
+    return [
+      ...await readable(index, 'index', () => this.#wrongBuckets()),
+      ...await readable(counts, 'counts', () => this.#wrongCounters(isExpired)),
+    ]
+  }
+
+  #read (buckets: readonly string[], ...args: RedisArgument[]): Promise<unknown[]> {
+    const { stream, index, counts } = this.#keys
+    return this.#run(READ_INDEX, [stream, index, counts, ...buckets], args)
+  }
+
+  async #wrongBuckets (): Promise<AuditProblem[]> {
+    const keys = [...this.#buckets.keys()]
+    const [entries, newest, accounted, last, building, broken, , ...lengths] = (await this.#read(keys, 'state')).map(String)
+    const incomplete = building !== ''
+      ? 'are being made anew, or that was interrupted'
+      : entries !== accounted
+        ? `have ${accounted} of ${entries} entries`
+        : broken !== ''
+          ? 'stopped when the stream was not as they had it'
+          : last !== newest && entries !== '0' ? `end with ${last || 'nothing'}, and the stream with ${newest}` : ''
+    if (incomplete !== '') return [{ kind: 'index', detail: `the indexes ${incomplete}, and queries read the stream: ${REMEDY}` }]
+    const problems: AuditProblem[] = []
+    for (const [i, key] of keys.entries()) {
+      const [length, expected] = [lengths[2 * i], lengths[2 * i + 1]]
+      const wrong = length === expected ? await this.#wrongIn(key) : length === '-1' ? 'is of another type' : `has ${length} bytes in place of ${expected}`
+      if (wrong !== '') problems.push({ kind: 'index', detail: `${key} ${wrong}: ${REMEDY}` })
+    }
+    return problems
+  }
+
+  /** @returns what is wrong with a bucket; '' when nothing is */
+  async #wrongIn (key: string): Promise<string> {
+    for (let i = 0; i < READS; i++) {
+      const wrong = await this.#readThrough(key)
+      if (wrong !== undefined) return wrong
+    }
+    return 'changes all the time'
+  }
+
+  /** @returns nothing when records were taken out of the bucket meanwhile */
+  async #readThrough (key: string): Promise<string | undefined> {
+    const expected = this.#buckets.get(key)!
+    const [first, last] = [idBytes(this.#firstMs, 0), idBytes(...partsOf(this.#lastId))]
+    const unknown: string[] = []
+    let missing = 0
+    let at = 0
+    let previous = idBytes(0, 0)
+    for (let from = 0, isOver = false; !isOver; from += PAGE) {
+      const [oldest, newest, isMoved, page] = await this.#read([key], 'records', from, idText(previous)) as [Buffer, Buffer, unknown, Buffer]
+      if (Number(isMoved) === 1) return undefined
+      const [start, end] = [idBytes(...partsOf(String(oldest))), idBytes(...partsOf(String(newest)))] // what is older was trimmed meanwhile
+      const skipTo = (id: Buffer): void => {
+        for (; at < expected.count && expected.id(at).compare(id) < 0; at++) if (expected.id(at).compare(start) >= 0) missing++
+      }
+      isOver = page.length < PAGE
+      if (page.length % RECORD !== 0) return `has ${from + page.length} bytes, which are no whole records`
+      for (let place = 0; place < page.length; place += RECORD) {
+        const id = page.subarray(place + 4, place + RECORD)
+        if (id.compare(previous) <= 0) return 'is out of order'
+        if (id.compare(end) > 0) return `has the record ${idText(id)}, after the newest entry`
+        previous = id
+        if (id.compare(last) > 0 || id.compare(first) < 0) continue
+        skipTo(id)
+        if (at < expected.count && page.compare(expected.record(at), 0, RECORD, place, place + RECORD) === 0) at++
+        else if (unknown.length < LOOKED_FOR) unknown.push(idText(id))
+      }
+      if (isOver) skipTo(NO_ID)
+    }
+    if (missing > 0) return `lacks ${missing} of ${expected.count} events`
+    // of entries that are no valid events a reindex makes records, too
+    const absent = unknown.length === 0 ? 0 : Number((await this.#read([key], 'absent', ...unknown))[0])
+    return absent > 0 ? `has ${absent} records of no entry` : ''
+  }
+
+  async #wrongCounters (isExpired: Judge['isExpired']): Promise<AuditProblem[]> {
+    const { values, lists, others } = await this.#counters()
+    const newer = await this.#newerCounts() // after the counters: what they may have by now
+    const [, , , , , , removed] = await this.#read([], 'state')
+    const wholeFrom = Number(removed) === 0 ? -Infinity : this.#firstMs + SLACK_MS
+    // a counter is dropped a day after the last of its events may be, which may not be trimmed yet
+    const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + DAY_MS)
+    const wrong = others.map((field) => `the field ${shown(field)} of ${this.#keys.counts} is no counter`)
+    let looked = 0
+    for (const field of new Set([...this.#counts.keys(), ...values.keys()])) {
+      if (++looked % COUNTERS_AT_ONCE === 0) await endOfTurn()
+      const value = values.get(field)
+      if (value === undefined && isDropped(field)) continue
+      const wrongHours = this.#wrongHours(field, value ?? '0', newer.get(field), wholeFrom)
+      if (wrongHours !== '') wrong.push(`${counter(field)} ${wrongHours}`)
+    }
+    const days = groupByDay(values.keys())
+    for (const day of new Set([...lists.keys(), ...days.keys()])) {
+      const [names, there] = [namesIn(lists.get(day) ?? ''), days.get(day) ?? new Set<string>()]
+      if (names === undefined) wrong.push(`the list of the counters of ${day} is damaged`)
+      else if (!isDropped(day)) wrong.push(...await this.#apart(day, [...difference(names, there), ...difference(there, names)]))
+    }
+    return wrong.map((detail) => ({ kind: 'counts', detail: `${detail}: ${REMEDY}` }))
+  }
+
+  /** Which of these counters of a day are there and not in its list, or the other way round; others may just have been made. */
+  async #apart (day: string, names: readonly string[]): Promise<string[]> {
+    const wrong: string[] = []
+    for (let i = 0; i < names.length; i += COUNTERS_AT_ONCE) {
+      const asked = names.slice(i, i + COUNTERS_AT_ONCE)
+      const [[list, ...values]] = await this.#read([], 'values', day, ...asked.map((name) => Buffer.from(`${day}\t${name}`, 'latin1'))) as [[Buffer | null, ...(Buffer | null)[]]]
+      const listed = namesIn(list?.toString('latin1') ?? '') ?? new Set<string>()
+      for (const [n, name] of asked.entries()) {
+        if (listed.has(name) === (values[n] !== null)) continue
+        wrong.push(`${counter(`${day}\t${name}`)} ${listed.has(name) ? 'is gone, and in the list of its day' : 'is not among those of its day'}`)
+      }
+    }
+    return wrong
+  }
+
+  /**
+   * Of the hours that are wholly in the stream; of others only that all which is there was counted.
+   * @param wholeFrom ms since 1970
+   */
+  #wrongHours (field: string, value: string, newer: Float64Array | undefined, wholeFrom: number): string {
+    const counted = hoursOf(value)
+    if (counted === undefined) return `is damaged (${shown(value)})`
+    const expected = this.#counts.get(field)
+    const day = Date.parse(field.slice(0, 10))
+    const wrong: string[] = []
+    for (let hour = 0; hour < 24; hour++) {
+      const [count, least] = [counted[hour]!, expected?.[hour] ?? 0]
+      const isTooMuch = day + hour * HOUR_MS >= wholeFrom && count > least + (newer?.[hour] ?? 0)
+      if (count < least || isTooMuch) wrong.push(`has ${count} in place of ${least} for the hour from ${String(hour).padStart(2, '0')}:00 UTC`)
+    }
+    return wrong.length > 1 ? `${wrong[0]}, and ${wrong.length - 1} more are wrong` : wrong[0] ?? ''
+  }
+
+  /** Names as bytes, one character for each: two of them are never the same for their looks. */
+  async #counters (): Promise<{ values: Map<string, string>, lists: Map<string, string>, others: string[] }> {
+    const values = new Map<string, string>()
+    const lists = new Map<string, string>()
+    const others = new Set<string>()
+    for (let cursor = '0'; ;) {
+      const [next, page] = await this.#read([], 'counters', cursor) as [Buffer, Buffer[]]
+      for (let i = 0; i < page.length; i += 2) {
+        const [field, value] = [page[i]!.toString('latin1'), page[i + 1]!.toString('latin1')]
+        if (!isDay(field.slice(0, 10))) others.add(field)
+        else if (field.length === 10) lists.set(field, value)
+        else if (field[10] === '\t' && NAME.test(field.slice(11))) values.set(field, value)
+        else others.add(field)
+      }
+      cursor = String(next)
+      if (cursor === '0') return { values, lists, others: [...others] }
+    }
+  }
+
+  async #newerCounts (): Promise<Map<string, Float64Array>> {
+    const counts = new Map<string, Float64Array>()
+    for (let after = this.#lastId; ;) {
+      const [entries] = await this.#read([], 'newer', after) as [[id: Buffer, flat: Buffer[]][]]
+      for (const [, flat] of entries) {
+        const fields = fieldsOf(flat.map(String))
+        const [field, hour] = counterOf(fields)
+        addTo(counts, toBytes(field), hour, Number(/^\d{1,15}$/.exec(fields['count'] ?? '1') ?? 1))
+      }
+      if (entries.length === 0) return counts
+      after = String(entries.at(-1)![0])
+    }
+  }
+}
+
+/** @param what reads a key; where that is of another type it is the problem */
+async function readable (key: string, kind: AuditProblem['kind'], what: () => Promise<AuditProblem[]>): Promise<AuditProblem[]> {
+  try {
+    return await what()
+  } catch (error) {
+    const refusal = error instanceof Error && error.cause instanceof Error ? error.cause : error // as the plugin has it, and the command
+    if (!(refusal instanceof Error) || !refusal.message.includes('WRONGTYPE')) throw error
+    return [{ kind, detail: `${key} is of another type: ${REMEDY}` }]
+  }
+}
+
+function addTo (counts: Map<string, Float64Array>, field: string, hour: string, count: number): void {
+  let hours = counts.get(field)
+  if (hours === undefined) counts.set(field, hours = new Float64Array(24))
+  hours[Number(hour)]! += count
+}
+
+/** @param value like `15 08:3 14:12` @returns nothing where it has another form */
+function hoursOf (value: string): Float64Array | undefined {
+  if (value.length > MOST_VALUE || !COUNTER.test(value)) return undefined
+  const [total, ...counted] = value.split(' ')
+  const hours = new Float64Array(24)
+  const seen = new Set<string>()
+  for (const pair of counted) {
+    const [hour, count] = pair.split(':')
+    hours[Number(hour)] = Number(count)
+    seen.add(hour!)
+  }
+  const isSound = seen.size === counted.length && hours.reduce((sum, count) => sum + count, 0) === Number(total)
+  return isSound ? hours : undefined
+}
+
+/** @param list names of counters in lines @returns nothing where it has another form */
+function namesIn (list: string): Set<string> | undefined {
+  if (list === '') return new Set()
+  const lines = list.split('\n')
+  const names = new Set(lines.slice(0, -1))
+  const isSound = list.length <= MOST_NAMES && lines.at(-1) === '' && names.size === lines.length - 1 && [...names].every((name) => NAME.test(name))
+  return isSound ? names : undefined
+}
+
+function groupByDay (fields: Iterable<string>): Map<string, Set<string>> {
+  const days = new Map<string, Set<string>>()
+  for (const field of fields) {
+    const day = field.slice(0, 10)
+    if (!days.has(day)) days.set(day, new Set())
+    days.get(day)!.add(field.slice(11))
+  }
+  return days
+}
+
+function difference (some: Set<string>, others: Set<string>): string[] {
+  return [...some].filter((one) => !others.has(one))
+}
+
+/** Like 2026-01-31, and there is such a day. */
+function isDay (text: string): boolean {
+  if (!/^\d{4}-\d\d-\d\d$/.test(text)) return false
+  const ms = Date.parse(text)
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(text)
+}
+
+function toBytes (text: string): string {
+  return Buffer.from(text).toString('latin1')
+}
+
+function toText (bytes: string): string {
+  return Buffer.from(bytes, 'latin1').toString()
+}
+
+/** What may be of any length, for people. */
+function shown (bytes: string): string {
+  const text = toText(bytes).replaceAll('\t', ' ')
+  return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text
+}
+
+function counter (field: string): string {
+  return `the counter of ${shown(field)}`
+}
+
+/** What a bucket must have, as a bucket has it. */
+class Records {
+  #bytes = Buffer.allocUnsafe(64 * RECORD)
+  count = 0
+
+  add (hash: number, id: Buffer): void {
+    const at = this.count++ * RECORD
+    if (at === this.#bytes.length) this.#bytes = Buffer.concat([this.#bytes], 2 * at)
+    this.#bytes.writeUInt32BE(hash, at)
+    id.copy(this.#bytes, at + 4)
+  }
+
+  record (i: number): Buffer {
+    return this.#bytes.subarray(i * RECORD, (i + 1) * RECORD)
+  }
+
+  id (i: number): Buffer {
+    return this.#bytes.subarray(i * RECORD + 4, (i + 1) * RECORD)
+  }
+}
+
+function partsOf (id: string): [ms: number, number: number] {
+  const [ms = 0, number = 0] = id.split('-').map(Number)
+  return [ms, number]
+}
+
+/** An id as in a record: the bytes of an older one come first. One that is too great for a record is like none of them. */
+function idBytes (ms: number, number: number): Buffer {
+  const bytes = Buffer.alloc(ID)
+  bytes.writeUIntBE(Math.min(ms, 2 ** 48 - 1), 0, 6)
+  bytes.writeUInt32BE(Math.min(number, 2 ** 32 - 1), 6)
+  return bytes
+}
+
+function idText (bytes: Buffer): string {
+  return `${bytes.readUIntBE(0, 6)}-${bytes.readUInt32BE(6)}`
+}

@@ -1,0 +1,32 @@
+import type { AuditReader } from '../audit/reader.js'
+import { errorCodes } from '../errors.js'
+import { UsageError } from './errors.js'
+
+const PREFIX = 'TOOLJET_EMBED_'
+/** What an error that has no code is recorded under. */
+const NO_CODE = 'ERROR'
+const OWN = Object.keys(errorCodes)
+
+/** One of the plugin's codes in its full spelling; any other as it is. @param given in any case, with or without its start */
+export function fullCode (given: string): string {
+  const code = given.toUpperCase()
+  return OWN.find((own) => own === code || own === PREFIX + code) ?? given
+}
+
+/**
+ * Refuses a code that nothing can have: "no event matches" would be a false all-clear. Codes of Fastify and of the host
+ * are known by the log alone, but for those that Fastify itself lists.
+ * @throws UsageError with the codes that there are
+ */
+export async function assertKnownCode (code: string, reader: AuditReader): Promise<void> {
+  if (OWN.includes(code) || code === NO_CODE || await isOfFastify(code)) return
+  const { done } = await reader.all({ code }, 'desc', { limit: 1 }).next()
+  if (done !== true) return
+  throw new UsageError(`--code is "${code}", which is no code of fastify-tooljet-embed, and no event in the log has it; there are ${OWN.map((own) => own.slice(PREFIX.length)).join(', ')} (with or without ${PREFIX}, in any case)`)
+}
+
+async function isOfFastify (code: string): Promise<boolean> {
+  if (!code.startsWith('FST_ERR_')) return false
+  const { errorCodes: ofFastify } = await import('fastify')
+  return Object.hasOwn(ofFastify, code)
+}

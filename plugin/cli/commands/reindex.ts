@@ -1,0 +1,26 @@
+import { reindex as makeIndexes } from '../../audit/reindex.js'
+import type { Context } from '../commands.js'
+import { isReply } from '../connection.js'
+import { EXIT, RedisError } from '../errors.js'
+import { Progress } from '../progress.js'
+import { message, plural } from '../text.js'
+
+/** Makes the indexes and counters anew. */
+export async function reindex ({ stream, out, connect }: Context): Promise<number> {
+  const connection = await connect()
+  const progress = new Progress(out, 'indexed', Number(await connection.call('XLEN', stream)))
+  const result = await makeIndexes(connection, stream, (entries) => progress.add(entries)).catch((error: unknown) => { throw refusalOf(error) })
+  progress.end()
+  switch (result.state) {
+    case 'taken': throw new RedisError('another reindex has begun, which goes on')
+    case 'unfit': throw new RedisError(`the entry ${result.id} has an id that no index can hold: queries go on reading the stream`)
+    case 'done': await out.write(`${plural(result.entries, 'event')} indexed\n`)
+  }
+  return EXIT.fine
+}
+
+/** A user who may only read is told which one it takes. */
+function refusalOf (error: unknown): unknown {
+  if (!isReply(error) || !/NOPERM|can't run this command/.test(error.message)) return error
+  return new RedisError(`this Redis user may not write indexes, reindex needs the plugin's own one or an administrator's: ${message(error.message)}`, { cause: error })
+}
