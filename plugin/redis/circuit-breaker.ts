@@ -1,7 +1,7 @@
 import { embedError, plainError, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { Timers } from '../timers.js'
-import { classify } from './errors.js'
+import { classify, isReply } from './errors.js'
 import { isCluster, type RedisLike } from './redis-like.js'
 
 /** While Redis is unavailable it is tried that often, and no request waits for that. */
@@ -80,7 +80,12 @@ export class RedisCircuitBreaker {
     return this.#openSince === undefined ? 0 : this.#timers.now() - this.#openSince
   }
 
-  /** When the last answer came, be it too late for the one who waited, on the monotonic clock. */
+  /** Redis has answered something. */
+  heard (): void {
+    this.#lastAnswerAt = this.#timers.now()
+  }
+
+  /** When the last answer came, be it an error or too late for the one who waited, on the monotonic clock. */
   get lastAnswerAt (): number {
     return this.#lastAnswerAt
   }
@@ -129,7 +134,7 @@ export class RedisCircuitBreaker {
 
   #send<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
     const answer = command(this.#redis)
-    answer.then(() => { this.#lastAnswerAt = this.#timers.now() }, () => { /* told to who waits */ })
+    answer.then(() => this.heard(), (error: unknown) => { if (isReply(error)) this.heard() }) // the error is told to who waits
     return answer
   }
 

@@ -11,13 +11,18 @@ export function replyError (message: string): Error {
   return Object.assign(new Error(message), { name: REPLY_ERROR })
 }
 
+/** Whether Redis has answered with it. */
+export function isReply (error: unknown): boolean {
+  return error instanceof Error && error.name === REPLY_ERROR
+}
+
 /**
  * What an error of a Redis client means: `unavailable` concerns everybody, `refused` the one command; `unexpected` is no
  * error of Redis at all but a mistake in code.
  */
 export function classify (error: unknown): 'unavailable' | 'refused' | 'unexpected' {
   if (!(error instanceof Error)) return 'unexpected'
-  if (error.name === REPLY_ERROR) return isUnavailable(error.message) ? 'unavailable' : 'refused'
+  if (isReply(error)) return isUnavailable(error.message) ? 'unavailable' : 'refused'
   // errors of sockets and of ioredis's own carry a code, or are plain
   const isOfCode = error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError || error instanceof SyntaxError
   return isOfCode && !('code' in error) ? 'unexpected' : 'unavailable'

@@ -48,7 +48,7 @@ export class ScriptClient {
 
   /** Sends it, and waits for nothing: for what may be done at any later time. */
   fireAndForget (script: Script, keys: readonly string[], args: readonly RedisArgument[]): void {
-    this.#breaker.fireAndForget((redis) => script.runForBytes(redis, keys, [0, ...args]))
+    this.#breaker.fireAndForget((redis) => script.runForBytes(redis, keys, [0, ...args], () => this.#breaker.heard()))
   }
 
   /** Whether keys of one call have to be in one slot. */
@@ -67,7 +67,7 @@ export class ScriptClient {
   async #send (redis: RedisLike, script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
     const sentAt = this.#timers.now()
     const deadline = this.#clock.deadline(this.#breaker.timeoutMs + SPARE_MS)
-    const [time, ...values] = await this.#followingSlots(() => script.runForBytes(redis, keys, [deadline, ...args])) as unknown[]
+    const [time, ...values] = await this.#followingSlots(() => script.runForBytes(redis, keys, [deadline, ...args], () => this.#breaker.heard())) as unknown[]
     const at = Number(time)
     this.#clock.observe(at, sentAt)
     return { at, sentAt, values }

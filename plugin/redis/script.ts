@@ -25,9 +25,12 @@ export class Script {
     return this.#runBy((sha1) => redis.evalsha(sha1, keys.length, ...keys, ...args), () => redis.eval(this.#lua, keys.length, ...keys, ...args))
   }
 
-  /** @returns strings as bytes */
-  runForBytes (redis: Pick<RedisLike, 'evalBuffer' | 'evalshaBuffer'>, keys: readonly string[], args: readonly RedisArgument[]): Promise<unknown> {
-    return this.#runBy((sha1) => redis.evalshaBuffer!(sha1, keys.length, ...keys, ...args), () => redis.evalBuffer!(this.#lua, keys.length, ...keys, ...args))
+  /** @param onUnknown called when Redis has answered that it does not know the script @returns strings as bytes */
+  runForBytes (redis: Pick<RedisLike, 'evalBuffer' | 'evalshaBuffer'>, keys: readonly string[], args: readonly RedisArgument[], onUnknown = (): void => {}): Promise<unknown> {
+    return this.#runBy((sha1) => redis.evalshaBuffer!(sha1, keys.length, ...keys, ...args), () => {
+      onUnknown()
+      return redis.evalBuffer!(this.#lua, keys.length, ...keys, ...args)
+    })
   }
 
   /** As a user who may only read: Redis 7 has commands for that. @returns strings as bytes */

@@ -34,6 +34,11 @@ function * checkMax (facts: Facts, own: RequestRecord[]): Generator<Violation> {
   }
 }
 
+/** Until when a request may have been counted: what waits in Redis's buffers is executed until its deadline, answered or not. */
+function countedUntil (facts: Facts, { process, begin, end = Infinity }: RequestRecord): number {
+  return facts.hadTrouble(process, begin, end) ? Math.max(end, begin + facts.history.settings.redisTimeoutMs + 2000) : end
+}
+
 /** One request counts once: nobody is refused who cannot have used up anything. No excuse. */
 function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violation> {
   const { max, mints: maxMints, timeWindow } = facts.history.settings
@@ -42,7 +47,7 @@ function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violati
     if (request.code !== 'TOOLJET_EMBED_RATE_LIMITED' || request.end === undefined) continue
     const { begin, end } = request
     // what was counted in the window that this one fell into was asked at most a window before
-    const asked = own.filter((one) => one.begin <= end && (one.end ?? Infinity) >= begin - timeWindow)
+    const asked = own.filter((one) => one.begin <= end && countedUntil(facts, one) >= begin - timeWindow)
     if (asked.length > max) continue
     // or its mint was refused, or that of one for which it waited
     // or it was counted and not made: its process stood still after it, past its lock's end, and another one minted

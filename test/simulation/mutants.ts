@@ -190,8 +190,8 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 0,
     why: 'a batch in doubt counts as written when anything has been written since',
     changes: [
-      { file: 'audit/writer.ts', from: 'this.#confirm(found)', to: 'this.#confirm(places.size)' },
-      { file: 'audit/writer.ts', from: 'doubt.count -= found', to: 'doubt.count -= places.size' },
+      { file: 'audit/writer.ts', from: 'this.#confirm(place)', to: 'this.#confirm(macs.length)' },
+      { file: 'audit/writer.ts', from: 'doubt.count -= place', to: 'doubt.count -= macs.length' },
     ]
   },
   {
