@@ -1,7 +1,6 @@
 import { AuditKeys } from '../../audit/audit-keys.js'
 import type { LogWitness, LogSummary } from '../../audit/log-witness.js'
 import { entryPages, READ } from '../../audit/entry-pages.js'
-import { AuditReader } from '../../audit/reader.js'
 import { EventSigner } from '../../audit/signer.js'
 import { streamInfo } from '../../audit/stream-info.js'
 import { verifyAudit, type AuditProblem, type AuditReport, type AuditSource, type RawEntry } from '../../audit/verify.js'
@@ -67,7 +66,8 @@ async function witnessOf (files: readonly string[], signer: EventSigner, out: Ou
 function sourceOf (connection: Connection, stream: string, progress: Progress): AuditSource {
   return {
     async * pages (): AsyncGenerator<RawEntry[]> {
-      for await (const page of await pagesOf(connection, stream)) {
+      const read = async (args: readonly string[]): Promise<unknown[]> => (await READ.runReadOnly(connection, [stream], [0, ...args]) as unknown[]).slice(1)
+      for await (const page of entryPages(read)) {
         progress.add(page.length)
         yield page
       }
@@ -79,22 +79,6 @@ function sourceOf (connection: Connection, stream: string, progress: Progress): 
       return Number(seconds) * 1000
     },
   }
-}
-
-/** Pages of bounded size, where this user may run scripts. */
-async function pagesOf (connection: Connection, stream: string): Promise<AsyncIterable<RawEntry[]>> {
-  const read = async (args: readonly string[]): Promise<unknown[]> => (await READ.runReadOnly(connection, [stream], [0, ...args]) as unknown[]).slice(1)
-  try {
-    await read([''])
-  } catch (error) {
-    if (!isNotAllowed(error)) throw error
-    return new AuditReader(connection, stream).pages()
-  }
-  return entryPages(read)
-}
-
-function isNotAllowed (error: unknown): boolean {
-  return error instanceof Error && /^NOPERM\b|no permissions/.test(error.message)
 }
 
 async function showForPeople (report: AuditReport, log: LogSummary | undefined, out: Output): Promise<void> {
