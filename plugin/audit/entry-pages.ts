@@ -9,12 +9,11 @@ export const READ = Script.of('audit/scripts/read.lua')
 const NO_TEXT = ['no UTF-8', '']
 
 /**
- * The entries after an id, oldest first, in pages of bounded size, whatever is in the stream.
+ * All entries, oldest first, in pages of bounded size, whatever is in the stream.
  * @param read runs `READ` with these arguments @returns its values after the time, strings as bytes
- * @param after an id; '': from the start
  */
-export async function * entryPages (read: (args: readonly string[]) => Promise<unknown[]>, after = ''): AsyncGenerator<RawEntry[]> {
-  for (let from = after; ;) {
+export async function * entryPages (read: (args: readonly string[]) => Promise<unknown[]>): AsyncGenerator<RawEntry[]> {
+  for (let from = ''; ;) {
     const [last, isEnd, ids, entries] = await read([from]) as [Buffer, number, Buffer[], Buffer[]]
     if (ids.length > 0) yield entries.map((json, i) => ({ id: String(ids[i]), flat: isUtf8(json) ? JSON.parse(json.toString()) as string[] : NO_TEXT }))
     if (isEnd === 1) return

@@ -28,7 +28,7 @@ interface Gap {
 }
 
 /** Between the clocks of events and of Redis. */
-const CLOCK_SLACK_MS = 60_000
+export const CLOCK_SLACK_MS = 60_000
 
 /** One instance's events, each of which is valid by itself, in the order in which they are in the stream. */
 export class InstanceCheck {

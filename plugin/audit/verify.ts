@@ -1,6 +1,6 @@
 import type { Retention } from './append.js'
 import { SCHEMA, fieldsOf, type AuditFields } from './event.js'
-import { InstanceCheck, type InstanceReport } from './verify-instance.js'
+import { CLOCK_SLACK_MS, InstanceCheck, type InstanceReport } from './verify-instance.js'
 import { timeOfMac, type EventSigner } from './signer.js'
 import type { StreamInfo } from './stream-info.js'
 
@@ -94,8 +94,6 @@ export interface VerifyOptions {
 const MAX_PROBLEMS = 1000
 /** Where no instance in the log tells. */
 const DEFAULT_RETENTION: Retention = { retentionMs: 90 * 86_400_000, maxEntries: 1_000_000 }
-/** Between the clocks of events and of Redis. */
-const CLOCK_SLACK_MS = 60_000
 /** By so much later than a younger event an older one may have been written, but for an outage of Redis. */
 const ORDER_SLACK_MS = 10_000
 

@@ -19,7 +19,7 @@ local SPARE_ENTRIES = 100
 local SPARE_MS = 3600000
 local TRIM_AT_MOST = 160
 
-local call, stream, index, counts = redis.call, KEYS[1], KEYS[3], KEYS[4]
+local stream, index, counts = KEYS[1], KEYS[3], KEYS[4]
 local lastId, lastMac, longest, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local batch = cjson.decode(ARGV[7])
 local rows = batch.rows
