@@ -52,6 +52,19 @@ test('a token is not told, by whatever way it came; and no text keeps the proces
   t.ok(performance.now() - start < 1000, 'it took ten seconds when each look began anew at each letter')
 })
 
+test('what looks like a token, whole or cut, is no slug; a word that only resembles one is', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: false } })
+  const jwt = portal.bearer(ANA).authorization.slice('Bearer '.length)
+  const pieces = [...jwt.split('.').slice(0, 2), jwt.split('.')[0]!.slice(0, 12), 'pat_0123', 'a-pat_0123abcd', `xpat_${'0'.repeat(32)}`, 'PAT_deadbeef']
+  for (const appSlug of pieces) t.match(await portal.ask(ANA, { appSlug }), { status: 400 }, appSlug)
+  for (const appSlug of ['monkeyjungle-sales', 'keyjobs-and-more', 'compat_settings', 'dispatch']) {
+    t.match(await portal.ask(ANA, { appSlug }), { status: 404 }, appSlug)
+    t.match((await portal.audit()).at(-1), { app: appSlug })
+  }
+  const text = JSON.stringify(await portal.audit()) + portal.logText
+  for (const piece of pieces.filter((piece) => piece !== 'pat_0123')) t.notOk(text.includes(piece), piece)
+})
+
 test("what Redis refuses is logged without the command's arguments", async (t) => {
   const password = 'password-of-redis-91c4'
   const server = await startServer()

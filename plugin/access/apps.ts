@@ -1,4 +1,5 @@
 import { embedError } from '../errors.js'
+import { TOKEN } from '../observability/sanitize.js'
 import type { AppAlias } from './register.js'
 
 /** How ToolJet knows an app: by id or by slug, never by both. */
@@ -36,8 +37,8 @@ export interface App {
 export type Lifetimes = Pick<App, 'patExpiry' | 'sessionExpiry' | 'minRemaining'>
 
 export const APP_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
-// what looks like a PAT or a JWT, whole or cut, is none: it would end up in Redis and in the audit log
-export const APP_SLUG = /^(?!pat_|.*(?:pat_[0-9a-z]{8}|eyJ[\w-]{8}))[A-Za-z0-9_-]{1,128}$/i
+// what looks like a token is no slug: it would end up in Redis and in the audit log
+export const APP_SLUG = new RegExp(`^(?!pat_|.*(?:${TOKEN.source}))[A-Za-z0-9_-]{1,128}$`)
 
 export function makeApp (name: AppName, lifetimes: Lifetimes, alias?: string): App {
   const [key, label, exact] = name.appId !== undefined
