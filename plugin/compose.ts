@@ -16,6 +16,7 @@ import { connect } from './redis/connect.js'
 import { keyPrefixOf } from './redis/redis-like.js'
 import { systemTimers } from './timers.js'
 import { Pools } from './tooljet/pools.js'
+import { Tickets } from './tooljet/tickets.js'
 import { toolJetsOf } from './tooljet/tooljets.js'
 
 /** Fastify gives a plugin 10 s to load. */
@@ -64,7 +65,19 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   }, { ...settings.audit, limitWindowMs: settings.rateLimit ? settings.rateLimit.timeWindow : 60_000 })
 
   const pools = new Pools()
-  const tooljets = toolJetsOf(settings.tooljet, { pools, scripts, timers, log, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs: Math.max(longestPatExpiry * 1000, 180_000), instance: audit.health().instance })
+  const tooljets = toolJetsOf(settings.tooljet, {
+    pools,
+    scripts,
+    timers,
+    log,
+    tickets: new Tickets(new Encryptor(keysFor('tickets'))),
+    keyPrefix,
+    namesKey,
+    redisTimeoutMs,
+    longestTtlMs: Math.max(longestPatExpiry * 1000, 180_000),
+    patExpiry: longestPatExpiry,
+    instance: audit.health().instance,
+  })
 
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { batch, scripts, timers, keyPrefix, serveWithoutRedis })
   const strangers = new KeyNames(namesKey, '') // of no ToolJet

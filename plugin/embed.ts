@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import type { App, AppAsk, Apps, UncheckedAsk } from './access/apps.js'
 import type { Audit } from './audit/audit.js'
@@ -15,11 +16,14 @@ import type { UrlCache, UrlResult } from './cache/url-cache.js'
 export type TooljetEmbedAsk = AppAsk & {
   /** The `urlId` of a URL that turned out dead: another one is given. */
   replaces?: string | undefined
+  /** Of the answer `TOOLJET_EMBED_BUSY` before: it keeps the place in the queue. */
+  ticket?: string | undefined
 }
 
 /** A request as it comes by the route, or from a host without types. */
 interface AnyAsk extends UncheckedAsk {
   replaces?: string | undefined
+  ticket?: string | undefined
   /** Compared with the signed-in user's, and never used. */
   email?: string | undefined
 }
@@ -130,11 +134,11 @@ export class Embed {
 
     audit.assertWritable() // no mint for a URL that could not leave
     const { lockTtlMs, timeoutMs } = tooljet
-    let counted: Promise<unknown> | undefined // once, however often a lock has to be taken for it
-    const url = await cache.get({ user, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async (checkLock) => {
-      await tooljet.mayBeCalled()
-      await (counted ??= limits?.mint(user))
-      return tooljet.mint(email, app, checkLock)
+    const name = newId() // it is counted once, however often a lock has to be taken for it
+    const url = await cache.get({ user, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs }) => {
+      await limits?.mayMint(user) // who may not does not wait for a turn
+      const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
+      return tooljet.mint({ email, user, app, purpose, ticket: ask.ticket, maxPlaces: limits?.mints ?? MAX_PLACES, heldMs, count: () => limits?.mint(user, name), checkLock })
     })
     audit.assertWritable()
     return url
@@ -256,6 +260,9 @@ function traceIdOf ({ headers: { traceparent } }: FastifyRequest): string | unde
   return typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent)?.[1] : undefined
 }
 
+/** Of a user in the queue, without a limit of mints. */
+const MAX_PLACES = 6
+
 const URL_ID = /^[A-Za-z0-9_-]{1,64}$/
 
 function checkedUrlId (replaces: unknown): string | undefined {
@@ -265,4 +272,8 @@ function checkedUrlId (replaces: unknown): string | undefined {
 
 function answer ({ redirectUrl, urlId, source, expiresAt, secondsLeft }: UrlResult): TooljetEmbedUrl {
   return { redirectUrl, urlId, source, expiresAt: new Date(expiresAt).toISOString(), expiresIn: Math.max(0, Math.floor(secondsLeft)) }
+}
+
+function newId (): string {
+  return randomBytes(9).toString('base64url')
 }

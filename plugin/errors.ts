@@ -37,6 +37,16 @@ export type EmbedErrorCode = keyof typeof table
 /** What a refusal was about, as the audit log says it. */
 export type RefusalReason = 'unknown_alias' | 'not_listed' | 'not_authorized' | 'other_user'
 
+/** Where a user waits for a mint. */
+export interface QueuePosition {
+  /** 1 is next. */
+  position: number
+  /** Seconds until the turn; `null`: not known, while ToolJet does not answer. */
+  etaSeconds: number | null
+  /** Opaque; sent back as `ticket` with the next request, it keeps the place should Redis forget it. */
+  ticket: string
+}
+
 /** Any error that this plugin throws: a `@fastify/error` with a `code` of `errorCodes`. */
 export interface EmbedError extends FastifyError {
   /** What went wrong. */
@@ -47,6 +57,8 @@ export interface EmbedError extends FastifyError {
   retryAfter?: number
   /** For the operator's log, and not for the user: what is wrong, and how to mend it. */
   mend?: string
+  /** Of `TOOLJET_EMBED_BUSY`, where there is a queue: the user's place in it. */
+  queue?: QueuePosition
   /** Of a refusal, for the audit log: what was refused about it. */
   reason?: RefusalReason
   /** Of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there and refuses a command that this request needs. */
@@ -65,13 +77,15 @@ export const errorCodes = Object.fromEntries(
  * @param detail what exactly was wrong, in words; never a secret
  * @param mend what the operator is told in the log; not part of the answer
  * @param retryAfter seconds, for codes with status 429 or 503; default: the table's
+ * @param queue of TOOLJET_EMBED_BUSY: the user's place
  * @param reason for the audit log; not part of the answer
  * @param isRefusal of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there, and refuses a command
  */
-export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, reason, isRefusal, cause }: { detail?: string, mend?: string, retryAfter?: number | undefined, reason?: RefusalReason, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
+export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, queue, reason, isRefusal, cause }: { detail?: string, mend?: string, retryAfter?: number | undefined, queue?: QueuePosition | undefined, reason?: RefusalReason, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
   const text = detail === undefined ? '.' : `: ${detail}.`
   const error = cause === undefined ? new errorCodes[code](text) : new errorCodes[code](text, { cause })
   if (mend !== undefined) error.mend = mend
+  if (queue !== undefined) error.queue = queue
   if (reason !== undefined) error.reason = reason
   if (isRefusal === true) error.isRefusal = true
   const seconds = retryAfter === undefined ? (table[code] as Row).retryAfter : Math.max(1, Math.ceil(retryAfter))

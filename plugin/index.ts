@@ -91,8 +91,8 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
     }
     fastify.decorate('tooljetEmbed', decorator)
     fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, ask?: TooljetEmbedAsk) {
-      const { appId, appSlug, app, replaces } = ask ?? {}
-      return embed.urlFor(this, { appId, appSlug, app, replaces })
+      const { appId, appSlug, app, replaces, ticket } = ask ?? {}
+      return embed.urlFor(this, { appId, appSlug, app, replaces, ticket })
     })
     const { prefix, logLevel, logSerializers } = options
     const routeOptions = { prefix, logLevel, logSerializers }
@@ -113,7 +113,7 @@ function jwtVerifyOf (fastify: FastifyInstance, settings: Settings): (request: F
 }
 
 export { plugin as default, plugin as tooljetEmbed }
-export { errorCodes, type EmbedError, type EmbedErrorCode } from './errors.js'
+export { errorCodes, type EmbedError, type EmbedErrorCode, type QueuePosition } from './errors.js'
 export type { AllowedApp, TooljetEmbedOptions } from './config/options.js'
 export type { AppAsk, AppName } from './access/apps.js'
 export type * from './access/register.js'
@@ -124,7 +124,7 @@ export type { AuditProblem, AuditReport, InstanceReport } from './audit/verify.j
 export type { MetricsRegistry } from './observability/metrics.js'
 export type { RedisLike } from './redis/redis-like.js'
 export type { TooljetOfRequest, TooljetTarget } from './tooljet/target.js'
-export type { ToolJetHealth } from './tooljet/tooljet.js'
+export type { QueueHealth, ToolJetHealth } from './tooljet/tooljet.js'
 export type { ToolJetsHealth }
 export type { TooljetEmbedMintTrace, TooljetEmbedUrlTrace } from './observability/tracing.js'
 export type { TooljetEmbedAsk, TooljetEmbedForget, TooljetEmbedUrl }

@@ -296,7 +296,7 @@ test('who stood still for longer than its lock mints nothing', async (t) => {
   await start()
   const app = makeApp({ appId: SALES.id }, { patExpiry: 60, sessionExpiry: 60, minRemaining: 1 })
   const told: string[] = []
-  const { source } = await cache.get({ user: 'ana', app, lockTtlMs: 600, mintTimeoutMs: 300 }, async (checkLock) => {
+  const { source } = await cache.get({ user: 'ana', app, lockTtlMs: 600, mintTimeoutMs: 300 }, async ({ checkLock }) => {
     told.push('begins')
     if (told.length === 1) await sleep(400)
     checkLock()

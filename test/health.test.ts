@@ -1,7 +1,7 @@
 import type { Cluster, Redis } from 'ioredis'
 import { Registry } from 'prom-client'
 import { t as tap, test, type Test } from 'tap'
-import { pausesLeft } from '../plugin/tooljet/pauses.js'
+import { standingsOf, type Standing } from '../plugin/tooljet/standings.js'
 import { startCluster } from './support/cluster.js'
 import { ANA, API_TOKEN, BEN, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { newClient, sharedRedisUrl } from './support/redis.js'
@@ -54,18 +54,18 @@ async function pausedKeys (t: Test, client: Redis | Cluster) {
   t.teardown(() => breaker.close())
   const keys = Array.from({ length: 30 }, (_, i) => `{${prefix}${i}}:pause`)
   await Promise.all(keys.map((key, i) => (i % 2 === 0 ? client.set(key, `call ${Date.now()} ${Date.now() + 30_000}`, 'PX', 30_000) : undefined)))
-  return { breaker, scripts, keys }
+  return { breaker, scripts, keys: keys.map((pause) => ({ pause, queue: pause.replace('pause', 'queue'), budget: pause.replace('pause', 'budget') })) }
 }
 
 test('where keys are in many slots, the first 20 are asked about; a Cluster behind a proxy is no outage', { timeout: 60_000 }, async (t) => {
   const { connect } = await startCluster(t)
   const cluster = connect()
   const { scripts, keys } = await pausedKeys(t, cluster)
-  const paused = (left: number[]) => left.map((ms) => (ms > 0 ? 'x' : '.')).join('')
-  t.equal(paused(await pausesLeft(scripts, keys)), 'x.x.x.x.x.x.x.x.x.x...........')
+  const paused = (standings: Standing[]) => standings.map(({ pauseMs }) => (pauseMs > 0 ? 'x' : '.')).join('')
+  t.equal(paused(await standingsOf(scripts, keys)), 'x.x.x.x.x.x.x.x.x.x...........')
   const hidden = new Proxy(cluster, { get: (target, name) => { const value: unknown = name === 'nodes' ? undefined : Reflect.get(target, name); return typeof value === 'function' ? value.bind(target) : value } })
   const behind = await pausedKeys(t, hidden)
-  t.equal(paused(await pausesLeft(behind.scripts, behind.keys)), 'x.x.x.x.x.x.x.x.x.x...........')
+  t.equal(paused(await standingsOf(behind.scripts, behind.keys)), 'x.x.x.x.x.x.x.x.x.x...........')
   t.notOk(behind.breaker.isOpen)
-  t.same(await pausesLeft(scripts, []), [])
+  t.same(await standingsOf(scripts, []), [])
 })

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import fastifyRateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import { LRUCache } from 'lru-cache'
@@ -10,6 +9,9 @@ import type { UserBatch } from '../redis/user-batch.js'
 import type { Timers } from '../timers.js'
 
 const MINTS = Script.of('access/scripts/mints.lua')
+const TOO_MANY_MINTS = 'too many of them needed a new URL of ToolJet'
+/** In place of a mint's name: it is not counted. */
+const LOOKS = '-'
 
 export interface LimitSettings {
   /** Requests of one user in a window. */
@@ -31,8 +33,12 @@ export interface LimitState {
 export interface Limits {
   /** Counts one request. @throws TOOLJET_EMBED_RATE_LIMITED with the state under `limit` */
   request (userHash: string): Promise<LimitState>
-  /** Counts one mint. @throws TOOLJET_EMBED_RATE_LIMITED */
-  mint (userHash: string): Promise<LimitState>
+  /** Counts one mint. @param name of it: it counts once @throws TOOLJET_EMBED_RATE_LIMITED */
+  mint (userHash: string, name: string): Promise<LimitState>
+  /** Looks whether one more mint would be allowed. @throws TOOLJET_EMBED_RATE_LIMITED */
+  mayMint (userHash: string): Promise<LimitState>
+  /** Mints of one user in a window. */
+  readonly mints: number
 }
 
 export interface LimitDeps {
@@ -52,8 +58,8 @@ interface Counted {
   ttl: number
 }
 
-/** Counts one of this user, in Redis or in this process. */
-export type Increment = (userHash: string, timeWindow: number, max: number) => Counted | Promise<Counted>
+/** Counts one of this user, in Redis or in this process. @param key the user's, or "user name" of what is counted once */
+export type Increment = (key: string, timeWindow: number, max: number) => Counted | Promise<Counted>
 
 /** `@fastify/rate-limit` for the fleet, counted per user in Redis: requests in fixed windows, mints in a sliding one. */
 export function createLimits (scope: FastifyInstance, settings: LimitSettings, deps: LimitDeps): Promise<Limits> {
@@ -66,13 +72,16 @@ export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, 
     const { total, leftMs } = await batch.count(userHash)
     return { current: total, ttl: leftMs }
   })
-  const mints = await counter(newLimiter, { max: maxMints, timeWindow }, serveWithoutRedis, async (userHash, timeWindow, max) => {
-    const { values: [current, ttl] } = await scripts.run(MINTS, [userKeys(keyPrefix, userHash).mints], [randomBytes(9).toString('base64url'), timeWindow, max])
+  const mints = await counter(newLimiter, { max: maxMints, timeWindow }, serveWithoutRedis, async (key, timeWindow, max) => {
+    const [userHash, name] = key.split(' ') as [string, string]
+    const { values: [current, ttl] } = await scripts.run(MINTS, [userKeys(keyPrefix, userHash).mints], [name, timeWindow, max])
     return { current: Number(current), ttl: Number(ttl) }
   }, slidingWindow(timers, maxUsers))
   return {
+    mints: maxMints,
     request: (userHash) => check(requests, userHash, 'ask again later'),
-    mint: (userHash) => check(mints, userHash, 'too many of them needed a new URL of ToolJet'),
+    mint: (userHash, name) => check(mints, `${userHash} ${name}`, TOO_MANY_MINTS),
+    mayMint: (userHash) => check(mints, `${userHash} ${LOOKS}`, TOO_MANY_MINTS),
   }
 }
 
@@ -137,13 +146,15 @@ const MAX_USERS = 10_000
 
 /** The same as in Redis, for this process alone. */
 function slidingWindow (timers: Timers, maxUsers = MAX_USERS): Increment {
-  const users = new LRUCache<string, number[]>({ max: maxUsers })
-  return (userHash, timeWindow, max) => {
+  const users = new LRUCache<string, Map<string, number>>({ max: maxUsers })
+  return (key, timeWindow, max) => {
+    const [userHash, name] = key.split(' ') as [string, string]
     const now = timers.now()
-    const moments = (users.get(userHash) ?? []).filter((moment) => moment > now - timeWindow)
-    const isAllowed = moments.length < max
-    if (isAllowed) moments.push(now)
+    const moments = new Map([...users.get(userHash) ?? []].filter(([, moment]) => moment > now - timeWindow))
+    const isAllowed = moments.has(name) || moments.size < max
+    if (isAllowed && name !== LOOKS) moments.set(name, moments.get(name) ?? now)
     users.set(userHash, moments)
-    return { current: isAllowed ? moments.length : max + 1, ttl: moments[0]! + timeWindow - now }
+    const [oldest = now] = moments.values()
+    return { current: isAllowed ? moments.size : max + 1, ttl: oldest + timeWindow - now }
   }
 }

@@ -1,6 +1,6 @@
 import { APP_ID, APP_SLUG, type App } from '../access/apps.js'
 import type { Encryptor } from '../crypto/encryption.js'
-import { embedError, errorCodes, isEmbedError, type EmbedError, type EmbedErrorCode } from '../errors.js'
+import { embedError, errorCodes, isEmbedError, type EmbedError, type EmbedErrorCode, type QueuePosition } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { RedisClock } from '../redis/clock.js'
 import { Script } from '../redis/script.js'
@@ -32,6 +32,8 @@ export interface MintStart {
   monotonic: number
   /** When ToolJet was called, on the monotonic clock. */
   calledAt?: number
+  /** The user has a URL for another app. */
+  hasOther?: boolean
 }
 
 export interface ClaimOptions {
@@ -113,7 +115,7 @@ export class UrlStore {
         return { kind, owner: detail, lastUrl: url, sentAt }
       default: {
         const lockedAt = Number(detail) // before now, when this call was sent again
-        return { kind: 'acquired', start: { at: lockedAt, monotonic: sentAt - (at - lockedAt) }, lastUrl: url, sentAt }
+        return { kind: 'acquired', start: { at: lockedAt, monotonic: sentAt - (at - lockedAt), hasOther: Number(values[4]) > 0 }, lastUrl: url, sentAt }
       }
     }
   }
@@ -233,13 +235,13 @@ export function namesIn (redirectUrl: string): string[] {
 }
 
 function writeOutcome (error: unknown): string {
-  const { code, retryAfter } = isEmbedError(error) ? error : embedError('TOOLJET_EMBED_UNAVAILABLE')
-  return JSON.stringify({ code, retryAfter })
+  const { code, retryAfter, queue } = isEmbedError(error) ? error : embedError('TOOLJET_EMBED_UNAVAILABLE')
+  return JSON.stringify({ code, retryAfter, queue })
 }
 
 /** An instance of another version may know more codes, and anything may have been written there. */
 function readOutcome (outcome: string): EmbedError {
-  let read: { code?: unknown, retryAfter?: unknown } = {}
+  let read: { code?: unknown, retryAfter?: unknown, queue?: unknown } = {}
   try {
     read = Object(JSON.parse(outcome)) as typeof read
   } catch {
@@ -247,5 +249,11 @@ function readOutcome (outcome: string): EmbedError {
   }
   const code = typeof read.code === 'string' && Object.hasOwn(errorCodes, read.code) && read.code !== 'TOOLJET_EMBED_OPTIONS' ? read.code as EmbedErrorCode : 'TOOLJET_EMBED_UNAVAILABLE'
   const retryAfter = typeof read.retryAfter === 'number' && read.retryAfter > 0 && read.retryAfter <= 3600 ? read.retryAfter : undefined
-  return embedError(code, { retryAfter })
+  return embedError(code, { retryAfter, queue: readQueue(read.queue) })
+}
+
+function readQueue (read: unknown): QueuePosition | undefined {
+  const { position, etaSeconds = null, ticket } = Object(read) as Record<string, unknown>
+  if (typeof position !== 'number' || typeof ticket !== 'string' || !(etaSeconds === null || typeof etaSeconds === 'number')) return undefined
+  return { position, etaSeconds, ticket }
 }

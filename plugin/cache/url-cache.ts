@@ -9,6 +9,7 @@ import { expiresAt, secondsLeft, type CachedUrl } from './cached-url.js'
 import { ForgetLog } from './forget-log.js'
 import { isForgotten, Loads, type Load } from './loads.js'
 import { LocalCache, type MemoryEntry } from './local-cache.js'
+import { Held, LockExpired, type Mint } from './mint.js'
 import { isDenial, type Claim, type MintStart, type UrlStore } from './store.js'
 
 /** Whose URL, for which app, and the id of one that turned out dead. */
@@ -34,13 +35,6 @@ export interface UrlResult {
   secondsLeft: number
 }
 
-/**
- * Mints a URL at ToolJet.
- * @param checkLock to be called right before ToolJet is; throws when the lock may have passed to another meanwhile
- * @returns the URL, and all names by which its app is known
- */
-export type Mint = (checkLock: () => void) => Promise<{ redirectUrl: string, names: string[] }>
-
 /** What one load brought: all who wait for it share the URL, one of them may call it minted. */
 interface LoadResult {
   url: CachedUrl
@@ -50,9 +44,6 @@ interface LoadResult {
 }
 
 type RunningLoad = UrlRequest & Load
-
-/** This process stood still for longer than it held the lock. */
-class LockExpired extends Error {}
 
 const FIRST_PAUSE_MS = 15
 const LAST_PAUSE_MS = 100
@@ -216,6 +207,7 @@ export class UrlCache {
     let unreadableId: string | undefined
     let observedOwner: string | undefined
     let pauseMs = FIRST_PAUSE_MS
+    let heldMs = 0
     for (;;) {
       const owner = newId()
       const claim = await this.#claim(request, { owner, unreadableId, observedOwner })
@@ -238,11 +230,14 @@ export class UrlCache {
           break
         case 'acquired':
           try {
-            return await this.#mintAsOwner(request, owner, claim, mint)
+            return await this.#mintAsOwner(request, owner, claim, (call) => mint({ ...call, heldMs }))
           } catch (error) {
-            if (!(error instanceof LockExpired)) throw error
+            if (!(error instanceof LockExpired || error instanceof Held)) throw error
             this.#store.release(user, app, owner)
-            if (this.#timers.now() > giveUpAt) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: error })
+            if (error instanceof Held) {
+              heldMs += error.ms
+              await this.#timers.sleep(error.ms)
+            } else if (this.#timers.now() > giveUpAt) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: error })
           }
       }
     }
@@ -264,7 +259,7 @@ export class UrlCache {
     try {
       url = await this.#mintFrom(claim.start, request, mint)
     } catch (error) {
-      if (error instanceof LockExpired) throw error
+      if (error instanceof LockExpired || error instanceof Held) throw error
       await this.#recordFailure(user, app, owner, claim.start, error)
       return this.#serveStaleOr(request, claim, error)
     }
@@ -322,10 +317,16 @@ export class UrlCache {
 
   /** Its life counts from before the mint request was sent: not from the lock, or it would seem older than what was minted without one meanwhile. */
   async #mintFrom (start: MintStart, { app, lockTtlMs, mintTimeoutMs }: UrlRequest, mint: Mint): Promise<CachedUrl> {
-    const { redirectUrl, names } = await mint(() => {
-      const calledAt = start.calledAt = this.#timers.now()
-      if (start.at !== undefined && calledAt > start.monotonic + lockTtlMs - mintTimeoutMs) throw new LockExpired()
+    const minted = await mint({
+      checkLock: () => {
+        const calledAt = start.calledAt = this.#timers.now()
+        if (start.at !== undefined && calledAt > start.monotonic + lockTtlMs - mintTimeoutMs) throw new LockExpired()
+      },
+      hasOther: start.hasOther === true,
+      heldMs: 0,
     })
+    if ('heldForMs' in minted) throw new Held(minted.heldForMs)
+    const { redirectUrl, names } = minted
     const { calledAt = start.monotonic } = start
     const url = { redirectUrl, urlId: newId(), names: [...new Set([app.key, ...names])], bornAt: calledAt, lifeMs: app.patExpiry * 1000, startsAt: start.at && this.#startOfCall(start.at, calledAt) }
     if (secondsLeft(app, url, this.#timers.now()) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })

@@ -1,3 +1,4 @@
+import { parse as parseDuration } from '@lukeed/ms'
 import { Type, type TSchema } from '@sinclair/typebox'
 import { ValueErrorType, type ValueError } from '@sinclair/typebox/value'
 import { embedError } from '../errors.js'
@@ -6,6 +7,13 @@ export const MAX_TIMER_MS = 2 ** 31 - 1
 
 // `takes` is what the error says that the option accepts.
 export const milliseconds = Type.Integer({ minimum: 1, maximum: MAX_TIMER_MS, takes: 'a whole number of milliseconds, 1 or more' })
+
+/** Milliseconds of a number of them, or of words like '1 minute'. @throws TOOLJET_EMBED_OPTIONS */
+export function durationOf (name: string, value: number | string): number {
+  const ms = typeof value === 'number' ? value : parseDuration(value)
+  if (ms !== undefined && ms >= 1 && ms <= MAX_TIMER_MS) return Math.round(ms)
+  throw optionError(name, 'milliseconds, or words like \'1 minute\'', shown(value, false))
+}
 
 /** What is wrong with one option. */
 export function optionError (name: string, takes: string, value?: string) {

@@ -1,4 +1,3 @@
-import { parse as parseDuration } from '@lukeed/ms'
 import { Type, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -7,7 +6,7 @@ import { STREAM_NAME } from '../audit/audit-keys.js'
 import { emailOfJwt, type Identity } from '../access/identity.js'
 import type { LimitSettings } from '../access/limits.js'
 import type { Log } from '../observability/log.js'
-import { MAX_TIMER_MS, milliseconds, optionError, shown, wrongOption } from './option-checks.js'
+import { durationOf, milliseconds, optionError, shown, wrongOption } from './option-checks.js'
 import type { MetricsRegistry } from '../observability/metrics.js'
 import { isRedisLike, type RedisLike } from '../redis/redis-like.js'
 import { resolveTarget, targetSchema, type TooljetOfRequest, type TooljetTarget } from '../tooljet/target.js'
@@ -285,11 +284,7 @@ function appsOf (apps: Record<string, AllowedApp>, lifetimes: Lifetimes, givenMi
 }
 
 function limitsOf ({ max = 60, mints = 6, timeWindow = '1 minute' }: Exclude<TooljetEmbedOptions['rateLimit'], false | undefined>): LimitSettings {
-  const ms = typeof timeWindow === 'number' ? timeWindow : parseDuration(timeWindow)
-  if (ms === undefined || !(ms >= 1 && ms <= MAX_TIMER_MS)) {
-    throw optionError('rateLimit.timeWindow', 'milliseconds, or words like \'1 minute\'', shown(timeWindow, false))
-  }
-  return { max, mints, timeWindow: Math.round(ms) }
+  return { max, mints, timeWindow: durationOf('rateLimit.timeWindow', timeWindow) }
 }
 
 function loggerOf (logger: unknown): Log | undefined {

@@ -13,6 +13,7 @@ const Body = Type.Object({
   app: Type.Optional(Type.String({ description: 'Alias of the app' })),
   email: Type.Optional(Type.String({ description: 'Need not be sent; when sent it must be the signed-in user\'s own' })),
   replaces: Type.Optional(Type.String({ description: 'urlId of a URL that turned out dead' })),
+  ticket: Type.Optional(Type.String({ description: 'Of the answer before, TOOLJET_EMBED_BUSY: it keeps the place in the queue' })),
 }, { description: 'Which app; nothing where the server knows just one', examples: [{ appId: '8ba8bf0e-6b8f-4e07-abb9-6fd2d816fabc' }] })
 
 const header = {
@@ -118,10 +119,10 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
         const trail = request[TRAIL]
         const refusal = trail === undefined || trail.settled ? error : await embed.refuse(request, trail, error).catch((refusal: unknown) => refusal)
         if (!isEmbedError(refusal)) throw refusal // to the host's error handler
-        const { statusCode, code, message } = refusal
+        const { statusCode, code, message, retryAfter, queue } = refusal
         reply.code(statusCode).headers(refusal.headers ?? {})
         setLimitHeaders(reply, trail?.limit ?? (refusal as { limit?: LimitState }).limit)
-        return { statusCode, code, error: STATUS_CODES[statusCode], message }
+        return { statusCode, code, error: STATUS_CODES[statusCode], message, retryAfter, queue }
       },
     }, async (request, reply) => {
       const trail = request[TRAIL]

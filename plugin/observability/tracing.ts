@@ -26,7 +26,10 @@ export interface TooljetEmbedUrlTrace extends Trace {
 }
 
 /** Message of the channels `tracing:tooljet-embed:mint:*`: one mint call to ToolJet, its retries included. It holds no e-mail and no secret. */
-export type TooljetEmbedMintTrace = Trace
+export interface TooljetEmbedMintTrace extends Trace {
+  /** Milliseconds since the mint was asked for first. */
+  readonly waitedMs: number
+}
 
 export const urlChannel: TracingChannel<unknown, TooljetEmbedUrlTrace> = tracingChannel('tooljet-embed:url')
 export const mintChannel: TracingChannel<unknown, TooljetEmbedMintTrace> = tracingChannel('tooljet-embed:mint')

@@ -41,15 +41,16 @@ export class ToolJetClient {
   }
 
   /**
+   * @param mayRetry asked before each further call
    * @throws TOOLJET_EMBED_TIMEOUT when the deadline passed
    * @throws TOOLJET_EMBED_UNAVAILABLE when ToolJet cannot be reached
    * @throws TOOLJET_EMBED_BAD_REPLY when the reply is longer than its bound
    */
-  async mint (body: MintRequest): Promise<Reply> {
+  async mint (body: MintRequest, mayRetry: () => Promise<boolean>): Promise<Reply> {
     const deadline = new AbortController()
     const cancel = this.#timers.after(this.#timeoutMs, () => deadline.abort())
     try {
-      return await this.#withRetries(body, deadline.signal)
+      return await this.#withRetries(body, mayRetry, deadline.signal)
     } catch (error) {
       if (deadline.signal.aborted) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: plainError(error) })
       throw error
@@ -63,16 +64,19 @@ export class ToolJetClient {
     return this.#pools.closed
   }
 
-  async #withRetries (body: MintRequest, signal: AbortSignal): Promise<Reply> {
+  async #withRetries (body: MintRequest, mayRetry: () => Promise<boolean>, signal: AbortSignal): Promise<Reply> {
     for (let tries = 1; ; tries++) {
-      const mayRetry = tries <= MAX_RETRIES
+      let fail: () => Reply
       try {
         const reply = await this.#call(body, signal)
-        if (!mayRetry || !isPassing(reply, tries)) return reply
+        if (tries > MAX_RETRIES || !isPassing(reply, tries)) return reply
+        fail = () => reply
       } catch (error) {
-        if (signal.aborted || !mayRetry || !NOT_REACHED.has(systemCodeOf(error))) throw unreachable(error)
+        if (signal.aborted || tries > MAX_RETRIES || !NOT_REACHED.has(systemCodeOf(error))) throw unreachable(error)
+        fail = () => { throw unreachable(error) }
       }
       await Promise.race([this.#timers.sleep(RETRY_AFTER_MS * 2 ** (tries - 1) * (0.5 + this.#timers.random())), aborted(signal)])
+      if (!await mayRetry()) return fail()
     }
   }
 

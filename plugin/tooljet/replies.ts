@@ -34,11 +34,21 @@ const REFUSES_SERVER: ReadonlyMap<string, string> = new Map([
   ['forbidden resource', 'this is ToolJet\'s community edition, it cannot mint'],
 ])
 
-/** Seconds for which ToolJet asks not to be called; `undefined`: it does not ask. */
-export function pauseAsked ({ status, headers }: Reply): number | undefined {
+/** ToolJet asks not to be called. */
+export interface PauseAsked {
+  seconds: number
+  /** Whether it says for how long. */
+  isGiven: boolean
+  /** Whether too many calls are the reason. */
+  isLimit: boolean
+}
+
+/** @returns `undefined`: it does not ask for a pause */
+export function pauseAsked ({ status, headers }: Reply): PauseAsked | undefined {
   if (status !== 429 && !(status === 503 && headers['retry-after'] !== undefined)) return undefined
-  const asked = retryAfterSeconds(headers)
-  return asked === undefined ? DEFAULT_PAUSE_SECONDS : Math.min(Math.max(asked, 1), MAX_PAUSE_SECONDS)
+  const given = retryAfterSeconds(headers)
+  const seconds = given === undefined ? DEFAULT_PAUSE_SECONDS : Math.min(Math.max(given, 1), MAX_PAUSE_SECONDS)
+  return { seconds, isGiven: given !== undefined, isLimit: status === 429 }
 }
 
 /** `Retry-After` as seconds or as a date; a date counts from the reply's own `Date`, not from this machine's. */
@@ -79,7 +89,8 @@ function usableUrl (body: string, origins: readonly string[]): string {
 /** Only what has ToolJet's own form is a verdict on a user or an app: whatever else refuses the call, refuses the server. */
 function refusal (reply: Reply): EmbedError {
   const { status } = reply
-  if (pauseAsked(reply) !== undefined) return embedError('TOOLJET_EMBED_BUSY', { retryAfter: pauseAsked(reply) })
+  const pause = pauseAsked(reply)
+  if (pause !== undefined) return embedError('TOOLJET_EMBED_BUSY', { retryAfter: pause.seconds })
   if (status >= 500 || status === 422) return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: `it answered with status ${status}` })
   if (status >= 300 && status < 400) return badReply(`it redirects (status ${status}), and redirects are not followed: is tooljet.url right?`)
   if (status === 401) return misconfigured('something in front of ToolJet asks for other credentials (status 401)')

@@ -1,7 +1,8 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyRequest } from 'fastify'
-import { milliseconds, optionError, shown, wrongOption } from '../config/option-checks.js'
+import { durationOf, milliseconds, optionError, shown, wrongOption } from '../config/option-checks.js'
+import type { MintLimit } from './mint-limit.js'
 
 /** One ToolJet server. */
 export interface TooljetTarget {
@@ -13,19 +14,32 @@ export interface TooljetTarget {
   embedOrigins?: string[]
   /** Milliseconds for one whole mint call, connect and retries included. @default 10000 */
   timeoutMs?: number
+  /**
+   * How many mints the fleet may ask of this ToolJet. `'auto'`: as many as it grants, learnt from its 429s;
+   * `{ max, timeWindow }`: at most `max` calls in any window of that length (milliseconds, or words like '1 minute');
+   * `false`: any number. @default 'auto'
+   */
+  mintLimit?: 'auto' | false | { max: number, timeWindow: number | string }
 }
 
 /** The ToolJet of a request's tenant; nothing: there is none, and the ask is refused with `TOOLJET_EMBED_TENANT_UNKNOWN`. */
 export type TooljetOfRequest = (request: FastifyRequest) => TooljetTarget | null | undefined | Promise<TooljetTarget | null | undefined>
 
 /** A target with every default filled in and every value checked. */
-export type Target = Readonly<Required<TooljetTarget>>
+export type Target = Readonly<Required<Omit<TooljetTarget, 'mintLimit'>> & { mintLimit: MintLimit }>
+
+const MINT_LIMIT = "'auto', false, or { max, timeWindow }"
 
 export const targetSchema = Type.Object({
   url: Type.String({ takes: 'an http:// or https:// URL', secret: true }),
   apiToken: Type.RegExp(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, { takes: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN', secret: true }),
   embedOrigins: Type.Optional(Type.Array(Type.String({ takes: 'an origin like https://tooljet.example.com' }), { minItems: 1, takes: 'a list of origins, at least one' })),
   timeoutMs: Type.Optional(milliseconds),
+  mintLimit: Type.Optional(Type.Union([
+    Type.Literal('auto'),
+    Type.Literal(false),
+    Type.Object({ max: Type.Integer({ minimum: 1 }), timeWindow: Type.Union([Type.String(), Type.Number()]) }, { additionalProperties: false }),
+  ], { takes: MINT_LIMIT })),
 }, { additionalProperties: false, takes: 'an object with url and apiToken', secret: true })
 
 /** The static option is checked with all others; this is what a function gave. */
@@ -46,7 +60,14 @@ export function resolveTarget (target: TooljetTarget): Target {
     apiToken: target.apiToken,
     embedOrigins: target.embedOrigins?.map(originOf) ?? [new URL(url).origin],
     timeoutMs: target.timeoutMs ?? 10_000,
+    mintLimit: mintLimitOf(target.mintLimit ?? 'auto'),
   }
+}
+
+function mintLimitOf (limit: NonNullable<TooljetTarget['mintLimit']>): MintLimit {
+  if (typeof limit !== 'object') return limit
+  const { max, timeWindow } = limit
+  return { max, timeWindow: durationOf('tooljet.mintLimit.timeWindow', timeWindow) }
 }
 
 function baseUrl (value: string): string {

@@ -1,12 +1,22 @@
-import type { App } from '../access/apps.js'
 import { isEmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import { mintChannel, traced } from '../observability/tracing.js'
-import type { Gate } from './gate.js'
-import { pauseAsked, readReply } from './replies.js'
+import { pauseAsked, readReply, type PauseAsked } from './replies.js'
 import { namesIn } from '../cache/store.js'
 import type { KeyNames } from '../crypto/names.js'
 import type { ToolJetClient } from './client.js'
+import type { MintQueue, Turn, TurnRequest } from './mint-queue.js'
+import type { Standing, StandingKeys } from './standings.js'
+
+/** How the mint queue is. */
+export interface QueueHealth {
+  /** Who waits for a turn. */
+  waiting: number
+  /** Mints that are granted at present; `null` while no limit is known. */
+  perMinute: number | null
+  /** Seconds until the turn of who comes now; `null` while ToolJet does not answer. */
+  etaSeconds: number | null
+}
 
 /** What `health()` tells of ToolJet: how the last mint of this instance went. */
 export interface ToolJetHealth {
@@ -16,7 +26,21 @@ export interface ToolJetHealth {
   code?: string
   /** Seconds of the fleet's pause that are left, when paused. */
   pausedFor?: number
+  /** Not with `mintLimit: false`. */
+  queue?: QueueHealth
 }
+
+/** Who wants to mint, and what has to hold. */
+export interface MintOrder extends TurnRequest {
+  email: string
+  /** Counts the mint, once its turn has come; throws when it may not be made. */
+  count: () => Promise<unknown> | undefined
+  /** Called right before ToolJet is; throws when it must not be any more. */
+  checkLock: () => void
+}
+
+/** A URL, and all names by which ToolJet knows the app; or the time after which to ask again. */
+export type Minted = { redirectUrl: string, names: string[] } | { heldForMs: number }
 
 /** A server on the other side, and what is kept apart from all others'. */
 export class ToolJet {
@@ -28,7 +52,7 @@ export class ToolJet {
   /** TTL of a mint's lock in ms: longer than any mint, and how long an owner that died delays the others. */
   readonly lockTtlMs: number
   readonly #client: ToolJetClient
-  readonly #gate: Gate
+  readonly #queue: MintQueue
   readonly #names: KeyNames
   readonly #log: Log
   readonly #instance: string
@@ -36,13 +60,13 @@ export class ToolJet {
   #asked = false
 
   /** @param options.instance name of this registration, for the subscribers of `tooljet-embed:mint` */
-  constructor (parts: { client: ToolJetClient, gate: Gate, names: KeyNames, log: Log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance }: { url: string, embedOrigins: readonly string[], timeoutMs: number, lockTtlMs: number, instance: string }) {
+  constructor (parts: { client: ToolJetClient, queue: MintQueue, names: KeyNames, log: Log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance }: { url: string, embedOrigins: readonly string[], timeoutMs: number, lockTtlMs: number, instance: string }) {
     this.url = url
     this.embedOrigins = embedOrigins
     this.timeoutMs = timeoutMs
     this.lockTtlMs = lockTtlMs
     this.#client = parts.client
-    this.#gate = parts.gate
+    this.#queue = parts.queue
     this.#names = parts.names
     this.#log = parts.log
     this.#instance = instance
@@ -53,57 +77,71 @@ export class ToolJet {
     return this.#names.userHash(email)
   }
 
-  /** @throws TOOLJET_EMBED_BUSY while ToolJet asked not to be called, TOOLJET_EMBED_UNAVAILABLE while it is only probed */
-  async mayBeCalled (): Promise<void> {
-    await this.#gate.check()
-  }
-
   /**
-   * Mints a PAT.
-   * @param checkLock called right before ToolJet is
-   * @returns its URL, and all names by which ToolJet knows the app
-   * @throws the coded error of ToolJet's refusal or failure, and what `checkLock` throws
+   * Mints a PAT when it is this user's turn.
+   * @throws the coded error of ToolJet's refusal or failure, TOOLJET_EMBED_BUSY with a place in the queue, and what `count` and `checkLock`
+   * throw
    */
-  async mint (email: string, app: App, checkLock: () => void): Promise<{ redirectUrl: string, names: string[] }> {
-    await this.#gate.enter()
-    checkLock()
+  async mint (order: MintOrder): Promise<Minted> {
+    const turn = await this.#queue.admit(order)
+    if (!('calls' in turn)) return turn
+    try {
+      await order.count()
+      order.checkLock()
+    } catch (error) {
+      await this.#queue.unused(turn, order)
+      throw error
+    }
     try {
       const redirectUrl = await (mintChannel.hasSubscribers
-        ? traced(mintChannel, { instance: this.#instance, app: app.label }, () => this.#call(email, app))
-        : this.#call(email, app))
-      await this.#note(undefined)
+        ? traced(mintChannel, { instance: this.#instance, app: order.app.label, waitedMs: turn.waitedMs }, () => this.#call(order, turn))
+        : this.#call(order, turn))
+      this.#note(undefined)
       return { redirectUrl, names: namesIn(redirectUrl) }
     } catch (error) {
-      await this.#note(error)
+      this.#note(error)
       throw error
     }
   }
 
-  async #call (email: string, app: App): Promise<string> {
-    const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry })
-    const pause = pauseAsked(reply)
-    if (pause !== undefined) await this.#gate.pause(pause)
-    return readReply(reply, this.embedOrigins)
+  async #call (order: MintOrder, turn: Turn): Promise<string> {
+    const { email, app } = order
+    let asked: PauseAsked | undefined
+    this.#queue.begins(turn)
+    try {
+      const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry }, () => this.#queue.admitRetry(turn))
+      asked = pauseAsked(reply)
+      const redirectUrl = readReply(reply, this.embedOrigins)
+      await this.#queue.done(turn, order)
+      return redirectUrl
+    } catch (error) {
+      if (asked !== undefined) throw await this.#queue.refused(turn, asked, order)
+      if (this.#client.closed) throw error // what that breaks off is no trouble of ToolJet's
+      if (isOutage(error)) await this.#queue.failed(turn, order)
+      else await this.#queue.done(turn, order)
+      throw error
+    }
   }
 
-  /** Of the fleet's pause, in Redis. */
-  get pauseKey (): string {
-    return this.#gate.pauseKey
+  /** Where the fleet has what `health` is told. */
+  get standingKeys (): StandingKeys {
+    return this.#queue.standingKeys
   }
 
-  /** @param pauseMs what Redis says is left of the pause; 0: none, or not known */
-  health (pauseMs: number): ToolJetHealth {
-    const pausedFor = this.#gate.pausedFor(pauseMs)
+  health (standing: Standing): ToolJetHealth {
+    const queue = this.#queue.health(standing)
+    return { ...this.#state(this.#queue.pausedFor(standing.pauseMs)), ...(queue !== undefined && { queue }) }
+  }
+
+  #state (pausedFor: number): ToolJetHealth {
     if (pausedFor > 0) return { state: 'paused', pausedFor: Math.ceil(pausedFor) }
     if (this.#trouble !== undefined) return { state: 'failing', code: this.#trouble.code }
     return { state: this.#asked ? 'ok' : 'unknown' }
   }
 
   /** One log line per change of state; that a user is refused is no trouble of the server. */
-  async #note (error: unknown): Promise<void> {
-    if (this.#client.closed) return // what that breaks off is no trouble of ToolJet's
-    if (isOutage(error)) await this.#gate.failed()
-    else await this.#gate.works()
+  #note (error: unknown): void {
+    if (this.#client.closed) return
     const trouble = troubleOf(error)
     const before = this.#trouble
     this.#asked = true

@@ -1,14 +1,16 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import { LRUCache } from 'lru-cache'
+import { optionError } from '../config/option-checks.js'
 import { embedError } from '../errors.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
 import { KeyNames } from '../crypto/names.js'
 import { ToolJetClient } from './client.js'
-import { Gate, gateKeys } from './gate.js'
-import { pausesLeft } from './pauses.js'
+import { MintQueue } from './mint-queue.js'
 import type { Pools } from './pools.js'
+import { standingsOf } from './standings.js'
 import { checkedTarget, type Target, type TooljetOfRequest } from './target.js'
+import { Tickets } from './tickets.js'
 import { ToolJet, type ToolJetHealth } from './tooljet.js'
 
 const MAX_TOOLJETS = 1000
@@ -48,12 +50,15 @@ interface Parts {
   scripts: ScriptClient
   timers: Timers
   log: FastifyBaseLogger
+  tickets: Tickets
   keyPrefix: string
   /** Of purpose `key names`. */
   namesKey: Buffer
   redisTimeoutMs: number
   /** Of any key in Redis, ms. */
   longestTtlMs: number
+  /** Of any app, seconds. */
+  patExpiry: number
   instance: string
 }
 
@@ -70,13 +75,24 @@ export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): To
   }, scripts)
 }
 
-function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, keyPrefix, redisTimeoutMs, longestTtlMs, instance }: Parts): ToolJet {
+function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, tickets, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs, patExpiry, instance }: Parts): ToolJet {
   const { url, embedOrigins, timeoutMs } = target
   const client = new ToolJetClient(pools, timers, target)
-  const gate = new Gate({ scripts, timers }, gateKeys(keyPrefix, names.toolJetHash()), timeoutMs + redisTimeoutMs, longestTtlMs)
-  // one mint, and five waits for Redis: gate, limit and gate again before it, gate and store after it
+  if (typeof target.mintLimit === 'object' && target.mintLimit.timeWindow > longestTtlMs) {
+    throw optionError('tooljet.mintLimit.timeWindow', 'no more than the longest patExpiry, or three minutes: nothing in Redis lives longer', `${target.mintLimit.timeWindow} ms`)
+  }
+  const queue = new MintQueue({ scripts, timers, log, tickets }, {
+    limit: target.mintLimit,
+    callMs: timeoutMs + redisTimeoutMs,
+    longestTtlMs,
+    keyPrefix,
+    toolJet: new KeyNames(namesKey, `${url}\n${target.apiToken}`, 1).toolJetHash(), // a limit belongs to the token, too
+    instance,
+    patExpiry,
+  })
+  // one mint, and five waits for Redis: limit, queue and limit again before it, queue and store after it
   const lockTtlMs = timeoutMs + 5 * redisTimeoutMs
-  return new ToolJet({ client, gate, names, log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance })
+  return new ToolJet({ client, queue, names, log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance })
 }
 
 /** One for all requests. */
@@ -104,8 +120,8 @@ class OneToolJet implements ToolJets {
   }
 
   async health (): Promise<ToolJetsHealth> {
-    const [pauseMs = 0] = await pausesLeft(this.#scripts, [this.#tooljet.pauseKey])
-    return { tooljet: this.#tooljet.health(pauseMs) }
+    const [standing] = await standingsOf(this.#scripts, [this.#tooljet.standingKeys])
+    return { tooljet: this.#tooljet.health(standing!) }
   }
 }
 
@@ -146,8 +162,8 @@ class SeveralToolJets implements ToolJets {
 
   async health (): Promise<ToolJetsHealth> {
     const known = [...this.#known.values()] // those needed last come first
-    const pauses = await pausesLeft(this.#scripts, known.map(({ pauseKey }) => pauseKey))
-    const tooljets = known.map((tooljet, i) => ({ url: tooljet.url, ...tooljet.health(pauses[i]!) }))
+    const standings = await standingsOf(this.#scripts, known.map(({ standingKeys }) => standingKeys))
+    const tooljets = known.map((tooljet, i) => ({ url: tooljet.url, ...tooljet.health(standings[i]!) }))
     const { url: _, ...worst } = tooljets.reduce((worst, one) => (isWorse(one, worst) ? one : worst), { url: '', state: 'unknown' })
     return { tooljet: worst, tooljets }
   }
@@ -155,7 +171,7 @@ class SeveralToolJets implements ToolJets {
   /** @throws TOOLJET_EMBED_OPTIONS */
   #at (given: unknown): ToolJet {
     const target = checkedTarget(given)
-    const key = JSON.stringify([target.url, target.apiToken, target.timeoutMs, target.embedOrigins])
+    const key = JSON.stringify([target.url, target.apiToken, target.timeoutMs, target.embedOrigins, target.mintLimit])
     const known = this.#known.get(key)
     if (known !== undefined) return known
     const tooljet = this.#make(target)

@@ -11,6 +11,22 @@ export function * checkLimits (facts: Facts): Generator<Violation> {
     yield * checkMintsOf(facts, user)
   }
   yield * checkPauses(facts)
+  yield * checkMintLimit(facts)
+}
+
+/** No window of the given length sees more calls than are allowed, while Redis is there for all and has lost nothing. */
+function * checkMintLimit (facts: Facts): Generator<Violation> {
+  const { settings: { mintLimit }, mints } = facts.history
+  if (typeof mintLimit !== 'object') return
+  const { max, timeWindow } = mintLimit
+  for (const [i, last] of mints.entries()) {
+    const window = mints.slice(0, i + 1).filter(({ begin }) => begin > last.begin - timeWindow)
+    if (window.length <= max) continue
+    const from = window[0]!.begin - timeWindow
+    if (isExcused(facts, from, last.begin) || window.some(({ process, openSince, begin }) => facts.hadTrouble(process, openSince, begin))) continue
+    yield { promise: '6 mint limit', what: `mints ${window.map(({ id }) => id).join(', ')} within ${at(last.begin - window[0]!.begin)}, ${max} are allowed in ${at(timeWindow)}` }
+    return
+  }
 }
 
 /** Some process that counted had no Redis, or Redis lost its counts: then each one counts for itself. */

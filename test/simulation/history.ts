@@ -1,3 +1,4 @@
+import type { MintLimit } from '../../plugin/tooljet/mint-limit.js'
 import type { AuditFields } from '../../plugin/audit/event.js'
 import type { Traffic } from './client.js'
 
@@ -106,6 +107,7 @@ export interface Settings {
   mints: number
   /** ms */
   timeWindow: number
+  mintLimit: MintLimit
   onRedisDown: 'serve' | 'fail'
   redisTimeoutMs: number
   tooljetTimeoutMs: number

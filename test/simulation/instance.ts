@@ -13,8 +13,9 @@ import { lua } from '../../plugin/redis/lua.js'
 import type { RedisLike } from '../../plugin/redis/redis-like.js'
 import type { Timers } from '../../plugin/timers.js'
 import { ToolJetClient } from '../../plugin/tooljet/client.js'
-import { Gate, gateKeys } from '../../plugin/tooljet/gate.js'
+import { MintQueue } from '../../plugin/tooljet/mint-queue.js'
 import type { Pools } from '../../plugin/tooljet/pools.js'
+import { Tickets } from '../../plugin/tooljet/tickets.js'
 import { ToolJet } from '../../plugin/tooljet/tooljet.js'
 import type { Answer, Settings } from './history.js'
 import { TOOLJET_URL, type HttpReply } from './tooljet.js'
@@ -48,9 +49,11 @@ export interface Instance {
 }
 
 const MAX_USERS = 100
+let instances = 0
 const NAMES_KEY = Buffer.alloc(32, 1)
 const URLS_KEY = Buffer.alloc(32, 2)
 const AUDIT_KEY = Buffer.alloc(32, 3)
+const TICKETS_KEY = Buffer.alloc(32, 4)
 const log = { info () {}, warn () {}, error () {}, debug () {}, trace () {}, fatal () {} } as never
 
 export function createInstance ({ redis, timers, settings, keyPrefix, callTooljet, onEvent }: Surroundings): Instance {
@@ -73,8 +76,16 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     })
   } as unknown as Pools
   const client = new ToolJetClient(pools, timers, { url: TOOLJET_URL, apiToken: 'a token', timeoutMs: tooljetTimeoutMs })
-  const gate = new Gate({ scripts, timers }, gateKeys(keyPrefix, names.toolJetHash()), tooljetTimeoutMs + redisTimeoutMs)
-  const tooljet = new ToolJet({ client, gate, names, log }, {
+  const queue = new MintQueue({ scripts, timers, log, tickets: new Tickets(new Encryptor([TICKETS_KEY])) }, {
+    limit: settings.mintLimit,
+    callMs: tooljetTimeoutMs + redisTimeoutMs,
+    longestTtlMs: Math.max(patExpiry * 1000, 180_000),
+    keyPrefix,
+    toolJet: names.toolJetHash(),
+    instance: `${++instances}`,
+    patExpiry,
+  })
+  const tooljet = new ToolJet({ client, queue, names, log }, {
     url: TOOLJET_URL, embedOrigins: [TOOLJET_URL], timeoutMs: tooljetTimeoutMs, lockTtlMs: tooljetTimeoutMs + 5 * redisTimeoutMs, instance: '',
   })
 

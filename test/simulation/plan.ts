@@ -1,3 +1,4 @@
+import type { MintLimit } from '../../plugin/tooljet/mint-limit.js'
 import type { Random } from '../chaos/random.js'
 import type { ClientKind, Mishaps } from './client.js'
 import { randomFor } from './decisions.js'
@@ -49,6 +50,7 @@ export function planFor (seed: number): Plan {
     minRemaining: random.pick([0, patExpiry / 10]),
     ...(random.chance(0.3) ? { max: random.between(2, 6), mints: random.between(1, 3) } : { max: 60, mints: random.pick([4, 20]) }),
     timeWindow: random.pick([10_000, 30_000]),
+    mintLimit: mintLimitFor(seed),
     onRedisDown: random.chance(0.8) ? 'serve' : 'fail',
     redisTimeoutMs: 1000,
     tooljetTimeoutMs: 10_000,
@@ -79,6 +81,13 @@ export function planFor (seed: number): Plan {
     tooljet,
     items: itemsOf(random, instances, settings),
   }
+}
+
+/** Of numbers of its own: it is the youngest of the settings. */
+function mintLimitFor (seed: number): MintLimit {
+  const random = randomFor(seed, 'mint limit')
+  if (random.chance(0.6)) return random.chance(0.8) ? 'auto' : false
+  return { max: random.between(1, 4), timeWindow: random.pick([5000, 20_000, 60_000]) }
 }
 
 function itemsOf (random: Random, instances: number, { patExpiry, timeWindow, mints }: Settings): Item[] {

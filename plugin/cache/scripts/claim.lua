@@ -4,7 +4,8 @@
 -- ARGV: deadline, longest life of a URL in ms, app, owner, lock's TTL in ms, life in ms that a reused URL must still have,
 --       its whole life in ms as this app has it, id of a URL that is reported dead ('-': none), id of one that cannot be
 --       decrypted ('-': none), the owner waited for so far ('-': none).
--- Reply: { time, 'url' | 'failed' | 'wait' | 'acquired', detail, id or '', URL as it is kept or '' } with detail: the error
+-- Reply: { time, 'url' | 'failed' | 'wait' | 'acquired', detail, id or '', URL as it is kept or '', how many other URLs the
+--        user has } with detail: the error
 --        for 'failed', the owner for 'wait', the lock's start for 'acquired'.
 local life, app, owner, lockTtl, least, own, invalidated, unreadable, observed = unpack(ARGV, 2)
 life = tonumber(life)
@@ -21,7 +22,13 @@ local left = kept and starts <= at and math.min(ends, starts + own) - at or 0
 if left <= 0 then id, kept = nil, nil end
 
 local function reply (kind, detail)
-  return { at, kind, detail, id or '', kept or '' }
+  local others = 0
+  for field in pairs(fields) do
+    local other = field:match('^u(.+)$')
+    local _, otherEnds = urlOf(other)
+    if other and other ~= id and (otherEnds or 0) > at then others = others + 1 end
+  end
+  return { at, kind, detail, id or '', kept or '', others }
 end
 
 local holder, since = lockOf(app)

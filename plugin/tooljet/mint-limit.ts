@@ -1,0 +1,13 @@
+/** How many mints the fleet may ask of a ToolJet. */
+export type MintLimit = 'auto' | false | Rate
+
+/** So many calls in any window. */
+export interface Rate {
+  max: number
+  /** Milliseconds. */
+  timeWindow: number
+}
+
+export function perMinute ({ max, timeWindow }: Rate): number {
+  return Math.round(max * 60_000 / timeWindow * 100) / 100
+}

@@ -1,0 +1,159 @@
+-- Whether a call to ToolJet may begin now, and when else.
+--
+-- ARGV besides: failures after which ToolJet is only probed, TTL of a probe in ms, this instance, the epoch that it knows
+-- ('-': none), limit and window of that ('0': none), ms for which it has promised turns in it; the user, the app, what for
+-- ('first': the user has nothing; 'more'; 'replaces'; 'again': one more call of a mint that was granted; 'warm'), how many
+-- tickets a user may have; of the ticket that came with the request epoch, place and end ('-', '0', '0': none); then, in
+-- pairs, calls that were made without Redis and ms since then.
+-- Reply: { time, 'granted' | 'wait' | 'paused' | 'failing' | 'many', ms (since the first request for what is granted; until the turn
+--        of who waits, -1: unknown; until the end of a pause), ms until it is to ask again, position, place, its end, epoch,
+--        limit or 0, its window, instances, failures, mints of the last hour where they are too many or 0 }.
+local MAX, probeTtl, instance, known, knownLimit, knownWindow, promised = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local user, app, what, most, broughtEpoch, broughtPlace, broughtEnds = ARGV[14], ARGV[15], ARGV[16], tonumber(ARGV[17]), ARGV[18], tonumber(ARGV[19]), tonumber(ARGV[20])
+local member = user .. ' ' .. app
+local failures = tonumber((redis.call('GET', FAILURES) or '0'):match('^%d+')) or 0
+
+local paused, pauseLength = pauseLeft(PAUSE)
+if paused > 0 then
+  local name, starts = redis.call('GET', PAUSE):match('^(%S+) (%d+)')
+  if tonumber(starts) > at then -- the clock went back: the pause begins again
+    redis.call('SET', PAUSE, string.format('%s %.0f %.0f', name, at, at + pauseLength))
+  end
+  redis.call('PEXPIRE', PAUSE, math.min(paused, longest))
+end
+local probing = failures >= MAX and redis.call('PTTL', PROBE) or 0
+local isFailing = probing > 0 and redis.call('GET', PROBE) ~= call
+
+local instances, mintsToTell = 1, 0
+local function reply (kind, ms, again, position, ticket)
+  return {
+    at, kind, math.floor(ms), math.floor(again or ms), position or 0, string.format('%.0f', ticket and ticket.place or 0),
+    string.format('%.0f', ticket and ticket.ends or 0), budget.epoch or '', limit or 0, window or 0, instances, failures, mintsToTell,
+  }
+end
+
+local function probe ()
+  if failures >= MAX then redis.call('SET', PROBE, call, 'PX', probeTtl) end
+end
+
+if given == 'off' then
+  if paused > 0 then return reply('paused', paused) end
+  if isFailing then return reply('failing', probing) end
+  probe()
+  return reply('granted', 0)
+end
+
+-- The epoch: from when on this queue remembers. One that an instance knows, and Redis does not, is lost.
+if not budget.epoch then
+  set('epoch', call)
+  set('began', at)
+  set('resumed', at)
+end
+if known ~= '-' and known ~= budget.epoch and not budget.recovers then
+  local since = moment('began')
+  set('recovers', since + math.min(2 * MINUTE, promised))
+  if given == 'auto' and not limit and knownLimit > 0 then
+    limit, window = knownLimit, knownWindow
+    set('limit', limit)
+    set('window', window)
+  end
+  if limit then set('blackout', since + window) end
+end
+for i = 21, #ARGV, 2 do redis.call('ZADD', CALLS, 'NX', string.format('%.0f', at - ARGV[i + 1]), ARGV[i]) end
+
+redis.call('ZADD', INSTANCES, at, instance)
+redis.call('ZREMRANGEBYSCORE', INSTANCES, '-inf', at - 3 * MINUTE)
+instances = redis.call('ZCARD', INSTANCES)
+tidy()
+putAsideTheLate()
+
+local function countMint ()
+  local hour = math.floor(at / HOUR)
+  if number('hour') ~= hour then
+    set('last', number('hour') == hour - 1 and number('now') or 0)
+    set('hour', hour)
+    set('now', 0)
+  end
+  set('now', number('now') + 1)
+  if not limit or number('warned') == hour then return end
+  local lastHour = number('now') + number('last') * (1 - at % HOUR / HOUR)
+  if lastHour < 0.8 * limit * HOUR / window then return end
+  set('warned', hour)
+  mintsToTell = math.floor(lastHour)
+end
+
+local function grant (ticket)
+  redis.call('ZADD', CALLS, at, call)
+  if not limit then redis.call('ZADD', FLIGHT, at, call) end
+  probe()
+  countMint()
+  keepKeys()
+  return reply('granted', ticket and at - ticket.place or 0)
+end
+
+if redis.call('ZSCORE', CALLS, call) then return grant() end -- this very call, sent again
+
+if what == 'again' then
+  if paused == 0 and free() > 0 then return grant() end
+  return reply('wait', 0)
+end
+if what == 'warm' then
+  local waiting = redis.call('ZCARD', QUEUE)
+  local allowed = limit and math.max(1, math.floor(0.8 * limit)) or 10
+  local since = limit and window + spare() or MINUTE
+  local count = redis.call('ZCOUNT', CALLS, '(' .. string.format('%.3f', at - since), '+inf')
+  if paused == 0 and not isFailing and waiting == 0 and count < allowed and at >= number('blackout') and free() > 0 then return grant() end
+  local first = redis.call('ZRANGE', CALLS, -allowed, -allowed, 'WITHSCORES')
+  local wait = math.max(100, paused, isFailing and probing or 0, count >= allowed and first[2] + since - at or 0, waiting > 0 and limit and slotAfter(waiting) or 0)
+  keepKeys()
+  return reply('wait', wait)
+end
+
+-- Places --------------------------------------------------------------------------------------------------------------
+
+local tickets = ticketsOf(user)
+local ticket = findIn(tickets, app)
+local hasOther = what ~= 'first'
+for _, one in ipairs(tickets) do
+  if one.app ~= app and one.class == 0 then hasOther = true end
+end
+local isKnown = ticket ~= nil
+if not ticket then
+  if #tickets >= most then return reply('many', 30000) end
+  ticket = { app = app, place = at, class = 0, ends = 0 }
+  -- of an epoch that Redis has forgotten: a place is kept for those who have nothing
+  if what == 'first' and broughtEpoch ~= '-' and broughtEpoch ~= budget.epoch and broughtEnds > at and broughtPlace < moment('began') then
+    ticket.place, isKnown = broughtPlace, true
+    if not budget.recovers then set('recovers', moment('began') + 2 * MINUTE) end
+  end
+  tickets[#tickets + 1] = ticket
+end
+-- a reported URL is gone at the next request for another one: it does not make a beginner of its user
+if what == 'replaces' then ticket.class = 2 elseif ticket.class ~= 2 then ticket.class = hasOther and 1 or 0 end
+local others = enqueue(user, ticket)
+
+local recovers = number('recovers')
+local mustWait = paused > 0 or isFailing or (at < recovers and recovers - at <= 2 * MINUTE and not isKnown)
+if not mustWait then
+  local slots = free()
+  local isFree = others < slots
+  -- nobody who had a better right has come for it
+  if not isFree and limit and at - moment('resumed') >= GRACE and limit - used(GRACE) > 0 and at >= number('blackout') then isFree = true end
+  if not isFree and given == 'auto' and limit and others == 0 and not budget.probe and at >= number('probes') and used() == limit and at >= number('blackout') then
+    set('probe', call)
+    isFree = true
+  end
+  if isFree then
+    redis.call('ZREM', QUEUE, member)
+    ticket.ends = math.max(ticket.ends, at + math.max(LEAST_PLACE, 2 * callMs))
+    redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), member)
+    keepTickets(user, tickets)
+    return grant(ticket)
+  end
+end
+
+local least = math.max(paused, at < recovers and not isKnown and recovers - at or 0)
+local wait, again = promise(user, ticket, others, least, isFailing)
+keepTickets(user, tickets)
+keepKeys()
+return reply('wait', wait, again, others + 1, ticket)

@@ -1,0 +1,191 @@
+-- What the scripts of one ToolJet's mint queue share. Its keys, the same and in this order in each of them:
+--
+--   pause      ToolJet asked not to be called: "call start end"
+--   failures   of ToolJet, in a row: "number call"
+--   probe      the one call that is let through while it fails
+--   calls      sorted set of calls by the moment at which they were granted, for as long as they may count
+--   flight     sorted set of calls that may be refused yet, while no limit is known
+--   queue      sorted set of those who wait and come in time, "user app": by class, then by the moment of first asking
+--   due        sorted set of the same: when its owner is late, or, of one who is not in the queue, when the place ends
+--   tickets    hash with a field per user: "app place class ends" for each, with ";" between; class 0: has nothing, 1: has
+--              another app, 2: has reported a URL dead
+--   instances  sorted set of instances by the moment at which they were heard last
+--   budget     hash: epoch, began (of the epoch), recovers (until then slots go to those who were here before), blackout (no
+--              slot until then), resumed (slots were free, and nobody could take them, until then), limit and window (as
+--              learnt), learned (when), probe (the call that tries for one more), probes (when the next one may), failed (how
+--              many in a row),
+--              hour, last and now (mints in this hour and in the one before), warned (the hour)
+--
+-- ARGV of all: deadline, name of this call, longest TTL in ms, limit ('auto': it is learnt; 'off': there is none), its
+-- window in ms, ms after which a call counts as answered.
+local PAUSE, FAILURES, PROBE, CALLS, FLIGHT, QUEUE, DUE, TICKETS, INSTANCES, BUDGET = unpack(KEYS)
+local call, longest, given, callMs = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6])
+
+-- So long the one whose turn it is may be late, ms.
+local GRACE = 2000
+-- Without `Retry-After` a limit is taken for ToolJet's documented one, of a minute; ms.
+local MINUTE = 60000
+local HOUR = 3600000
+-- A call that was not refused by then was granted, however long it takes; ms.
+local SOON = 1000
+-- So many moments are kept at most while no limit is known.
+local MOST_MOMENTS = 1000
+-- At least so long a place is kept, ms.
+local LEAST_PLACE = 60000
+local BEHIND = 1e15
+
+local budget = {}
+do
+  local flat = redis.call('HGETALL', BUDGET)
+  for i = 1, #flat, 2 do budget[flat[i]] = flat[i + 1] end
+end
+
+local function set (field, value)
+  if type(value) == 'number' then value = string.format('%.0f', value) end
+  budget[field] = value
+  redis.call('HSET', BUDGET, field, value)
+end
+
+local function unset (...)
+  for _, field in ipairs({ ... }) do budget[field] = nil end
+  redis.call('HDEL', BUDGET, ...)
+end
+
+local function number (field)
+  return tonumber(budget[field] or '') or 0
+end
+
+-- A moment of the future is one of a clock that went back.
+local function moment (field)
+  return math.min(number(field), at)
+end
+
+local limit, window = tonumber(given), tonumber(ARGV[5])
+if given == 'auto' then limit, window = tonumber(budget.limit or ''), tonumber(budget.window or '') end
+
+-- What is between a grant and the call at ToolJet differs: windows are longer by what that may make.
+local function spare ()
+  return math.max(25, window / 200)
+end
+
+-- The sets are read from here on as if the clock had never gone back, and without what counts no more.
+local function tidy ()
+  for _, key in ipairs({ CALLS, FLIGHT }) do
+    for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. at, '+inf')) do redis.call('ZADD', key, at, name) end
+  end
+  local counts = limit and math.max(window + spare() + GRACE, given == 'auto' and MINUTE + GRACE or 0)
+  redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', at - (counts or HOUR))
+  if not limit then redis.call('ZREMRANGEBYRANK', CALLS, 0, -1 - MOST_MOMENTS) end
+  redis.call('ZREMRANGEBYSCORE', FLIGHT, '-inf', at - SOON)
+  if budget.probe and (tonumber(redis.call('ZSCORE', CALLS, budget.probe) or '') or 0) < at - callMs then -- nobody says what became of it
+    unset('probe')
+    set('probes', at + window)
+  end
+  if number('blackout') > at + (window or 0) then set('blackout', at) end -- the clock went back
+end
+
+-- Calls that count now, and, with `later`, that would have counted so many ms ago.
+local function used (later)
+  return redis.call('ZCOUNT', CALLS, '(' .. string.format('%.3f', at - window - spare() - (later or 0)), '+inf')
+end
+
+-- While no limit is known: few calls at once, twice as many when all were granted. Small steps up to ToolJet's documented
+-- limit, so that few are refused where it has one.
+local function allowedAtOnce ()
+  local granted = redis.call('ZCOUNT', CALLS, at - MINUTE, '+inf') - redis.call('ZCARD', FLIGHT)
+  if granted < 1 then return 1 end
+  if granted < 3 then return 2 end
+  if granted < 12 then return 3 end
+  return 2 ^ math.floor(math.log(granted + 1) / math.log(2))
+end
+
+-- Slots that are free now.
+local function free ()
+  if at < number('blackout') then return 0 end
+  if limit then return math.max(0, limit - used()) end
+  return math.max(0, allowedAtOnce() - redis.call('ZCARD', FLIGHT))
+end
+
+-- Ms until the slot comes that is given after so many others.
+local function slotAfter (others)
+  local count, total = used(), redis.call('ZCARD', CALLS)
+  local unused = math.max(0, limit - count)
+  if others < unused then return math.max(0, number('blackout') - at) end
+  local turns, index = math.floor((others - unused) / limit), (others - unused) % limit
+  local first = total - math.min(count, limit) + index -- of those that count, the ones that make room leave in this order
+  local leaves = window + spare()
+  if index < math.min(count, limit) then
+    leaves = redis.call('ZRANGE', CALLS, first, first, 'WITHSCORES')[2] + window + spare() - at
+  end
+  return math.max(0, leaves + turns * (window + spare()), number('blackout') - at)
+end
+
+-- Tickets -------------------------------------------------------------------------------------------------------------
+
+local function ticketsOf (user)
+  local list = {}
+  for entry in (redis.call('HGET', TICKETS, user) or ''):gmatch('[^;]+') do
+    local app, place, class, ends = entry:match('^(%S+) (%d+) (%d) (%d+)$')
+    if app and tonumber(ends) > at then
+      list[#list + 1] = { app = app, place = tonumber(place), class = tonumber(class), ends = tonumber(ends) }
+    end
+  end
+  return list
+end
+
+local function keepTickets (user, list)
+  local entries = {}
+  for i, one in ipairs(list) do
+    entries[i] = string.format('%s %.0f %d %.0f', one.app, one.place, one.class, one.ends)
+  end
+  if #entries > 0 then redis.call('HSET', TICKETS, user, table.concat(entries, ';')) else redis.call('HDEL', TICKETS, user) end
+end
+
+local function findIn (list, app)
+  for i, one in ipairs(list) do
+    if one.app == app then return one, i end
+  end
+end
+
+local function dropTicket (user, app)
+  local list = ticketsOf(user)
+  local _, i = findIn(list, app)
+  if i then table.remove(list, i) end
+  keepTickets(user, list)
+  redis.call('ZREM', QUEUE, user .. ' ' .. app)
+  redis.call('ZREM', DUE, user .. ' ' .. app)
+end
+
+-- Whoever did not come when it was time is out of the way, and keeps the place until it ends.
+local function putAsideTheLate ()
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', at, 'LIMIT', 0, 200)) do
+    local user, app = member:match('^(%S+) (%S+)$')
+    local ticket = findIn(ticketsOf(user), app)
+    redis.call('ZREM', QUEUE, member)
+    if ticket then redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), member) else dropTicket(user, app) end
+  end
+end
+
+local function enqueue (user, ticket)
+  local member = user .. ' ' .. ticket.app
+  redis.call('ZADD', QUEUE, string.format('%.0f', (ticket.class > 0 and BEHIND or 0) + ticket.place), member)
+  return redis.call('ZRANK', QUEUE, member)
+end
+
+-- Keeps a place for twice the time that is promised. Those far behind ask again before it has passed, since others may
+-- have left by then, and slots are not to wait for anybody.
+-- Returns ms until its turn (-1: unknown), and until it is to ask again.
+local function promise (user, ticket, others, least, isStopped)
+  local wait = -1
+  if limit and not isStopped then wait = math.max(least, slotAfter(others)) elseif least > 0 then wait = least end
+  local again = wait
+  if wait < 0 then again = isStopped and math.min(60000, 5000 + 1000 * others) or 1000 end
+  if wait > 4000 and others > 0 then again = math.max(least, 0.75 * wait) end
+  ticket.ends = at + math.max(LEAST_PLACE, 2 * math.max(wait, again))
+  redis.call('ZADD', DUE, string.format('%.0f', at + again + GRACE), user .. ' ' .. ticket.app)
+  return math.floor(wait), math.floor(again)
+end
+
+local function keepKeys ()
+  for i = 4, #KEYS do redis.call('PEXPIRE', KEYS[i], longest) end
+end

@@ -1,0 +1,76 @@
+-- What became of calls that were granted: 'done' (ToolJet has answered), 'failed' (it is not there), 'refused' (it asked not to
+-- be called) or 'unused'.
+--
+-- ARGV besides: outcome, user, app ('-' for both: nobody waits for it), ms of the pause that ToolJet asked for, ms of its
+-- `Retry-After` (-1: it had none; 0: it was no limit), TTL of the failures in ms, pause to the next probe in ms, then the
+-- earlier calls of the same mint.
+-- Reply: { time, ms until its turn (-1: unknown), ms until it is to ask again, position, place, its end, epoch }; for who waits again.
+local outcome, user, app, pauseMs, retryAfter = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+local keepsPlace = user ~= '-' and given ~= 'off'
+
+local grantedAt = tonumber(redis.call('ZSCORE', CALLS, call) or '')
+redis.call('ZREM', FLIGHT, call, unpack(ARGV, 14))
+-- a given limit is one of calls, a learnt one of those that ToolJet has granted
+if outcome == 'unused' or outcome == 'refused' and given == 'auto' then redis.call('ZREM', CALLS, call) end
+local isProbe = budget.probe == call
+if isProbe then unset('probe') end
+
+if outcome == 'done' then
+  if keepsPlace then dropTicket(user, app) end
+  if redis.call('DEL', FAILURES, PROBE) > 0 and given ~= 'off' then set('resumed', at) end
+  if isProbe then
+    set('limit', limit + 1)
+    set('probes', at + window)
+    unset('failed')
+  end
+  return { at }
+end
+
+if outcome == 'failed' then
+  local number, last = (redis.call('GET', FAILURES) or ''):match('^(%d+) (%S+)$')
+  if last ~= call then
+    redis.call('SET', FAILURES, string.format('%d %s', (number or 0) + 1, call), 'PX', ARGV[12])
+    redis.call('PEXPIRE', PROBE, ARGV[13])
+  end
+end
+
+-- The window reaches back to the oldest call that may count: to one of ToolJet's documented minute where `Retry-After` does
+-- not say that it is longer.
+local function learn ()
+  local reach = MINUTE
+  if retryAfter > MINUTE then reach = HOUR elseif retryAfter > 0 then reach = MINUTE + 1500 - retryAfter end
+  local oldest = redis.call('ZRANGEBYSCORE', CALLS, at - reach, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  limit = math.max(1, redis.call('ZCOUNT', CALLS, at - reach, '+inf'))
+  window = retryAfter < 0 and MINUTE or math.max(1000, (oldest and at - oldest or 0) + retryAfter)
+  set('limit', limit)
+  set('window', window)
+end
+
+if outcome == 'refused' then
+  local isSentAgain = (redis.call('GET', PAUSE) or ''):match('^%S+') == call
+  if not isSentAgain and pauseLeft(PAUSE) < pauseMs then -- a shorter pause does not end a longer one
+    redis.call('SET', PAUSE, string.format('%s %.0f %.0f', call, at, at + pauseMs), 'PX', math.min(pauseMs, longest))
+  end
+  if given ~= 'off' then set('resumed', at + pauseMs) end
+  if given == 'auto' and retryAfter ~= 0 and grantedAt then
+    local wasKnown = limit and grantedAt > number('learned')
+    if not isProbe then learn() end
+    set('learned', at)
+    set('failed', wasKnown and math.min(10, number('failed') + 1) or number('failed'))
+    set('probes', at + window * 2 ^ number('failed'))
+  end
+end
+if not keepsPlace then return { at } end
+
+local tickets = ticketsOf(user)
+local ticket = findIn(tickets, app)
+if not ticket then
+  ticket = { app = app, place = grantedAt or at, class = 0, ends = 0 }
+  tickets[#tickets + 1] = ticket
+end
+local others = enqueue(user, ticket)
+local paused = pauseLeft(PAUSE)
+local wait, again = promise(user, ticket, others, paused, false)
+keepTickets(user, tickets)
+keepKeys()
+return { at, wait, again, others + 1, string.format('%.0f', ticket.place), string.format('%.0f', ticket.ends), budget.epoch or '' }

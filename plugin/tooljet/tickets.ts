@@ -1,0 +1,43 @@
+import type { Encryptor } from '../crypto/encryption.js'
+
+/** A place in the queue, as its owner carries it: should Redis forget it, the ticket tells. */
+export interface Place {
+  /** Of the queue. */
+  epoch: string
+  /** The moment of first asking, by Redis's clock, ms. */
+  place: number
+  /** Until when it is kept. */
+  ends: number
+}
+
+/** Whose place it is: a ticket of another ToolJet, user or app cannot be opened. */
+export interface TicketOwner {
+  toolJet: string
+  user: string
+  app: string
+}
+
+const MAX_TICKET = 512
+
+export class Tickets {
+  readonly #encryptor: Encryptor
+
+  constructor (encryptor: Encryptor) {
+    this.#encryptor = encryptor
+  }
+
+  seal (owner: TicketOwner, { epoch, place, ends }: Place): string {
+    return this.#encryptor.encrypt(boundTo(owner), `${epoch} ${place} ${ends}`).toString('base64url')
+  }
+
+  /** @returns nothing for one that is foreign or broken */
+  open (owner: TicketOwner, ticket: unknown): Place | undefined {
+    if (typeof ticket !== 'string' || ticket.length > MAX_TICKET) return undefined
+    const [epoch, place, ends] = this.#encryptor.decrypt(boundTo(owner), Buffer.from(ticket, 'base64url'))?.split(' ') ?? []
+    return epoch === undefined ? undefined : { epoch, place: Number(place), ends: Number(ends) }
+  }
+}
+
+function boundTo ({ toolJet, user, app }: TicketOwner): string {
+  return `ticket\n${toolJet}\n${user}\n${app}`
+}
