@@ -122,7 +122,7 @@ test('a host starts while Redis is stuck, however long its deadline is', { timeo
 const isCall = (digest: string) => (args: unknown[]) => args[0] === digest
 const isClaim = isCall(cacheScript('claim'))
 const isStore = isCall(cacheScript('store'))
-const isGate = isCall(digestOf('tooljet/scripts/pause-state.lua', 'tooljet/scripts/enter.lua'))
+const isGate = isCall(digestOf('tooljet/scripts/pause-state.lua', 'tooljet/scripts/queue.lua', 'tooljet/scripts/admit.lua'))
 
 test('who gives up a claim does not let go of the lock of another', { timeout: 60_000 }, async (t) => {
   const [holder, third] = await Portal.openSeveral(t, 2) as [Portal, Portal]

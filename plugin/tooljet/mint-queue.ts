@@ -144,7 +144,7 @@ export class MintQueue {
   /** One more call of the same mint, which counts like any other. @returns whether it may be made */
   async admitRetry (turn: Turn): Promise<boolean> {
     const call = newCall()
-    const reply = await this.#ask(call, 'again')
+    const reply = await this.#ask(call, 'again', turn.calls.at(-1)!)
     const isGranted = reply === undefined ? this.#own.take(call, this.#rate, this.#instances) === 0 : String(reply[0]) === 'granted'
     if (!isGranted) return false
     if (reply !== undefined) this.#own.granted(call)
@@ -221,9 +221,8 @@ export class MintQueue {
 
   #busy ({ user, app }: TurnRequest, { wait, again, position, place, ends }: { wait: number, again: number, position: number, place: number, ends: number }): EmbedError {
     this.#promisedUntil = Math.max(this.#promisedUntil, this.#timers.now() + wait)
-    const isPaused = this.#pausedUntil > this.#timers.now()
-    // who comes a moment early is held until the slot is there: rounded up, it would be empty for that time
-    const retryAfter = isPaused ? again / 1000 : Math.floor(again / 1000)
+    // who comes a moment before a slot is held until it is there; nobody comes before the end of a pause
+    const retryAfter = Math.max(Math.ceil(this.pausedFor(0)), Math.floor(again / 1000))
     const ticket = this.#tickets.seal(this.#owner(user, app), { epoch: this.#known?.epoch ?? '-', place, ends })
     return embedError('TOOLJET_EMBED_BUSY', { retryAfter, queue: { position, etaSeconds: wait < 0 ? null : Math.ceil(wait / 1000), ticket } })
   }
@@ -233,15 +232,16 @@ export class MintQueue {
   }
 
   /** @returns what Redis says, if it does */
-  async #ask (call: string, what: Purpose | 'again', request?: TurnRequest): Promise<unknown[] | undefined> {
+  async #ask (call: string, what: Purpose | 'again', who: TurnRequest | string): Promise<unknown[] | undefined> {
     const { longestTtlMs, callMs, instance, limit } = this.#settings
     const now = this.#timers.now()
     const known = this.#known !== undefined && this.#known.at > now - longestTtlMs ? this.#known.epoch : '-'
+    const request = typeof who === 'string' ? undefined : who
     const brought = request && this.#tickets.open(this.#owner(request.user, request.app), request.ticket)
     const untold = limit === false ? [] : this.#own.untold(this.#rate?.timeWindow ?? HOUR_MS)
     const reply = await this.#run(ADMIT, call, [
       MAX_FAILURES, callMs, instance, known, this.#learned?.max ?? 0, this.#learned?.timeWindow ?? 0, Math.max(0, Math.ceil(this.#promisedUntil - now)),
-      request?.user ?? '-', request === undefined ? '-' : appField(request.app), what, request?.maxPlaces ?? 0,
+      typeof who === 'string' ? who : who.user, request === undefined ? '-' : appField(request.app), what, request?.maxPlaces ?? 0,
       brought?.epoch ?? '-', brought?.place ?? 0, brought?.ends ?? 0, ...untold,
     ])
     if (reply === undefined) return undefined

@@ -41,7 +41,7 @@ export interface Instance {
   /** Resolves when it may be asked. */
   start (): Promise<void>
   /** @param id of the request @param app `id:…`, `slug:…` or `alias:…` */
-  request (id: string, user: string, app: string, replaces: string | undefined): Promise<Answer>
+  request (id: string, user: string, app: string, replaces: string | undefined, ticket?: string): Promise<Answer>
   forget (user: string, app: string | undefined): Promise<number>
   /** Audit events that wait for Redis. */
   readonly backlog: number
@@ -115,8 +115,8 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
       await Promise.race([start(), timers.sleep(5000)])
       audit.open()
     },
-    async request (id, email, app, replaces) {
-      return embed.urlFor({ email, headers: {}, id } as never, { ...askFor(app), replaces })
+    async request (id, email, app, replaces, ticket) {
+      return embed.urlFor({ email, headers: {}, id } as never, { ...askFor(app), replaces, ticket })
     },
     async forget (email, app) {
       return embed.forget({ email, ...(app !== undefined && askFor(app)) } as never)

@@ -1,46 +1,42 @@
 /**
  * What stands before every script in the simulation. Time is virtual, so Redis's own clock and TTLs say nothing: the
- * ends of keys are kept in a hash of their own, keys whose end has passed are deleted before a script runs, and every
- * command that has to do with time or with the life of a key is carried out on that hash.
- * The hash is the last of KEYS, the virtual time (ms since 1970) the last of ARGV; the script does not see them.
+ * ends of keys are kept in a sorted set of their own, keys whose end has passed are deleted before a script runs, and every
+ * command that has to do with time or with the life of a key is carried out on that set.
+ * The set is the last of KEYS, the virtual time (ms since 1970) the last of ARGV; the script does not see them.
  */
 const SHIM = `
 local sim_ends = table.remove(KEYS)
 local sim_now = tonumber(table.remove(ARGV))
 local sim_redis_call, sim_redis_pcall = redis['call'], redis['pcall']
 
-local sim_all = sim_redis_call('HGETALL', sim_ends)
-for i = 1, #sim_all, 2 do
-  if tonumber(sim_all[i + 1]) < sim_now then
-    sim_redis_call('DEL', sim_all[i])
-    sim_redis_call('HDEL', sim_ends, sim_all[i])
-  end
+for _, key in ipairs(sim_redis_call('ZRANGEBYSCORE', sim_ends, '-inf', '(' .. string.format('%.0f', sim_now))) do
+  sim_redis_call('DEL', key)
+  sim_redis_call('ZREM', sim_ends, key)
 end
-sim_all = nil
 
 local function sim_set_end (key, at, flag)
   if sim_redis_call('EXISTS', key) == 0 then return 0 end
-  local old = tonumber(sim_redis_call('HGET', sim_ends, key) or nil)
+  local old = tonumber(sim_redis_call('ZSCORE', sim_ends, key) or nil)
   flag = flag and string.upper(flag)
   if flag == 'NX' and old or flag == 'XX' and not old then return 0 end
   if flag == 'GT' and (not old or at <= old) or flag == 'LT' and old and at >= old then return 0 end
   if at <= sim_now then
     sim_redis_call('DEL', key)
-    sim_redis_call('HDEL', sim_ends, key)
+    sim_redis_call('ZREM', sim_ends, key)
   else
-    sim_redis_call('HSET', sim_ends, key, string.format('%.0f', at))
+    sim_redis_call('ZADD', sim_ends, string.format('%.0f', at), key)
   end
   return 1
 end
 
 local function sim_end_of (key)
   if sim_redis_call('EXISTS', key) == 0 then return -2 end
-  return tonumber(sim_redis_call('HGET', sim_ends, key) or '-1')
+  return tonumber(sim_redis_call('ZSCORE', sim_ends, key) or '-1')
 end
 
 -- a key that is gone has no end either
 local function sim_after (key, ...)
-  if sim_redis_call('EXISTS', key) == 0 then sim_redis_call('HDEL', sim_ends, key) end
+  if sim_redis_call('EXISTS', key) == 0 then sim_redis_call('ZREM', sim_ends, key) end
   return ...
 end
 
@@ -50,7 +46,7 @@ function sim.PEXPIRE (call, key, ms, flag) return sim_set_end(key, sim_now + ms,
 function sim.EXPIRE (call, key, s, flag) return sim_set_end(key, sim_now + s * 1000, flag) end
 function sim.PEXPIREAT (call, key, at, flag) return sim_set_end(key, tonumber(at), flag) end
 function sim.EXPIREAT (call, key, at, flag) return sim_set_end(key, at * 1000, flag) end
-function sim.PERSIST (call, key) return sim_redis_call('HDEL', sim_ends, key) end
+function sim.PERSIST (call, key) return sim_redis_call('ZREM', sim_ends, key) end
 function sim.PEXPIRETIME (call, key) return sim_end_of(key) end
 function sim.PTTL (call, key)
   local at = sim_end_of(key)
@@ -75,7 +71,7 @@ function sim.SET (call, key, value, ...)
   end
   local done = call('SET', key, value, unpack(rest))
   if done and not (type(done) == 'table' and done.err) then
-    if not keep then sim_redis_call('HDEL', sim_ends, key) end
+    if not keep then sim_redis_call('ZREM', sim_ends, key) end
     if at then sim_set_end(key, at) end
   end
   return done
@@ -84,11 +80,11 @@ function sim.PSETEX (call, key, ms, value) return sim.SET(call, key, value, 'PX'
 function sim.SETEX (call, key, s, value) return sim.SET(call, key, value, 'EX', s) end
 function sim.GETEX (call) return call('GETEX of the simulation is not there') end
 function sim.GETSET (call, key, value)
-  sim_redis_call('HDEL', sim_ends, key)
+  sim_redis_call('ZREM', sim_ends, key)
   return call('GETSET', key, value)
 end
 function sim.DEL (call, ...)
-  sim_redis_call('HDEL', sim_ends, ...)
+  sim_redis_call('ZREM', sim_ends, ...)
   return call('DEL', ...)
 end
 sim.UNLINK = sim.DEL

@@ -5,7 +5,7 @@ import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastif
 import type { Cluster, Redis } from 'ioredis'
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import tooljetEmbed, { type TooljetEmbedOptions, type TooljetEmbedUrl } from '../../plugin/index.js'
+import tooljetEmbed, { type QueuePosition, type TooljetEmbedOptions, type TooljetEmbedUrl, type TooljetTarget } from '../../plugin/index.js'
 import { INVENTORY, SALES } from '../../example/tooljet/seed.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
 import { cacheFields, dump, keysOf, newClient, pluginRedisUrl, sharedRedisUrl, stopOwnRedis } from './redis.js'
@@ -22,11 +22,13 @@ export const CLEO = 'cleo@acme.test'
 export interface Reply {
   status: number
   headers: Record<string, string | string[] | number | undefined>
-  body: TooljetEmbedUrl & { statusCode: number, code: string, error: string, message: string }
+  body: TooljetEmbedUrl & { statusCode: number, code: string, error: string, message: string, retryAfter: number, queue: QueuePosition }
 }
 
 export interface PortalSetup {
   options?: Partial<TooljetEmbedOptions>
+  /** `tooljet.mintLimit` */
+  mintLimit?: TooljetTarget['mintLimit']
   toolJet?: Partial<ToolJetOptions>
   fastify?: FastifyServerOptions
   /** Registers what a host has besides, before the plugin. */
@@ -54,7 +56,7 @@ export class Portal {
   }
 
   /** Several instances in one process that share Redis and ToolJet. */
-  static async openSeveral (t: Test, count: number, { options = {}, toolJet = {}, fastify = {}, before, redisUrl, redis: client }: PortalSetup = {}): Promise<Portal[]> {
+  static async openSeveral (t: Test, count: number, { options = {}, mintLimit, toolJet = {}, fastify = {}, before, redisUrl, redis: client }: PortalSetup = {}): Promise<Portal[]> {
     const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, ...toolJet }).listen()
     const redis = client as Redis | undefined ?? newClient(redisUrl ?? await sharedRedisUrl())
     const given = client ?? (redisUrl === undefined ? newClient(await pluginRedisUrl()) : redis)
@@ -83,7 +85,7 @@ export class Portal {
       portals.push(portal)
       app.register(fastifyJwt, { secret: JWT_SECRET })
       await before?.(app)
-      app.register(tooljetEmbed, { tooljet: { url: standIn.url, apiToken: API_TOKEN }, redis: given, keyPrefix: prefix, ...options })
+      app.register(tooljetEmbed, { tooljet: { url: standIn.url, apiToken: API_TOKEN, ...(mintLimit !== undefined && { mintLimit }) }, redis: given, keyPrefix: prefix, ...options })
       app.get('/by-decorator', { onRequest: (request) => request.jwtVerify() }, (request) => request.tooljetEmbedUrl(request.query as object))
       await app.ready()
     }

@@ -94,7 +94,8 @@ end
 if redis.call('ZSCORE', CALLS, call) then return grant() end -- this very call, sent again
 
 if what == 'again' then
-  if paused == 0 and free() > 0 then return grant() end
+  redis.call('ZREM', FLIGHT, user) -- its own earlier call, which is answered
+  if paused == 0 and (not limit or free() > 0) then return grant() end
   return reply('wait', 0)
 end
 if what == 'warm' then
@@ -113,6 +114,9 @@ end
 
 local tickets = ticketsOf(user)
 local ticket = findIn(tickets, app)
+-- where there is a queue it stands still
+if isFailing and not (limit and (ticket or redis.call('ZCARD', QUEUE) > 0)) then return reply('failing', probing) end
+
 local hasOther = what ~= 'first'
 for _, one in ipairs(tickets) do
   if one.app ~= app and one.class == 0 then hasOther = true end
@@ -145,9 +149,11 @@ if not mustWait then
   end
   if isFree then
     redis.call('ZREM', QUEUE, member)
-    ticket.ends = math.max(ticket.ends, at + math.max(LEAST_PLACE, 2 * callMs))
-    redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), member)
-    keepTickets(user, tickets)
+    if isKnown then -- the place is kept until it is known that it was of use
+      ticket.ends = math.max(ticket.ends, at + math.max(LEAST_PLACE, 2 * callMs))
+      redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), member)
+      keepTickets(user, tickets)
+    end
     return grant(ticket)
   end
 end

@@ -65,6 +65,7 @@ if not keepsPlace then return { at } end
 local tickets = ticketsOf(user)
 local ticket = findIn(tickets, app)
 if not ticket then
+  if not limit then return { at } end
   ticket = { app = app, place = grantedAt or at, class = 0, ends = 0 }
   tickets[#tickets + 1] = ticket
 end
