@@ -18,6 +18,7 @@ import { systemTimers } from './timers.js'
 import { Pools } from './tooljet/pools.js'
 import { Tickets } from './tooljet/tickets.js'
 import { toolJetsOf } from './tooljet/tooljets.js'
+import { Warming, type TooljetEmbedWarmOptions, type TooljetEmbedWarmPair } from './warm.js'
 
 /** Fastify gives a plugin 10 s to load. */
 const MAX_START_WAIT_MS = 5000
@@ -82,10 +83,12 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { batch, scripts, timers, keyPrefix, serveWithoutRedis })
   const strangers = new KeyNames(namesKey, '') // of no ToolJet
   const { identity, authorize } = settings
-  const embed = new Embed({ identity, authorize, apps: new Apps(settings.apps, settings.lifetimes), limits, cache, tooljets, strangerHash: (email) => strangers.userHash(email), audit })
+  const apps = new Apps(settings.apps, settings.lifetimes)
+  const embed = new Embed({ identity, authorize, apps, limits, cache, tooljets, strangerHash: (email) => strangers.userHash(email), audit })
 
   audit.open()
   closers.add((boundMs) => audit.close(boundMs))
   closers.add(() => pools.close()) // first, so that the last answers are in the log before it is closed
-  return { embed, tooljets, audit, breaker }
+  const warm = (list: readonly TooljetEmbedWarmPair[], options?: TooljetEmbedWarmOptions) => new Warming({ apps, tooljets, cache, audit, timers }, options).run(list)
+  return { embed, tooljets, audit, breaker, warm }
 }

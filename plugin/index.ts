@@ -11,6 +11,7 @@ import { optionError } from './config/option-checks.js'
 import { resolveOptions, type Settings, type TooljetEmbedOptions } from './config/options.js'
 import { routes } from './http/routes.js'
 import type { ToolJetsHealth } from './tooljet/tooljets.js'
+import type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmReport } from './warm.js'
 
 /** How plugin and surroundings are: for a health endpoint of the host. */
 export interface TooljetEmbedHealth extends ToolJetsHealth {
@@ -31,6 +32,12 @@ export interface TooljetEmbed {
    * @throws TOOLJET_EMBED_REDIS_DOWN, TOOLJET_EMBED_BAD_REQUEST, TOOLJET_EMBED_APP_NOT_ALLOWED
    */
   forget (whose: TooljetEmbedForget): Promise<number>
+  /**
+   * Fills the cache ahead of a rush: behind every user who waits, and with a fifth of the mint limit left free (at most 10
+   * a minute while no limit is known). It may be stopped and called again: what is cached costs no call.
+   * @throws TOOLJET_EMBED_BAD_REQUEST when the list or an option is none
+   */
+  warm (list: readonly TooljetEmbedWarmPair[], options?: TooljetEmbedWarmOptions): Promise<TooljetEmbedWarmReport>
   /** How Redis, ToolJet and the audit log are, for a health endpoint. Never throws. */
   health (): Promise<TooljetEmbedHealth>
   /** The browser module, once the app is ready; `undefined` with option `client: false`. */
@@ -70,12 +77,13 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
   const settings = resolveOptions(options, (fastify as { redis?: unknown }).redis)
   const authenticate = settings.authenticate ?? jwtVerifyOf(fastify, settings)
   if (options.encryptionKey === undefined) fastify.log.warn('tooljet-embed: no encryptionKey is set, keys are derived from tooljet.apiToken')
-  const { embed, tooljets, audit, breaker, closers } = await compose(fastify, settings)
+  const { embed, tooljets, audit, breaker, warm, closers } = await compose(fastify, settings)
   fastify.addHook('onClose', () => closers.close(2 * settings.redisTimeoutMs))
 
   const decorator: TooljetEmbed = {
     origins: [...tooljets.origins],
     forget: (whose) => embed.forget(whose),
+    warm,
     async health () {
       // one that refuses this user a PING is there
       const up = await breaker.run((redis) => redis.ping()).then(() => true, (error: unknown) => !isRedisOutage(error))
@@ -126,5 +134,6 @@ export type { RedisLike } from './redis/redis-like.js'
 export type { TooljetOfRequest, TooljetTarget } from './tooljet/target.js'
 export type { QueueHealth, ToolJetHealth } from './tooljet/tooljet.js'
 export type { ToolJetsHealth }
+export type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmProgress, TooljetEmbedWarmReport } from './warm.js'
 export type { TooljetEmbedMintTrace, TooljetEmbedUrlTrace } from './observability/tracing.js'
 export type { TooljetEmbedAsk, TooljetEmbedForget, TooljetEmbedUrl }

@@ -24,6 +24,8 @@ export interface UrlRequest {
   lockTtlMs: number
   /** Longest time of the mint call alone, ms. */
   mintTimeoutMs: number
+  /** Nobody waits for it: in place of waiting for a turn to mint it throws `Held`. */
+  isInNoHurry?: boolean
 }
 
 export interface UrlResult {
@@ -42,6 +44,9 @@ interface LoadResult {
   /** On the monotonic clock: what joined later than this cannot tell whether the URL was forgotten before it joined. */
   validFor: number
 }
+
+/** One that brought nothing. */
+const ENDED = { url: undefined, minted: false, validFor: -Infinity }
 
 type RunningLoad = UrlRequest & Load
 
@@ -113,8 +118,12 @@ export class UrlCache {
     for (;;) {
       const joinedAt = this.#timers.now()
       const shared = this.#loads.find(request)
-      const { url, minted, validFor } = await (shared ?? this.#loads.start({ ...request, forgotten: [] }, (load) => this.#load(load, mint)))
-      if (secondsLeft(request.app, url, this.#timers.now()) <= 0) continue // the process may have stood still meanwhile
+      const load = shared ?? this.#loads.start({ ...request, forgotten: [] }, (load) => this.#load(load, mint))
+      const { url, minted, validFor } = await load.catch((error: unknown) => {
+        if (shared !== undefined && error instanceof Held) return ENDED // it was in no hurry
+        throw error
+      })
+      if (url === undefined || secondsLeft(request.app, url, this.#timers.now()) <= 0) continue // the process may have stood still meanwhile
       if (shared === undefined) return this.#resultOf(request, url, minted ? 'minted' : 'reused')
       if (joinedAt <= validFor && url.urlId !== request.replaces) return this.#resultOf(request, url, 'reused')
     }
@@ -235,6 +244,7 @@ export class UrlCache {
             if (!(error instanceof LockExpired || error instanceof Held)) throw error
             this.#store.release(user, app, owner)
             if (error instanceof Held) {
+              if (request.isInNoHurry === true) throw error
               heldMs += error.ms
               await this.#timers.sleep(error.ms)
             } else if (this.#timers.now() > giveUpAt) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: error })

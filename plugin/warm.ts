@@ -1,0 +1,167 @@
+import type { App, AppAsk, Apps, UncheckedAsk } from './access/apps.js'
+import { parseEmail } from './access/identity.js'
+import type { Audit } from './audit/audit.js'
+import type { AuditEvent } from './audit/event.js'
+import { Held } from './cache/mint.js'
+import { isDenial } from './cache/store.js'
+import type { UrlCache, UrlResult } from './cache/url-cache.js'
+import { codeOf, embedError, isEmbedError } from './errors.js'
+import type { Timers } from './timers.js'
+import type { TooljetTarget } from './tooljet/target.js'
+import type { ToolJet } from './tooljet/tooljet.js'
+import type { ToolJets } from './tooljet/tooljets.js'
+
+/** A user and an app whose URL is to be there before it is asked for. */
+export type TooljetEmbedWarmPair = AppAsk & {
+  /** Of the user. */
+  email: string
+  /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function gives it. */
+  tooljet?: TooljetTarget
+}
+
+/** How far it has come. */
+export interface TooljetEmbedWarmProgress {
+  /** Pairs that are done with. */
+  done: number
+  total: number
+  minted: number
+  alreadyCached: number
+  failed: number
+}
+
+export interface TooljetEmbedWarmOptions {
+  /** Ends it after the mint calls that are under way; what was minted until then is cached. */
+  signal?: AbortSignal
+  /** Called after each pair. */
+  onProgress?: (progress: TooljetEmbedWarmProgress) => void
+  /** Seconds of life that a cached URL must still have to cost no call. @default minRemaining */
+  validFor?: number
+}
+
+export interface TooljetEmbedWarmReport {
+  minted: number
+  alreadyCached: number
+  /** Those that were denied, or failed for ten minutes. `app`: alias, id or slug, as it was given. */
+  failed: { email: string, app: string | undefined, code: string }[]
+}
+
+interface WarmDeps {
+  apps: Apps
+  tooljets: ToolJets
+  cache: UrlCache
+  audit: Audit
+  timers: Timers
+}
+
+/** Pairs that are minted for at the same time, where ToolJet allows as many. */
+const AT_A_TIME = 4
+/** A pair that fails for so long is given up, ms. */
+const PATIENCE_MS = 600_000
+/** Between two tries without a `Retry-After`, and until the end is noticed, ms. */
+const LONGEST_NAP_MS = 1000
+
+/** Fills the cache ahead of a rush, behind all who wait for a URL. */
+export class Warming {
+  readonly #deps: WarmDeps
+  readonly #options: TooljetEmbedWarmOptions
+  readonly #report: TooljetEmbedWarmReport = { minted: 0, alreadyCached: 0, failed: [] }
+  #done = 0
+
+  constructor (deps: WarmDeps, options: TooljetEmbedWarmOptions = {}) {
+    this.#deps = deps
+    this.#options = options
+    const { validFor } = options
+    if (validFor !== undefined && !(Number.isFinite(validFor) && validFor >= 0)) throw wrong('takes a number of seconds as "validFor"')
+  }
+
+  /** @throws TOOLJET_EMBED_BAD_REQUEST when the list is none */
+  async run (list: readonly TooljetEmbedWarmPair[]): Promise<TooljetEmbedWarmReport> {
+    if (!Array.isArray(list)) throw wrong('takes a list of { email, appId or appSlug or app }')
+    let next = 0
+    const work = async (): Promise<void> => {
+      while (next < list.length && !this.#isStopped) {
+        const pair: unknown = list[next++]
+        await this.#warm(Object(pair) as TooljetEmbedWarmPair)
+        if (this.#isStopped) return
+        const { minted, alreadyCached, failed } = this.#report
+        this.#options.onProgress?.({ done: ++this.#done, total: list.length, minted, alreadyCached, failed: failed.length })
+      }
+    }
+    await Promise.all(Array.from({ length: AT_A_TIME }, work))
+    return this.#report
+  }
+
+  get #isStopped (): boolean {
+    return this.#options.signal?.aborted === true
+  }
+
+  async #warm (pair: TooljetEmbedWarmPair): Promise<void> {
+    const { apps, tooljets, audit } = this.#deps
+    const { email: given, tooljet: target, ...ask } = pair
+    const startedAt = performance.now()
+    const email = parseEmail(given)
+    let app: App | undefined
+    let tooljet: ToolJet | undefined
+    const event = (): AuditEvent => ({ event: 'url.warmed', email, app: app?.label ?? apps.labelOf(ask), tooljet: tooljets.areSeveral ? tooljet?.url : undefined, durationMs: performance.now() - startedAt })
+    try {
+      if (email === undefined) throw wrong('takes the "email" of a user')
+      app = apps.resolve(ask)
+      tooljet = tooljets.named(target)
+      const { validFor = app.minRemaining } = this.#options
+      if (validFor >= app.patExpiry) throw wrong(`takes a "validFor" that is less than patExpiry (${app.patExpiry})`)
+      const url = await this.#patiently(email, { ...app, minRemaining: validFor }, tooljet)
+      if (url === undefined) return // stopped
+      if (url.source === 'minted') this.#report.minted++
+      else this.#report.alreadyCached++
+      audit.record({ ...event(), urlId: url.urlId, expiresAt: url.expiresAt })
+    } catch (error) {
+      if (!isEmbedError(error)) throw error
+      this.#report.failed.push({ email: String(given), app: apps.labelOf(ask as UncheckedAsk), code: codeOf(error) })
+      audit.record({ ...event(), code: codeOf(error) })
+    }
+  }
+
+  /** @returns nothing when it is to stop @throws a denial, and any failure that lasts */
+  async #patiently (email: string, app: App, tooljet: ToolJet): Promise<UrlResult | undefined> {
+    let failingSince: number | undefined
+    for (;;) {
+      if (this.#isStopped) return undefined
+      try {
+        const url = await this.#get(email, app, tooljet)
+        if (url.secondsLeft >= app.minRemaining) return url
+        throw embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'only the URL that ends soon is there' })
+      } catch (error) {
+        if (error instanceof Held) {
+          await this.#nap(error.ms)
+          continue
+        }
+        const { now } = this.#deps.timers
+        failingSince ??= now()
+        if (!isPassing(error) || now() - failingSince > PATIENCE_MS) throw error
+        await this.#nap((error.retryAfter ?? 5) * 1000)
+      }
+    }
+  }
+
+  /** @throws Held until it is its turn, and what minting throws */
+  #get (email: string, app: App, tooljet: ToolJet): Promise<UrlResult> {
+    const { lockTtlMs, timeoutMs } = tooljet
+    const user = tooljet.userHash(email)
+    return this.#deps.cache.get({ user, app, lockTtlMs, mintTimeoutMs: timeoutMs, isInNoHurry: true }, ({ checkLock, heldMs }) => (
+      tooljet.mint({ email, user, app, purpose: 'warm', maxPlaces: 0, heldMs, count: () => undefined, checkLock })
+    ))
+  }
+
+  async #nap (ms: number): Promise<void> {
+    for (let left = ms; left > 0 && !this.#isStopped; left -= LONGEST_NAP_MS) await this.#deps.timers.sleep(Math.min(left, LONGEST_NAP_MS))
+  }
+}
+
+/** Whether it may be over the next moment: of ToolJet's verdicts and of a wrong question that cannot be said. */
+function isPassing (error: unknown): error is Error & { retryAfter?: number } {
+  return isEmbedError(error) && !isDenial(error) && (error.statusCode === 429 || error.statusCode >= 500)
+}
+
+function wrong (detail: string) {
+  return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: `warm ${detail}` })
+}
