@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto'
 import fastifyRateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import { LRUCache } from 'lru-cache'
+import { randomId } from '../crypto/random-id.js'
 import { userKeys } from '../redis/user-keys.js'
 import { embedError, isRedisOutage } from '../errors.js'
 import { Script } from '../redis/script.js'
@@ -67,7 +67,7 @@ export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, 
     return { current: total, ttl: leftMs }
   })
   const mints = await counter(newLimiter, { max: maxMints, timeWindow }, serveWithoutRedis, async (userHash, timeWindow, max) => {
-    const { values: [current, ttl] } = await scripts.run(MINTS, [userKeys(keyPrefix, userHash).mints], [randomBytes(9).toString('base64url'), timeWindow, max])
+    const { values: [current, ttl] } = await scripts.run(MINTS, [userKeys(keyPrefix, userHash).mints], [randomId(9), timeWindow, max])
     return { current: Number(current), ttl: Number(ttl) }
   }, slidingWindow(timers, maxUsers))
   return {
