@@ -16,6 +16,7 @@ import type { BenchRedis, World } from './world.js'
 const BATCH = 20
 /** The plugin's defaults. */
 const RETENTION = { retentionMs: 90 * 86_400_000, maxEntries: 1_000_000 }
+const OLDEST_DAY = new Date(Date.now() - 91 * 86_400_000).toISOString().slice(0, 10)
 /** So many parts are written, each in all ways; of the bare ones fewer say as much. */
 const PARTS = 100
 const PIPELINED_SHARE = 0.2
@@ -93,7 +94,7 @@ async function scriptsOf ({ client }: BenchRedis): Promise<ScriptClient> {
 async function appendAll (scripts: ScriptClient, keys: AuditKeys, events: readonly BenchEvent[]): Promise<void> {
   let own: WrittenEntry | undefined
   for (const batch of batches(events)) {
-    const { last } = await append(scripts, keys, RETENTION, '', INSTANCE, batch.map(({ queued }) => queued), own)
+    const { last } = await append(scripts, keys, RETENTION, OLDEST_DAY, INSTANCE, batch.map(({ queued }) => queued), own)
     own = last
   }
 }

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import type { App, AppAsk, Apps, UncheckedAsk } from './access/apps.js'
 import type { Audit } from './audit/audit.js'
@@ -10,6 +9,7 @@ import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJets } from './tooljet/tooljets.js'
 import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/tracing.js'
+import { randomId } from './crypto/random-id.js'
 import type { UrlCache, UrlResult } from './cache/url-cache.js'
 
 /** What `request.tooljetEmbedUrl()` takes; nothing is needed where `apps` has one entry. */
@@ -134,7 +134,7 @@ export class Embed {
 
     audit.assertWritable() // no mint for a URL that could not leave
     const { lockTtlMs, timeoutMs } = tooljet
-    const name = newId() // it is counted once, however often a lock has to be taken for it
+    const name = randomId(9) // it is counted once, however often a lock has to be taken for it
     const url = await cache.get({ user, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs }) => {
       await limits?.mayMint(user) // who may not does not wait for a turn
       const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
@@ -272,8 +272,4 @@ function checkedUrlId (replaces: unknown): string | undefined {
 
 function answer ({ redirectUrl, urlId, source, expiresAt, secondsLeft }: UrlResult): TooljetEmbedUrl {
   return { redirectUrl, urlId, source, expiresAt: new Date(expiresAt).toISOString(), expiresIn: Math.max(0, Math.floor(secondsLeft)) }
-}
-
-function newId (): string {
-  return randomBytes(9).toString('base64url')
 }

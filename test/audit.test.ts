@@ -623,3 +623,21 @@ async function streamOf (portal: Portal): Promise<AuditStream> {
 async function signerOf (portal: Portal): Promise<EventSigner> {
   return new EventSigner(await deriveKeys([API_TOKEN], 'audit'), `${portal.prefix}audit`)
 }
+
+test('counters of days that are over go from the next day on, some with each batch', async (t) => {
+  const portal = await Portal.open(t)
+  const { index, counts } = new AuditKeys(`${portal.prefix}audit`)
+  await portal.ask(ANA)
+  await portal.audit()
+  const old = Array.from({ length: 1000 }, (_, i) => `2020-01-01\tapp-${i}\turl.reused\t-`)
+  const left = async (): Promise<number> => (await portal.redis.hkeys(counts)).filter((field) => field.startsWith('2020-')).length
+  await portal.redis.hset(counts, Object.fromEntries(old.map((field) => [field, '1 08:1'])))
+  await portal.redis.hset(index, 'day', 1)
+  await portal.ask(ANA)
+  await portal.audit()
+  const afterOne = await left()
+  t.ok(afterOne < 1000 && afterOne > 500, `${afterOne} are left after one batch`)
+  await until('all are gone', async () => (await portal.ask(ANA)).status === 200 && await left() === 0)
+  t.ok(await portal.redis.hlen(counts) > 0, 'those of today are there')
+  t.equal(await portal.redis.object('ENCODING', index), 'hashtable')
+})

@@ -2,7 +2,7 @@ import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { AuditKeys, IndexPlace } from './audit-keys.js'
 import type { AuditFields } from './event.js'
-import type { SignedEvent } from './signer.js'
+import { jsonOf, type SignedEvent } from './signer.js'
 
 const APPEND = Script.of('audit/scripts/counters.lua', 'audit/scripts/append.lua')
 
@@ -24,19 +24,21 @@ export interface QueuedEvent extends SignedEvent {
   /** Where its index entries belong. */
   email: IndexPlace | undefined
   app: IndexPlace | undefined
-  /** As JSON: the field of `counts`, and the hour. */
+  /** The field of `counts`, a line feed and the hour. */
   counter: string
   /** How many answers it counts for. */
   count: number
 }
 
-export function toQueued (signed: SignedEvent, fields: AuditFields, keys: AuditKeys): QueuedEvent {
+export function toQueued ({ names, values, mac }: SignedEvent, fields: AuditFields, keys: AuditKeys): QueuedEvent {
   const { email, app, count = '1' } = fields
   return {
-    ...signed,
+    names,
+    values,
+    mac,
     email: email === undefined ? undefined : keys.email(email),
     app: app === undefined ? undefined : keys.app(app),
-    counter: Buffer.from(JSON.stringify(counterOf(fields))).toString('latin1'),
+    counter: counterOf(fields).join('\n'),
     count: Number(count),
   }
 }
@@ -68,7 +70,7 @@ export async function append (scripts: ScriptClient, keys: AuditKeys, { retentio
   const shapes: string[] = []
   const shapeOf = numbering((names) => shapes.push(JSON.stringify(names.split(','))))
   const counters: string[] = []
-  const counterNumber = numbering((counter) => counters.push(counter))
+  const counterNumber = numbering((counter) => counters.push(jsonOf(counter.split('\n'))))
   const placed = (place: IndexPlace | undefined): string => (place === undefined ? '0,0' : `${numberOf(place.key)},${place.hash}`)
 
   const rows = events.map(({ names, values, email, app, counter, count }) => (
@@ -97,7 +99,11 @@ function isCountedApp ({ outcome, code }: AuditFields): boolean {
 export function counterOf (fields: AuditFields): [field: string, hour: string] {
   const { time = '', event = '', code = '-', app } = fields
   const counted = app !== undefined && isCountedApp(fields) ? app : '-'
-  return [[time.slice(0, 10), counted, event, code].map((part) => part.replace(/[\t\n]/g, ' ')).join('\t'), time.slice(11, 13)]
+  return [`${time.slice(0, 10)}\t${onOneLine(counted)}\t${onOneLine(event)}\t${onOneLine(code)}`, time.slice(11, 13)]
+}
+
+function onOneLine (text: string): string {
+  return text.replace(/[\t\n]/g, ' ')
 }
 
 /** Numbers what it is given from 1 on, each once. @param add what is new @returns nothing that is used */

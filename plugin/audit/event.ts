@@ -36,20 +36,14 @@ export interface AuditEvent {
   durationMs?: number | undefined
 }
 
+/** What a client or the host chose. */
+const TEXTS = ['app', 'tooljet', 'requestId', 'ip', 'userAgent', 'by', 'reason', 'target'] as const
+
 /** The event with texts of bounded length, which hold nothing else in memory. */
 export function bounded (event: AuditEvent): AuditEvent {
-  const { app, tooljet, requestId, ip, userAgent, by, reason, target } = event
-  return {
-    ...event,
-    app: sanitize(app),
-    tooljet: sanitize(tooljet),
-    requestId: sanitize(requestId),
-    ip: sanitize(ip),
-    userAgent: sanitize(userAgent),
-    by: sanitize(by),
-    reason: sanitize(reason),
-    target: sanitize(target),
-  }
+  const short = { ...event } // a literal that gives its fields other values besides costs V8 sixteen times as much
+  for (const name of TEXTS) if (short[name] !== undefined) short[name] = sanitize(short[name])
+  return short
 }
 
 /** An entry of the stream: flat, so that plain `redis-cli` shows it readably. */
@@ -85,34 +79,36 @@ export interface Position {
  * @param time milliseconds since 1970, of the fleet's clock
  */
 export function toFields (event: AuditEvent, time: number, { instance, seq, prev }: Position): AuditFields {
+  const known: Record<Exclude<typeof FIELD_NAMES[number], 'mac'>, string | undefined> = {
+    time: new Date(time).toISOString(),
+    event: event.event,
+    outcome: event.code === undefined ? 'success' : 'failure',
+    code: event.code,
+    email: event.email,
+    app: event.app,
+    tooljet: event.tooljet,
+    url_id: event.urlId,
+    expires_at: event.expiresAt === undefined ? undefined : new Date(event.expiresAt).toISOString(),
+    request_id: event.requestId,
+    ip: event.ip,
+    user_agent: event.userAgent,
+    trace_id: event.traceId,
+    count: event.count === undefined ? undefined : String(event.count),
+    by: event.by,
+    reason: event.reason,
+    target: event.target,
+    retention: event.retention,
+    duration_ms: event.durationMs === undefined ? undefined : String(Math.round(event.durationMs)),
+    instance,
+    seq: String(seq),
+    prev,
+    schema: SCHEMA,
+  }
   const fields: AuditFields = {}
-  const add = (name: typeof FIELD_NAMES[number], value: string | undefined): void => {
+  for (const [name, value] of Object.entries(known)) {
     // half a character would not come back from Redis as it was, and its mac would not hold
     if (value !== undefined && value !== '') fields[name] = value.toWellFormed()
   }
-  add('time', new Date(time).toISOString())
-  add('event', event.event)
-  add('outcome', event.code === undefined ? 'success' : 'failure')
-  add('code', event.code)
-  add('email', event.email)
-  add('app', event.app)
-  add('tooljet', event.tooljet)
-  add('url_id', event.urlId)
-  add('expires_at', event.expiresAt === undefined ? undefined : new Date(event.expiresAt).toISOString())
-  add('request_id', event.requestId)
-  add('ip', event.ip)
-  add('user_agent', event.userAgent)
-  add('trace_id', event.traceId)
-  add('count', event.count === undefined ? undefined : String(event.count))
-  add('by', event.by)
-  add('reason', event.reason)
-  add('target', event.target)
-  add('retention', event.retention)
-  add('duration_ms', event.durationMs === undefined ? undefined : String(Math.round(event.durationMs)))
-  add('instance', instance)
-  add('seq', String(seq))
-  add('prev', prev)
-  add('schema', SCHEMA)
   return fields
 }
 

@@ -34,7 +34,7 @@ export class EventSigner {
   /** @param fields in their order, without `mac`, which they get @param time of the event, milliseconds since 1970 */
   sign (fields: AuditFields, time: number): SignedEvent {
     const names = Object.keys(fields).join()
-    const values = valuesOf(Object.values(fields))
+    const values = jsonOf(Object.values(fields))
     const mac = `${time.toString(36)}.${this.#macWith(this.#keys[0]!, names, values)}`
     fields['mac'] = mac
     let known = this.#known.get(names)
@@ -62,7 +62,7 @@ export class EventSigner {
     const [time, given] = (fields['mac'] ?? '').split('.') as [string, string?]
     if (given === undefined || Date.parse(fields['time'] ?? '').toString(36) !== time) return undefined
     const joined = names.join()
-    const json = valuesOf(values)
+    const json = jsonOf(values)
     return this.#keys.some((key) => isSame(given, this.#macWith(key, joined, json))) ? fields : undefined
   }
 
@@ -84,7 +84,8 @@ export function timeOfMac (mac: string): number {
   return parseInt(mac, 36)
 }
 
-function valuesOf (values: readonly string[]): string {
+/** Texts as JSON, as UTF-8 in a string of one byte for each character. */
+export function jsonOf (values: readonly string[]): string {
   const json = JSON.stringify(values)
   // eslint-disable-next-line no-control-regex
   return /[^\x00-\x7f]/.test(json) ? Buffer.from(json).toString('latin1') : json

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { randomId } from '../crypto/random-id.js'
 import { isRedisOutage } from '../errors.js'
 import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisClock } from '../redis/clock.js'
@@ -45,7 +46,6 @@ export class ForgetLog {
   readonly #store: UrlStore
   readonly #clock: RedisClock
   readonly #timers: Timers
-  readonly #newId: () => string
   readonly #onForget: (user: string, forget: Forget) => void
   readonly #known: LRUCache<string, Forget[]>
   readonly #owed: Owed[] = []
@@ -60,7 +60,7 @@ export class ForgetLog {
   #closed = false
 
   constructor (
-    parts: { breaker: RedisCircuitBreaker, scripts: ScriptClient, store: UrlStore, clock: RedisClock, timers: Timers, newId: () => string },
+    parts: { breaker: RedisCircuitBreaker, scripts: ScriptClient, store: UrlStore, clock: RedisClock, timers: Timers },
     { key, longestLifeMs, maxUsers = MAX_USERS, onForget }: { key: string, longestLifeMs: number, maxUsers?: number | undefined, onForget: (user: string, forget: Forget) => void }
   ) {
     this.#breaker = parts.breaker
@@ -68,7 +68,6 @@ export class ForgetLog {
     this.#store = parts.store
     this.#clock = parts.clock
     this.#timers = parts.timers
-    this.#newId = parts.newId
     this.#key = key
     this.#longestLifeMs = longestLifeMs
     this.#onForget = onForget
@@ -213,7 +212,7 @@ export class ForgetLog {
 
   /** Writes a forget again, into the user's hash and into the log. @throws TOOLJET_EMBED_REDIS_DOWN */
   async restore (user: string, names: readonly string[], moment: number): Promise<void> {
-    for (const name of names) await this.#store.forget(user, name, this.#newId(), moment)
+    for (const name of names) await this.#store.forget(user, name, randomId(), moment)
     this.#learn(user, { moment, names: [...names] })
     await this.#append(user, { moment, names: [...names] })
   }

@@ -128,7 +128,7 @@ export class UrlStore {
     const keys = this.#keysOf(user)
     const startsAt = url.startsAt ??= this.#clock.earliest(url.bornAt)
     const times = timesOf(startsAt, url.lifeMs)
-    const { values: [outcome] } = await this.#releaseOnError(keys, app, owner, () => this.#run(STORE, keys, app.key, [
+    const { values: [outcome] } = await this.#releaseOnError(user, app, owner, () => this.#run(STORE, keys, app.key, [
       owner ?? '-', url.urlId, ...times, this.#encryptor.encrypt(boundTo(keys, url.urlId, times.join('')), plaintextOf(url)), url.names.join(' '),
     ]))
     return String(outcome) as 'stored' | 'forgotten' | 'superseded'
@@ -138,7 +138,7 @@ export class UrlStore {
   async fail (user: string, app: App, owner: string, { monotonic, calledAt = monotonic }: MintStart, error: unknown): Promise<Forgotten | undefined> {
     const denial = isDenial(error)
     const keys = this.#keysOf(user)
-    const { values } = await this.#releaseOnError(keys, app, owner, () => this.#run(FAIL, keys, app.key, [
+    const { values } = await this.#releaseOnError(user, app, owner, () => this.#run(FAIL, keys, app.key, [
       owner, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0, this.#clock.latest(calledAt),
     ]))
     const [moment, names] = values.map(String)
@@ -148,7 +148,7 @@ export class UrlStore {
 
   /** Lets go of a lock whenever Redis hears it. */
   release (user: string, app: App, owner: string): void {
-    this.#release(this.#keysOf(user), app, owner)
+    this.#scripts.fireAndForget(RELEASE, [this.#keysOf(user).urls], [this.#longestLifeMs, app.key, owner])
   }
 
   /**
@@ -166,17 +166,13 @@ export class UrlStore {
   }
 
   /** An owner that cannot reach Redis right now leaves a lock behind for as short as can be. */
-  async #releaseOnError<T> (keys: UserKeys, app: App, owner: string | undefined, run: () => Promise<T>): Promise<T> {
+  async #releaseOnError<T> (user: string, app: App, owner: string | undefined, run: () => Promise<T>): Promise<T> {
     try {
       return await run()
     } catch (error) {
-      if (owner !== undefined) this.#release(keys, app, owner)
+      if (owner !== undefined) this.release(user, app, owner)
       throw error
     }
-  }
-
-  #release (keys: UserKeys, app: App, owner: string): void {
-    this.#scripts.fireAndForget(RELEASE, [keys.urls], [this.#longestLifeMs, app.key, owner])
   }
 
   #keysOf (user: string): UserKeys {

@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto'
 import type { App } from '../access/apps.js'
+import { randomId } from '../crypto/random-id.js'
 import { embedError, isRedisOutage } from '../errors.js'
 import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisClock } from '../redis/clock.js'
@@ -76,7 +76,7 @@ export class UrlCache {
     this.#timers = parts.timers
     this.#serveWithoutRedis = serveWithoutRedis
     this.#local = new LocalCache(parts.timers, maxUsers)
-    this.#forgets = new ForgetLog({ ...parts, newId }, {
+    this.#forgets = new ForgetLog(parts, {
       key: forgetLogKey,
       longestLifeMs,
       maxUsers,
@@ -137,7 +137,7 @@ export class UrlCache {
    */
   async forget (user: string, name: string): Promise<number> {
     this.#drop(user, [name])
-    const forgotten = await this.#store.forget(user, name, newId())
+    const forgotten = await this.#store.forget(user, name, randomId())
     await this.#forgets.publish(user, forgotten)
     this.#loads.forget(user) // what began in between may have begun before Redis knew
     return forgotten.dropped
@@ -218,7 +218,7 @@ export class UrlCache {
     let pauseMs = FIRST_PAUSE_MS
     let heldMs = 0
     for (;;) {
-      const owner = newId()
+      const owner = randomId()
       const claim = await this.#claim(request, { owner, unreadableId, observedOwner })
       switch (claim.kind) {
         case 'url': {
@@ -338,7 +338,7 @@ export class UrlCache {
     if ('heldForMs' in minted) throw new Held(minted.heldForMs)
     const { redirectUrl, names } = minted
     const { calledAt = start.monotonic } = start
-    const url = { redirectUrl, urlId: newId(), names: [...new Set([app.key, ...names])], bornAt: calledAt, lifeMs: app.patExpiry * 1000, startsAt: start.at && this.#startOfCall(start.at, calledAt) }
+    const url = { redirectUrl, urlId: randomId(), names: [...new Set([app.key, ...names])], bornAt: calledAt, lifeMs: app.patExpiry * 1000, startsAt: start.at && this.#startOfCall(start.at, calledAt) }
     if (secondsLeft(app, url, this.#timers.now()) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })
     return url
   }
@@ -383,9 +383,4 @@ export class UrlCache {
 /** Whether its mint began later, by Redis's clock. */
 function isYounger (one: CachedUrl, other: CachedUrl): boolean {
   return one.startsAt !== undefined && other.startsAt !== undefined && one.startsAt > other.startsAt
-}
-
-/** Says nothing of what it names. */
-function newId (): string {
-  return randomBytes(12).toString('base64url')
 }

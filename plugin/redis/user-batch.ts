@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomId } from '../crypto/random-id.js'
 import type { Timers } from '../timers.js'
 import type { RedisCircuitBreaker } from './circuit-breaker.js'
 import { replyError } from './errors.js'
@@ -46,7 +46,7 @@ export class UserBatch {
   readonly #timers: Timers
   readonly #settings: { keyPrefix: string, windowMs: number }
   /** Tells this process's calls from those of others. */
-  readonly #instance = randomBytes(6).toString('base64url')
+  readonly #instance = randomId(6)
   #number = 0
   #parts = new Map<string, Part>()
 

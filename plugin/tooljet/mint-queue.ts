@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto'
 import type { App } from '../access/apps.js'
+import { randomId } from '../crypto/random-id.js'
 import { embedError, isRedisOutage, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import { Script } from '../redis/script.js'
@@ -117,7 +117,7 @@ export class MintQueue {
    * TOOLJET_EMBED_RATE_LIMITED when the user waits for too many already
    */
   async admit (request: TurnRequest): Promise<Turn | { heldForMs: number }> {
-    const call = newCall()
+    const call = randomId(9)
     const askedAt = this.#timers.now()
     const reply = await this.#ask(call, request.purpose, request)
     if (reply === undefined) return this.#admitAlone(call)
@@ -143,7 +143,7 @@ export class MintQueue {
 
   /** One more call of the same mint, which counts like any other. @returns whether it may be made */
   async admitRetry (turn: Turn): Promise<boolean> {
-    const call = newCall()
+    const call = randomId(9)
     const reply = await this.#ask(call, 'again', turn.calls.at(-1)!)
     const isGranted = reply === undefined ? this.#own.take(call, this.#rate, this.#instances) === 0 : String(reply[0]) === 'granted'
     if (!isGranted) return false
@@ -304,9 +304,4 @@ function unavailable (ms: number): EmbedError {
 /** In a place's name, which holds no white space and no ";". */
 function appField (app: App): string {
   return app.key
-}
-
-/** By which a call that is sent again is known. */
-function newCall (): string {
-  return randomBytes(9).toString('base64url')
 }

@@ -32,25 +32,9 @@ local function try (...)
   besides = reply.err
 end
 
--- Nothing where Redis does not tell; false where there is no such entry.
-local macs = {} -- the same entry is asked for twice as a rule
-local function macOf (id)
-  if macs[id] ~= nil then return macs[id] end
-  local found = try('XRANGE', stream, id, id)
-  if not found then return nil end
-  macs[id] = false
-  local entry = found[1]
-  if not entry then return false end
-  for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'mac' then macs[id] = entry[2][i + 1] end
-  end
-  macs[id] = macs[id] or ''
-  return macs[id]
-end
-
 local function idParts (id)
-  local ms, number = id:match('^(%d+)-(%d+)$')
-  return tonumber(ms), tonumber(number)
+  local dash = id:find('-', 1, true)
+  return tonumber(id:sub(1, dash - 1)), tonumber(id:sub(dash + 1))
 end
 
 local length = redis.pcall('XLEN', stream)
@@ -59,7 +43,45 @@ if type(length) == 'table' then
   return { at, 0, '', length.err, '', 0, '' }
 end
 
+-- Whether the index has all of the stream, which only a reindex mends: a number alone may come to be right by chance ------
+
+local macs = {} -- by id, of entries that were looked at
+
+local function lookAt (...)
+  local entries = try('XRANGE', stream, ...)
+  for _, entry in ipairs(entries or {}) do
+    local fields = entry[2]
+    macs[entry[1]] = ''
+    for i = #fields - 1, 1, -2 do -- ours have it last
+      if fields[i] == 'mac' then
+        macs[entry[1]] = fields[i + 1]
+        break
+      end
+    end
+  end
+  return entries
+end
+
+local asked = { 'HMGET', index, 'entries', 'last', 'building', 'broken', 'day', 'oldest', 'tidied' }
+local LENGTHS = 3 -- after these seven: of the bucket of KEYS[5] the eighth
+for bucket = 5, #KEYS do asked[#asked + 1] = KEYS[bucket]:sub(#index + 2) end
+local known = try(unpack(asked)) or {}
+local isComplete = tonumber(known[1] or nil) == length and not known[3] and not known[4]
+if length == 0 then
+  isComplete = true -- what is left of another stream goes, below
+elseif isComplete then
+  local newest = known[2] and known[2]:find('^%d+%-%d+$') and lookAt(known[2], '+', 'COUNT', 2) or {}
+  isComplete = #newest == 1 and newest[1][1] == known[2]
+end
+if not isComplete and not known[3] and not known[4] then try('HSET', index, 'broken', 1) end
+
 -- What was there before: the same batch, sent again, and what this instance wrote last ---------------------------------
+
+-- Nothing where Redis does not tell; false where there is no such entry.
+local function macOf (id)
+  if macs[id] == nil and lookAt(id, id) then macs[id] = macs[id] or false end
+  return macs[id]
+end
 
 local written, last = 0, ''
 do
@@ -81,18 +103,6 @@ if lastId ~= '' then
     if not isOld and not isFull then integrity = 'shortened' end
   end
 end
-
--- Whether the index has all of the stream, which only a reindex mends: a number alone may come to be right by chance ------
-
-local known = try('HMGET', index, 'entries', 'last', 'building', 'broken') or {}
-local isComplete = tonumber(known[1] or nil) == length and not known[3] and not known[4]
-if length == 0 then
-  isComplete = true -- what is left of another stream goes, below
-elseif isComplete then
-  local newest = known[2] and known[2]:find('^%d+%-%d+$') and try('XRANGE', stream, known[2], '+', 'COUNT', 2) or {}
-  isComplete = #newest == 1 and newest[1][1] == known[2]
-end
-if not isComplete and not known[3] and not known[4] then try('HSET', index, 'broken', 1) end
 
 -- The events ------------------------------------------------------------------------------------------------------------
 
@@ -132,21 +142,21 @@ if last ~= '' then try('SET', KEYS[2], last, 'PX', WRITTEN_MS) end
 
 -- The index: complete as long as it has all entries of the stream, and buckets as long as it says ------------------------
 
-local buckets, stale, get = {}, { 'DEL', index }, { 'HMGET', index, 'day', 'oldest' }
-for bucket in pairs(records) do
-  buckets[#buckets + 1], stale[#stale + 1], get[#get + 1] = bucket, KEYS[bucket], KEYS[bucket]:match('%a+:%d+$')
-end
+local ABOUT = 'of the audit log: how many entries it has, the last of them, the bytes of each bucket'
 local added = written - before
-if length == 0 and added > 0 then try(unpack(stale)) end
-local lengths = try(unpack(get)) or {}
-local day, oldestMs = tonumber(lengths[1] or nil), tonumber(lengths[2] or nil)
+if length == 0 and added > 0 then
+  try('DEL', index, unpack(KEYS, 5))
+  known = {}
+end
+local day, oldestMs, tidied = tonumber(known[5] or nil), tonumber(known[6] or nil), known[7]
 if isComplete and added > 0 then
-  local set = { 'HSET', index, 'entries', length + added, 'last', last }
-  for i, bucket in ipairs(buckets) do
-    local data = table.concat(records[bucket])
+  -- a text as long as that makes Redis keep a hash as a table, whose fields it need not look for one after the other
+  local set = { 'HSET', index, 'about', ABOUT, 'entries', length + added, 'last', last }
+  for bucket, list in pairs(records) do
+    local data = table.concat(list)
     try('APPEND', KEYS[bucket], data)
-    set[#set + 1] = get[i + 4]
-    set[#set + 1] = (tonumber(lengths[i + 2] or nil) or 0) + #data
+    set[#set + 1] = asked[bucket + LENGTHS + 2]
+    set[#set + 1] = (tonumber(known[bucket + LENGTHS] or nil) or 0) + #data
   end
   try(unpack(set))
 end
@@ -183,12 +193,16 @@ local function trim ()
 end
 trim()
 
-if day ~= today and try('HSET', index, 'day', today) then
-  local old = { 'HDEL', counts }
-  for _, field in ipairs(try('HKEYS', counts) or {}) do
-    if field:sub(1, 10) < ARGV[6] and #old < 5000 then old[#old + 1] = field end
+-- From each new day on, the counters of days that are over go, some with each batch.
+local cursor = day ~= today and '0' or (tidied ~= '0' and tidied)
+local page = cursor and try('HSCAN', counts, cursor, 'COUNT', 100)
+if page then
+  local old, fields = { 'HDEL', counts }, page[2]
+  for i = 1, #fields, 2 do
+    if fields[i]:sub(1, 10) < ARGV[6] and #old < 5000 then old[#old + 1] = fields[i] end
   end
   if #old > 2 then try(unpack(old)) end
+  try('HSET', index, 'day', today, 'tidied', page[1])
 end
 
 return { at, written, last, refusal, integrity, trimmed, besides }

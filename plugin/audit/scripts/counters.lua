@@ -1,6 +1,6 @@
 -- Counters of a day: "total hour:count hour:count …"; a field of the day itself lists their names, in lines, so that a
--- query finds those of some days without reading all. What is there may have been planted: no value is read, and no pattern
--- goes over it, before its length is known. `queries.lua` and `verify-indexes.ts` take the same form.
+-- query finds those of some days without reading all. What is there may have been planted: no pattern goes over a value,
+-- and no list of names is read, before its length is known. `queries.lua` and `verify-indexes.ts` take the same form.
 local MOST_VALUE = 600 -- 24 hours take less
 local MOST_NAMES = 262144
 
@@ -27,32 +27,35 @@ local function valueOf (counts, order)
   return string.format('%.0f', total) .. table.concat(parts)
 end
 
--- A damaged counter starts anew.
+-- One that is damaged stays so, for readers to see, until a reindex; only what is no counter at all starts anew.
 local function plus (counted, hour, amount)
-  local counts, order = hoursOf(counted)
-  if not counts then counts, order = {}, {} end
-  if not counts[hour] then order[#order + 1] = hour end
-  counts[hour] = (counts[hour] or 0) + amount
-  return valueOf(counts, order)
+  local total, hours = nil, nil
+  if #counted <= MOST_VALUE then total, hours = counted:match('^(%d+)(.*)$') end
+  if not total then return string.format('%.0f %s:%.0f', amount, hour, amount) end
+  local first, last, count = hours:find(' ' .. hour .. ':(%d+)')
+  if not first then return string.format('%.0f%s %s:%.0f', total + amount, hours, hour, amount) end
+  return string.format('%.0f%s %s:%.0f%s', total + amount, hours:sub(1, first - 1), hour, count + amount, hours:sub(last + 1))
 end
 
--- The value of a field; '' where it is longer than it may be.
-local function fieldOf (counts, field, most, try)
-  if (try('HSTRLEN', counts, field) or 0) > most then return '' end
-  return try('HGET', counts, field)
+-- The names that the field of a day lists; '' where that is longer than it may be.
+local function namesOf (counts, day, try)
+  if (try('HSTRLEN', counts, day) or 0) > MOST_NAMES then return '' end
+  return try('HGET', counts, day) or ''
 end
 
 -- Adds to the counters of a hash. @param amounts list of { field, hour, amount } @param try as redis.call
 local function addCounts (counts, amounts, try)
   if #amounts == 0 then return end
+  local get = { 'HMGET', counts }
+  for i, amount in ipairs(amounts) do get[i + 2] = amount[1] end
+  local known = try(unpack(get)) or {}
+
   local values, names = {}, {} -- two hours of one day have the same field
-  for _, amount in ipairs(amounts) do
+  for i, amount in ipairs(amounts) do
     local field = amount[1]
-    local day, known = field:sub(1, 10), values[field] or fieldOf(counts, field, MOST_VALUE, try)
-    if not known then
-      names[day] = (names[day] or fieldOf(counts, day, MOST_NAMES, try) or '') .. field:sub(12) .. '\n'
-    end
-    values[field] = plus(known or '', amount[2], amount[3])
+    local day, value = field:sub(1, 10), values[field] or known[i]
+    if not value then names[day] = (names[day] or namesOf(counts, day, try)) .. field:sub(12) .. '\n' end
+    values[field] = plus(value or '', amount[2], amount[3])
   end
   local set = { 'HSET', counts }
   for _, changed in ipairs { values, names } do

@@ -15,6 +15,7 @@ local call = redis.call
 local name, window = ARGV[2]:match('^(%S+) (%d+)$')
 window = tonumber(window)
 local KEPT_CALLS = 120 -- characters, six calls at least: what one user has under way at a time
+local mark = ' ' .. name .. ':'
 local SENT_AGAIN_MS = math.max(5000, deadline - at) -- a call that is sent again after the window's end is known, too
 
 local function count (key, requests)
@@ -27,7 +28,7 @@ local function count (key, requests)
       if call('PTTL', key) < 0 then call('PEXPIRE', key, window) end
       error({ err = 'ERR the limit counter of a user is not readable' })
     end
-    local _, found = calls:find(' ' .. name .. ':', 1, true)
+    local _, found = calls:find(mark, 1, true)
     if found then return tonumber(calls:match('^%d+', found + 1)), math.max(0, ends - at) end
   end
 
@@ -35,7 +36,7 @@ local function count (key, requests)
   total = total + requests
   if #calls > KEPT_CALLS then calls = calls:match('^ %S+(.*)$') end
   local left = ends - at
-  call('SET', key, total .. ' ' .. ends .. calls .. ' ' .. name .. ':' .. total, 'PX', left + SENT_AGAIN_MS)
+  call('SET', key, string.format('%d %d%s%s%d', total, ends, calls, mark, total), 'PX', left + SENT_AGAIN_MS)
   return total, left
 end
 
