@@ -1,3 +1,4 @@
+import { setImmediate as endOfTurn } from 'node:timers/promises'
 import type { Retention } from './append.js'
 import { SCHEMA, fieldsOf, type AuditFields } from './event.js'
 import { CLOCK_SLACK_MS, InstanceCheck, type InstanceReport } from './verify-instance.js'
@@ -109,7 +110,7 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
       if (extent.entries++ === 0) extent.firstId = idMs
       const fields = signer.verify(flat)
       if (fields === undefined) {
-        found.add({ kind: 'forged', id, ...claimOf(flat) })
+        found.add(() => ({ kind: 'forged', id, ...claimOf(flat) }))
         continue
       }
       extent.events++
@@ -119,9 +120,10 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
       extent.until = Math.max(extent.until, time)
       if (idMs > time + CLOCK_SLACK_MS) extent.late++
       let check = instances.get(instance)
-      if (check === undefined) instances.set(instance, check = new InstanceCheck(instance, (problem) => found.add(problem)))
+      if (check === undefined) instances.set(instance, check = new InstanceCheck(instance, (problem) => found.add(() => problem)))
       if (check.next(id, fields)) for (const witness of witnesses) witness.add(id, fields)
     }
+    await endOfTurn()
   }
 
   const end = Math.max(now, await source.now()) + CLOCK_SLACK_MS
@@ -136,14 +138,14 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
     const { first } = check
     if (first.prev !== undefined && !isTrimmed(timeOfMac(first.prev))) {
       const last = new Date(timeOfMac(first.prev)).toISOString()
-      found.add({ kind: 'erased', id: first.id, instance: check.instance, seq: 1, detail: `${first.seq === 2 ? 'seq 1 is' : `seq 1 to ${first.seq - 1} are`} missing, the last of ${last}, which trimming does not explain` })
+      found.add(() => ({ kind: 'erased', id: first.id, instance: check.instance, seq: 1, detail: `${first.seq === 2 ? 'seq 1 is' : `seq 1 to ${first.seq - 1} are`} missing, the last of ${last}, which trimming does not explain` }))
     }
     return check.report()
   })
-  if (info?.deleted !== undefined) found.add({ kind: 'deleted', id: info.deleted, detail: `somebody deleted entries, the newest of them ${info.deleted}` })
+  if (info?.deleted !== undefined) found.add(() => ({ kind: 'deleted', id: info.deleted, detail: `somebody deleted entries, the newest of them ${info.deleted}` }))
   const { entries, events, late, since, until } = extent
   if (entries > 0 && events === 0) found.only({ kind: 'key', detail: `none of the ${entries} entries has a mac of this key: it is not the key of this log, or nothing in it is genuine` })
-  for (const witness of witnesses) for (const problem of await witness.problems({ isTrimmed, isExpired })) found.add(problem)
+  for (const witness of witnesses) for (const problem of await witness.problems({ isTrimmed, isExpired })) found.add(() => problem)
 
   const { retentionMs, maxEntries } = trimmers.at(-1)!
   return {
@@ -180,9 +182,9 @@ class Problems {
   list: AuditProblem[] = []
   count = 0
 
-  add (problem: AuditProblem): void {
+  add (problem: () => AuditProblem): void {
     this.count++
-    if (this.list.length < MAX_PROBLEMS) this.list.push(problem)
+    if (this.list.length < MAX_PROBLEMS) this.list.push(problem())
   }
 
   /** In place of all others. */

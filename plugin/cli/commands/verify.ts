@@ -1,6 +1,6 @@
 import { AuditKeys } from '../../audit/audit-keys.js'
 import type { LogWitness, LogSummary } from '../../audit/log-witness.js'
-import { entryPages, READ } from '../../audit/entry-pages.js'
+import { entryPagesReadOnly } from '../../audit/entry-pages.js'
 import { EventSigner } from '../../audit/signer.js'
 import { streamInfo } from '../../audit/stream-info.js'
 import { verifyAudit, type AuditProblem, type AuditReport, type AuditSource, type RawEntry } from '../../audit/verify.js'
@@ -66,8 +66,7 @@ async function witnessOf (files: readonly string[], signer: EventSigner, out: Ou
 function sourceOf (connection: Connection, stream: string, progress: Progress): AuditSource {
   return {
     async * pages (): AsyncGenerator<RawEntry[]> {
-      const read = async (args: readonly string[]): Promise<unknown[]> => (await READ.runReadOnly(connection, [stream], [0, ...args]) as unknown[]).slice(1)
-      for await (const page of entryPages(read)) {
+      for await (const page of entryPagesReadOnly(connection, stream)) {
         progress.add(page.length)
         yield page
       }
