@@ -5,7 +5,8 @@
 --          each as a list in JSON, in lines }. An entry larger than any event has its size only.
 local MOST_ENTRIES, MOST_BYTES = 100, 131072
 local AT_ONCE = 10 -- they are copied before their size is known
-local LARGEST = 32768
+-- An event has fewer fields, and takes less.
+local MOST_TEXTS, LARGEST = 64, 16384
 
 local stream, last = KEYS[1], ARGV[2]
 local ids, lines, bytes, isEnd = {}, {}, 0, false
@@ -14,7 +15,7 @@ repeat
   for _, entry in ipairs(entries) do
     local fields, size = entry[2], 0
     for i = 1, #fields do size = size + #fields[i] end
-    if size > LARGEST then fields = { 'larger than any event', string.format('%.0f', size) } end
+    if #fields > MOST_TEXTS or size > LARGEST then fields = { 'larger than any event', string.format('%.0f', size) } end
     last = entry[1]
     local line = cjson.encode(fields)
     ids[#ids + 1], lines[#lines + 1], bytes = last, line, bytes + math.max(size, #line)
