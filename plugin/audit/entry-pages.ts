@@ -4,7 +4,7 @@ import { Script } from '../redis/script.js'
 import type { RawEntry } from './verify.js'
 
 /** Reads a part of a stream; an entry that is larger than any event has its size only. */
-export const READ = Script.of('audit/scripts/entries-after.lua', 'audit/scripts/read.lua')
+export const READ = Script.of('audit/scripts/entries.lua', 'audit/scripts/read.lua')
 
 /** Not what Redis has: bytes that are no UTF-8 would come as other text, which may be that of an event. */
 const NO_TEXT = ['no UTF-8', '']

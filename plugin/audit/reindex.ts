@@ -4,7 +4,7 @@ import { Script } from '../redis/script.js'
 import { AuditKeys } from './audit-keys.js'
 import { streamInfo } from './stream-info.js'
 
-const SCRIPT = Script.of('audit/scripts/counters.lua', 'audit/scripts/reindex.lua')
+const SCRIPT = Script.of('audit/scripts/counters.lua', 'audit/scripts/calendar.lua', 'audit/scripts/entries.lua', 'audit/scripts/reindex.lua')
 
 const HOUR_MS = 3_600_000
 /** What is trimmed in the meantime, and how far the clocks of events and of Redis may be apart: `verify` has the same. */

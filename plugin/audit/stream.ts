@@ -12,7 +12,7 @@ import { streamInfo, type StreamInfo } from './stream-info.js'
 
 const TRIM_INDEX = Script.of('audit/scripts/trim-index.lua')
 
-const FIND = Script.of('audit/scripts/entries-after.lua', 'audit/scripts/find.lua')
+const FIND = Script.of('audit/scripts/entries.lua', 'audit/scripts/find.lua')
 
 const MS_PER_DAY = 86_400_000
 /** Of the clock that gives ids their time: another Redis after a failover may have another. */
