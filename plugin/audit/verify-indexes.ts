@@ -1,4 +1,5 @@
 import { setImmediate as endOfTurn } from 'node:timers/promises'
+import { MS_PER_DAY, MS_PER_HOUR } from '../durations.js'
 import type { RedisArgument } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
 import { counterOf } from './append.js'
@@ -18,8 +19,6 @@ const NO_ID = Buffer.alloc(ID + 1, 0xff)
 const PAGE = 4096 * RECORD
 /** So often a bucket is read from its start when something was taken out of it meanwhile. */
 const READS = 10
-const HOUR_MS = 3_600_000
-const DAY_MS = 24 * HOUR_MS
 /** So many records of no valid event are looked for in the stream. */
 const LOOKED_FOR = 200
 /** Without a pause. */
@@ -153,7 +152,7 @@ export class IndexWitness implements Witness {
     const [, , , , , , removed] = await this.#read([], 'state')
     const wholeFrom = Number(removed) === 0 ? -Infinity : this.#firstMs + SLACK_MS
     // a counter is dropped a day after the last of its events may be, which may not be trimmed yet
-    const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + DAY_MS)
+    const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + MS_PER_DAY)
     const wrong = others.map((field) => `the field ${shown(field)} of ${this.#keys.counts} is no counter`)
     let looked = 0
     for (const field of new Set([...expected.keys(), ...values.keys()])) {
@@ -198,7 +197,7 @@ export class IndexWitness implements Witness {
     const wrong: string[] = []
     for (let hour = 0; hour < 24; hour++) {
       const [count, least] = [counted[hour]!, expected?.[hour] ?? 0]
-      const isTooMuch = day + hour * HOUR_MS >= wholeFrom && count > least + (newer?.[hour] ?? 0)
+      const isTooMuch = day + hour * MS_PER_HOUR >= wholeFrom && count > least + (newer?.[hour] ?? 0)
       if (count < least || isTooMuch) wrong.push(`has ${count} in place of ${least} for the hour from ${String(hour).padStart(2, '0')}:00 UTC`)
     }
     return wrong.length > 1 ? `${wrong[0]}, and ${wrong.length - 1} more are wrong` : wrong[0] ?? ''

@@ -1,4 +1,5 @@
 import { setImmediate as endOfTurn } from 'node:timers/promises'
+import { MS_PER_DAY } from '../durations.js'
 import type { Retention } from './append.js'
 import { SCHEMA, fieldsOf, type AuditFields } from './event.js'
 import { CLOCK_SLACK_MS, InstanceCheck, type InstanceReport } from './verify-instance.js'
@@ -94,7 +95,7 @@ export interface VerifyOptions {
 
 const MAX_PROBLEMS = 1000
 /** Where no instance in the log tells. */
-const DEFAULT_RETENTION: Retention = { retentionMs: 90 * 86_400_000, maxEntries: 1_000_000 }
+const DEFAULT_RETENTION: Retention = { retentionMs: 90 * MS_PER_DAY, maxEntries: 1_000_000 }
 /** By so much later than a younger event an older one may have been written, but for an outage of Redis. */
 const ORDER_SLACK_MS = 10_000
 
@@ -205,5 +206,5 @@ function claimOf (flat: readonly string[]): Pick<AuditProblem, 'instance' | 'seq
 /** @param text like `90d/1000000` */
 function retentionIn (text = ''): Retention {
   const [, days, maxEntries] = /^([\d.e+-]+)d\/(\d+)$/.exec(text) ?? []
-  return { retentionMs: Number(days ?? 0) * 86_400_000, maxEntries: Number(maxEntries ?? 0) }
+  return { retentionMs: Number(days ?? 0) * MS_PER_DAY, maxEntries: Number(maxEntries ?? 0) }
 }

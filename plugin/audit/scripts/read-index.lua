@@ -12,7 +12,7 @@
 -- 'newer', id:          { time, ids and fields of the entries after that id }
 local RECORD = 14
 local MOST_BYTES = 4096 * RECORD
-local call, stream, index, counts = redis.call, KEYS[1], KEYS[2], KEYS[3]
+local call, stream, index, counts = ask, KEYS[1], KEYS[2], KEYS[3]
 local what, given = ARGV[2], ARGV[3]
 
 local function isAfter (ms, number, otherMs, otherNumber)

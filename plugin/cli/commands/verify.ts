@@ -6,6 +6,7 @@ import { streamInfo } from '../../audit/stream-info.js'
 import { verifyAudit, type AuditProblem, type AuditReport, type AuditSource, type RawEntry } from '../../audit/verify.js'
 import { IndexWitness } from '../../audit/verify-indexes.js'
 import { deriveKeys } from '../../crypto/secret-keys.js'
+import { MS_PER_DAY } from '../../durations.js'
 import type { Context } from '../commands.js'
 import type { Connection } from '../connection.js'
 import { EXIT, UsageError } from '../errors.js'
@@ -24,7 +25,6 @@ const COLUMNS: Column<AuditProblem>[] = [
   { title: 'DETAIL', cell: ({ detail }) => detail, min: 16 },
 ]
 const UNWITNESSED = 'no event of this log is in the files of --log: nothing was held against it'
-const MS_PER_DAY = 86_400_000
 
 /** Checks the whole log. */
 export async function verify ({ given, stream, out, env, connect }: Context): Promise<number> {

@@ -93,7 +93,7 @@ end
 local function time (value)
   local count, unit = value:match('^(%d+)([smhd])$')
   if count then
-    local now = redis.call('TIME')
+    local now = ask('TIME')
     return math.max(0, now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(count) * UNITS[unit])
   end
   local ms = value:match('^%d+$') and tonumber(value) or isoTime(value)

@@ -7,7 +7,7 @@ local function answer (query, keys, args)
     for _, note in ipairs(notes) do reply[#reply + 1] = note end
     return reply
   end
-  return redis.error_reply(refusal or reply)
+  return redis.error_reply(refusal or 'ERR ' .. tostring(reply))
 end
 
 if redis.register_function then

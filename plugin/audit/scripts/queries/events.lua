@@ -28,8 +28,8 @@ local function isIndexed (stream, place)
     note('index cannot be read: ' .. err)
     return false
   end
-  local entries = redis.call('XLEN', stream)
-  local newest = (redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1] or {})[1]
+  local entries = ask('XLEN', stream)
+  local newest = (ask('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1] or {})[1]
   local isWhole = tonumber(known[1] or 0) == entries and (entries == 0 or known[2] == newest) and not known[3] and not known[4]
   if isWhole and (not place or (tonumber(known[5] or 0) == length and length % RECORD == 0)) then return true, newest end
   note('index incomplete' .. REMEDY)
@@ -63,10 +63,10 @@ local function eachEntry (key, low, high, order)
     if at == #page then
       local first, last = low and '(' .. low or '-', high and '(' .. high or '+'
       if order == 'desc' then
-        page = redis.call('XREVRANGE', key, last, first, 'COUNT', PAGE)
+        page = ask('XREVRANGE', key, last, first, 'COUNT', PAGE)
         high = page[#page] and page[#page][1]
       else
-        page = low == GREATEST_ID and {} or redis.call('XRANGE', key, first, last, 'COUNT', PAGE)
+        page = low == GREATEST_ID and {} or ask('XRANGE', key, first, last, 'COUNT', PAGE)
         low = page[#page] and page[#page][1]
       end
       at = 0
@@ -84,13 +84,13 @@ local function idAt (data, at)
 end
 
 local function recordId (key, record)
-  return idAt(redis.call('GETRANGE', key, record * RECORD, record * RECORD + RECORD - 1), 1)
+  return idAt(ask('GETRANGE', key, record * RECORD, record * RECORD + RECORD - 1), 1)
 end
 
 -- How many records of a bucket have an id before the given one, or this one itself; nothing where they are seen not to be in
 -- the order of the stream, or to go beyond it.
 local function countBefore (key, newest, id, withItself)
-  local low, high = 0, math.floor(redis.call('STRLEN', key) / RECORD)
+  local low, high = 0, math.floor(ask('STRLEN', key) / RECORD)
   if high == 0 then return 0 end
   local lowest, highest = recordId(key, 0), recordId(key, high - 1)
   if isBefore(newest, highest) or isBefore(highest, lowest) then return nil end
@@ -118,12 +118,12 @@ end
 -- windows as one call may read, the last id in them with a further true. Nothing where it is seen to be no index of this stream.
 local function eachIndexed (stream, place, newest, low, high, order)
   local isAscending = order ~= 'desc'
-  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  local oldest = ask('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   if not oldest then return function () end end
   -- records of entries that are trimmed are there for a while
   local first = countBefore(place.key, newest, oldest[1], false)
   local after = low and countBefore(place.key, newest, low, true)
-  local last = redis.call('STRLEN', place.key) / RECORD
+  local last = ask('STRLEN', place.key) / RECORD
   if high then last = countBefore(place.key, newest, high, false) end
   if not (first and last and (after or not low)) then return nil end
   first = math.max(first, after or 0)
@@ -135,14 +135,14 @@ local function eachIndexed (stream, place, newest, low, high, order)
       windows = windows + 1
       local from = isAscending and first or math.max(first, last - WINDOW)
       local to = isAscending and math.min(last, first + WINDOW) or last
-      window = redis.call('GETRANGE', place.key, from * RECORD, to * RECORD - 1)
+      window = ask('GETRANGE', place.key, from * RECORD, to * RECORD - 1)
       found, at = placesIn(window, place.hash), 0
       if isAscending then first = to else last = from end
       edge = idAt(window, isAscending and #window - RECORD + 1 or 1)
     end
     at = at + 1
     local id = idAt(window, found[isAscending and at or #found + 1 - at])
-    return id, redis.call('XRANGE', stream, id, id)[1]
+    return id, ask('XRANGE', stream, id, id)[1]
   end
 end
 

@@ -114,8 +114,8 @@ local function daysOf (key, first, last)
     for ms = first - first % UNITS.d, last, UNITS.d do days[#days + 1] = hourText(ms):sub(1, 10) end
     return days
   end
-  if redis.call('HLEN', key) > MOST_FIELDS then return nil end
-  for _, field in ipairs(redis.call('HKEYS', key)) do
+  if ask('HLEN', key) > MOST_FIELDS then return nil end
+  for _, field in ipairs(ask('HKEYS', key)) do
     if #field == 10 then
       if isDay(field) then days[#days + 1] = field else note(DAMAGED) end
     end
@@ -127,7 +127,7 @@ end
 local function fieldsOf (key, names)
   local values = {}
   for i = 1, #names, 1000 do
-    for n, value in ipairs(redis.call('HMGET', key, unpack(names, i, math.min(#names, i + 999)))) do values[i + n - 1] = value end
+    for n, value in ipairs(ask('HMGET', key, unpack(names, i, math.min(#names, i + 999)))) do values[i + n - 1] = value end
   end
   return values
 end
@@ -235,18 +235,18 @@ local function countCounters (stream, given)
   if last then note('until ' .. to .. ':00Z: counted by whole hours') end
 
   local counts, places, others = newTable(), {}, {}
-  local days = daysOf(key, first, (last or redis.call('TIME')[1] * 1000 + UNITS.d) - 1)
+  local days = daysOf(key, first, (last or ask('TIME')[1] * 1000 + UNITS.d) - 1)
   if not days then return nil end
   local fields, dayOf, placeOfField, listed = {}, {}, {}, {}
   for i, date in ipairs(days) do
-    local isTooLong = redis.call('HSTRLEN', key, date) > MOST_NAMES
+    local isTooLong = ask('HSTRLEN', key, date) > MOST_NAMES
     if isTooLong then note(DAMAGED) end
-    local names, day = not isTooLong and redis.call('HGET', key, date) or '', newDay(date, from, to)
+    local names, day = not isTooLong and ask('HGET', key, date) or '', newDay(date, from, to)
     for name in names:gmatch('[^\n]+') do
       places[name] = places[name] or placeIn(counts, given, name, others)
       local at, field = #fields + 1, date .. '\t' .. name
       if at > MOST_COUNTERS then return nil end
-      if places[name] and listed[name] ~= i and redis.call('HSTRLEN', key, field) <= MOST_VALUE then
+      if places[name] and listed[name] ~= i and ask('HSTRLEN', key, field) <= MOST_VALUE then
         fields[at], dayOf[at], placeOfField[at], listed[name] = field, day, places[name], i
       else
         note(DAMAGED)
@@ -283,7 +283,7 @@ local function hasCounters (stream, given)
   end
   if type(number) == 'table' then
     note('counters cannot be read: ' .. number.err)
-  elseif redis.call('XLEN', stream) > 0 then note('counters missing' .. REMEDY) end
+  elseif ask('XLEN', stream) > 0 then note('counters missing' .. REMEDY) end
   return false
 end
 
