@@ -530,6 +530,12 @@ test('the users of the docs: an auditor asks and checks, and changes nothing; th
   t.match(await reindex(plugin as unknown as RedisLike, stream), { state: 'done', entries: 400 })
   t.same(await problemsOf(admin, stream), [])
 
+  const asked = (redis: Redis) => new AuditReader(redis, stream).query({ email: USERS[0]! })
+  const answer = await asked(auditor)
+  await admin.call('FUNCTION', 'FLUSH')
+  t.same(await asked(auditor), answer, 'without functions, too')
+  await loadLibrary(admin)
+
   await admin.call('ACL', 'SETUSER', 'auditor-test', '-strlen', '-hmget')
   t.match(await auditor.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', USERS[0]!), [/-/, Array, /^index cannot be read: .*(?:can't run|NOPERM)/], 'a user of a former version reads the stream')
 })

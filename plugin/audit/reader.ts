@@ -42,7 +42,7 @@ export interface AuditCounts {
 }
 
 /** What reading needs of a client. */
-export type AuditRedis = Pick<RedisLike, 'call' | 'eval' | 'evalsha' | 'xrange'> & { callBuffer (command: string, ...args: RedisArgument[]): Promise<unknown> }
+export type AuditRedis = Pick<RedisLike, 'call'> & { callBuffer (command: string, ...args: RedisArgument[]): Promise<unknown> }
 
 const NO_MORE = '0-0'
 /** After which a stream takes nothing more. */
@@ -183,8 +183,14 @@ export class AuditReader {
     const args = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
     this.#hasFunctions ??= this.#hasCurrentFunctions()
     if (await this.#hasFunctions) return this.#redis.call('FCALL_RO', query, '1', this.#stream, ...args)
-    return SCRIPT.run(this.#redis, this.#keysFor(given), query === 'tooljet_audit' ? args : ['stats', ...args])
+    return textsOf(await SCRIPT.runReadOnly(this.#redis, this.#keysFor(given), query === 'tooljet_audit' ? args : ['stats', ...args]))
   }
+}
+
+/** A reply with texts in place of bytes. */
+function textsOf (reply: unknown): unknown {
+  if (Array.isArray(reply)) return reply.map(textsOf)
+  return reply instanceof Buffer ? reply.toString() : reply
 }
 
 function entryOf ([id, flat]: [id: string, fields: string[]]): AuditEntry {
