@@ -1,6 +1,6 @@
 // `npm run build`: everything that the package ships, in dist/, or in the folder that is named.
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve, sep } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -25,7 +25,7 @@ export function lua (path) {
 }
 `)
 
-// the audit queries: beside the code that reads them, and as a file for `redis-cli -x FUNCTION LOAD`
-copyFileSync('plugin/audit/queries.lua', join(dist, 'audit', 'queries.lua'))
-const { LIBRARY } = await import(pathToFileURL(join(dist, 'audit', 'functions.js')).href)
+// the audit queries as files: for `redis-cli --eval`, and for `redis-cli -x FUNCTION LOAD`
+const { LIBRARY, QUERIES } = await import(pathToFileURL(join(dist, 'audit', 'functions.js')).href)
+writeFileSync(join(dist, 'audit', 'queries.lua'), QUERIES)
 writeFileSync(join(dist, 'tooljet_embed.lua'), LIBRARY)

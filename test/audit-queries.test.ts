@@ -530,8 +530,37 @@ test('the users of the docs: an auditor asks and checks, and changes nothing; th
   t.match(await reindex(plugin as unknown as RedisLike, stream), { state: 'done', entries: 400 })
   t.same(await problemsOf(admin, stream), [])
 
+  const asked = (redis: Redis) => new AuditReader(redis, stream).query({ email: USERS[0]! })
+  const answer = await asked(auditor)
+  await admin.call('FUNCTION', 'FLUSH')
+  t.same(await asked(auditor), answer, 'without functions, too')
+  await loadLibrary(admin)
+
   await admin.call('ACL', 'SETUSER', 'auditor-test', '-strlen', '-hmget')
   t.match(await auditor.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', USERS[0]!), [/-/, Array, /^index cannot be read: .*(?:can't run|NOPERM)/], 'a user of a former version reads the stream')
+})
+
+test('a user who lacks a command on the stream: nothing is called shortened, and verify says which one it is', { timeout: 60_000 }, async (t) => {
+  const server = await startServer()
+  const admin = newClient(server.url)
+  t.teardown(async () => {
+    admin.disconnect()
+    await server.stop()
+  })
+  const [plugin, auditor] = [await urlFor('tooljet-embed', server.url, 'test-*:', '+xrange'), await urlFor('auditor', server.url, 'test-*:', '+xrange')]
+  await loadLibrary(admin)
+  const portal = await Portal.open(t, { redisUrl: plugin })
+  const stream = `${portal.prefix}audit`
+  for (let events = 2; events <= 4; events++) {
+    t.equal((await portal.ask(ANA)).status, 200)
+    await until(`${events} events are written`, async () => await admin.xlen(stream) === events)
+  }
+  t.match(await portal.app.tooljetEmbed.health(), { redis: { state: 'up' }, audit: { backlog: 0, problem: undefined } })
+  t.notMatch(portal.logText, /is gone from the audit stream|is not the one that it wrote/)
+  await t.rejects(portal.app.tooljetEmbed.audit.verify(), { code: 'TOOLJET_EMBED_REDIS_DOWN', isRefusal: true, cause: { message: /XRANGE: / } })
+  for (const command of [['verify'], ['export'], ['query', '--order', 'asc'], ['stats', '--users']]) {
+    t.match(await cliHere([...command, '--redis', auditor, '--stream', stream], { env: { TOOLJET_EMBED_ENCRYPTION_KEY: API_TOKEN } } as never), { code: 3, stderr: /XRANGE/ }, command[0]!)
+  }
 })
 
 async function redisUnchanged (t: Test, redis: Redis, work: () => Promise<unknown>): Promise<void> {

@@ -10,7 +10,7 @@ export const emailOfJwt: Identity = (request) => (request as { user?: { email?: 
 /**
  * One spelling for one person: ASCII white space around it is trimmed, ASCII letters are lowered, and everything else is
  * kept as it is. More than that would make one person of two: what `toLowerCase()` and `trim()` of JavaScript do besides
- * depends on the version of Unicode, and other letters fold into each other. `queries.lua` has the same rule.
+ * depends on the version of Unicode, and other letters fold into each other. `queries/arguments.lua` has the same rule.
  */
 export function normalizeEmail (email: string): string {
   let start = 0

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 
-/** How many keys an index has: so many, whatever is in the log. `queries.lua` has the same numbers. */
+/** How many keys an index has: so many, whatever is in the log. `scripts/queries/events.lua` has the same numbers. */
 const EMAIL_BUCKETS = 32
 const APP_BUCKETS = 8
 
@@ -14,7 +14,7 @@ export interface IndexPlace {
 
 /**
  * Keys that belong to a stream, in its slot. An index has a fixed number of buckets by hash: strings of records of 14
- * bytes each, in the order of the stream: hash (4), and the id of the event: ms (6) and number (4). `queries.lua` and the
+ * bytes each, in the order of the stream: hash (4), and the id of the event: ms (6) and number (4). The queries and the
  * scripts name them the same way.
  */
 export class AuditKeys {

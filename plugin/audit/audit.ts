@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { hostname } from 'node:os'
+import { MS_PER_DAY } from '../durations.js'
 import { embedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { RedisClock } from '../redis/clock.js'
@@ -40,7 +41,6 @@ export interface AuditHealth {
   problem?: { kind: StreamProblem['kind'], since: string }
 }
 
-const MS_PER_DAY = 86_400_000
 /** After so many events at the earliest an instance says again what it keeps. */
 const LEAST_EVENTS = 10
 

@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs'
+import { lua } from '../redis/lua.js'
 import type { RedisLike } from '../redis/redis-like.js'
 
 /** The queries as a script, for `EVAL` and `redis-cli --eval`. */
-export const QUERIES = readFileSync(new URL('./queries.lua', import.meta.url), 'utf8')
+export const QUERIES = ['calendar', 'entries', 'counters', 'queries/arguments', 'queries/events', 'queries/totals', 'queries/calls'].map((name) => lua(`audit/scripts/${name}.lua`)).join('\n')
 
 /** The queries as a library of Redis Functions, for `FUNCTION LOAD` of Redis 7 and later. */
 export const LIBRARY = `#!lua name=tooljet_embed\n${QUERIES}`

@@ -1,11 +1,11 @@
 import { normalizeEmail } from '../access/identity.js'
-import type { RedisLike } from '../redis/redis-like.js'
+import type { RedisArgument, RedisLike } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
 import { AuditKeys } from './audit-keys.js'
+import { entryPagesReadOnly } from './entry-pages.js'
 import { fieldsOf, type AuditEntry, type AuditEventName } from './event.js'
 import { QUERIES, VERSION } from './functions.js'
 import type { Pseudonyms } from './pseudonyms.js'
-import type { RawEntry } from './verify.js'
 
 /** What a query asks for; the names are those of `tooljet_audit`'s arguments. */
 export interface AuditFilters {
@@ -42,12 +42,11 @@ export interface AuditCounts {
 }
 
 /** What reading needs of a client. */
-export type AuditRedis = Pick<RedisLike, 'call' | 'eval' | 'evalsha' | 'xrange'>
+export type AuditRedis = Pick<RedisLike, 'call'> & { callBuffer (command: string, ...args: RedisArgument[]): Promise<unknown> }
 
 const NO_MORE = '0-0'
 /** After which a stream takes nothing more. */
 const GREATEST_ID = '18446744073709551615-18446744073709551615'
-const PAGE = 1000
 /** What `tooljet_audit` takes as its `limit`. */
 const MOST_PER_REPLY = 250
 const SCRIPT = new Script(QUERIES)
@@ -137,19 +136,7 @@ export class AuditReader {
 
   /** Every entry after an id, oldest first. */
   async * entries (after?: string): AsyncGenerator<AuditEntry> {
-    for await (const page of this.pages(after)) yield * page.map(({ id, flat }) => ({ id, fields: fieldsOf(flat) }))
-  }
-
-  /** Likewise, as Redis gives them. */
-  async * pages (after?: string): AsyncGenerator<RawEntry[]> {
-    if (after === GREATEST_ID) return // Redis takes it for no start
-    let from = after === undefined ? '-' : `(${after}`
-    for (;;) {
-      const page = await this.#redis.xrange(this.#stream, from, '+', 'COUNT', PAGE)
-      if (page.length > 0) yield page.map(([id, flat]) => ({ id, flat }))
-      if (page.length < PAGE || page.at(-1)![0] === GREATEST_ID) return
-      from = `(${page[page.length - 1]![0]}`
-    }
+    for await (const page of entryPagesReadOnly(this.#redis, this.#stream, after)) yield * page.map(({ id, flat }) => ({ id, fields: fieldsOf(flat) }))
   }
 
   async * #pages (filters: AuditFilters, order: AuditOrder, limit: number, start: string | undefined): AsyncGenerator<AuditEntry> {
@@ -196,8 +183,14 @@ export class AuditReader {
     const args = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [name, String(value)]))
     this.#hasFunctions ??= this.#hasCurrentFunctions()
     if (await this.#hasFunctions) return this.#redis.call('FCALL_RO', query, '1', this.#stream, ...args)
-    return SCRIPT.run(this.#redis, this.#keysFor(given), query === 'tooljet_audit' ? args : ['stats', ...args])
+    return textsOf(await SCRIPT.runReadOnly(this.#redis, this.#keysFor(given), query === 'tooljet_audit' ? args : ['stats', ...args]))
   }
+}
+
+/** A reply with texts in place of bytes. */
+function textsOf (reply: unknown): unknown {
+  if (Array.isArray(reply)) return reply.map(textsOf)
+  return reply instanceof Buffer ? reply.toString() : reply
 }
 
 function entryOf ([id, flat]: [id: string, fields: string[]]): AuditEntry {

@@ -1,3 +1,4 @@
+import { MS_PER_DAY } from '../durations.js'
 import type { Log } from '../observability/log.js'
 import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisClock } from '../redis/clock.js'
@@ -12,9 +13,8 @@ import { streamInfo, type StreamInfo } from './stream-info.js'
 
 const TRIM_INDEX = Script.of('audit/scripts/trim-index.lua')
 
-const FIND = Script.of('audit/scripts/find.lua')
+const FIND = Script.of('audit/scripts/entries.lua', 'audit/scripts/find.lua')
 
-const MS_PER_DAY = 86_400_000
 /** Of the clock that gives ids their time: another Redis after a failover may have another. */
 const CLOCK_SLACK_MS = 2000
 

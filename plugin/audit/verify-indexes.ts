@@ -1,4 +1,5 @@
 import { setImmediate as endOfTurn } from 'node:timers/promises'
+import { MS_PER_DAY, MS_PER_HOUR } from '../durations.js'
 import type { RedisArgument } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
 import { counterOf } from './append.js'
@@ -7,7 +8,7 @@ import { fieldsOf, type AuditFields } from './event.js'
 import { SLACK_MS } from './reindex.js'
 import type { AuditProblem, Judge, Witness } from './verify.js'
 
-const READ_INDEX = Script.of('audit/scripts/read-index.lua')
+const READ_INDEX = Script.of('audit/scripts/entries.lua', 'audit/scripts/read-index.lua')
 
 const REMEDY = 'run tooljet-embed-audit reindex'
 const RECORD = 14
@@ -18,8 +19,6 @@ const NO_ID = Buffer.alloc(ID + 1, 0xff)
 const PAGE = 4096 * RECORD
 /** So often a bucket is read from its start when something was taken out of it meanwhile. */
 const READS = 10
-const HOUR_MS = 3_600_000
-const DAY_MS = 24 * HOUR_MS
 /** So many records of no valid event are looked for in the stream. */
 const LOOKED_FOR = 200
 /** Without a pause. */
@@ -40,7 +39,7 @@ export class IndexWitness implements Witness {
   readonly #keys: AuditKeys
   readonly #run: RunScript
   readonly #buckets: Map<string, Records>
-  /** By day, app, event and code, as bytes: how many there are in each hour. */
+  /** By day, app, event and code: how many there are in each hour. */
   readonly #counts = new Map<string, Float64Array>()
   #firstMs = Infinity
   #lastId = ''
@@ -56,12 +55,11 @@ export class IndexWitness implements Witness {
     const [ms, number] = partsOf(id)
     if (this.#lastId === '') this.#firstMs = ms
     this.#lastId = id
-    const bytes = idBytes(ms, number)
-    const index = ({ key, hash }: IndexPlace): void => this.#buckets.get(key)!.add(hash, bytes)
+    const index = ({ key, hash }: IndexPlace): void => this.#buckets.get(key)!.add(hash, ms, number)
     if (email !== undefined) index(this.#keys.email(email))
     if (app !== undefined) index(this.#keys.app(app))
     const [field, hour] = counterOf(fields)
-    addTo(this.#counts, toBytes(field), hour, Number(count))
+    addTo(this.#counts, field, hour, Number(count))
   }
 
   async problems ({ isExpired }: Judge): Promise<AuditProblem[]> {
@@ -124,7 +122,12 @@ export class IndexWitness implements Witness {
       }
       isOver = page.length < PAGE
       if (page.length % RECORD !== 0) return `has ${from + page.length} bytes, which are no whole records`
-      for (let place = 0; place < page.length; place += RECORD) {
+      const isAsExpected = page.length > 0 && page.compare(previous, 0, ID, 4, RECORD) > 0 && page.equals(expected.records(at, page.length))
+      if (isAsExpected) {
+        at += page.length / RECORD
+        previous = page.subarray(-ID)
+      }
+      for (let place = isAsExpected ? page.length : 0; place < page.length; place += RECORD) {
         const id = page.subarray(place + 4, place + RECORD)
         if (id.compare(previous) <= 0) return 'is out of order'
         if (id.compare(end) > 0) return `has the record ${idText(id)}, after the newest entry`
@@ -143,19 +146,20 @@ export class IndexWitness implements Witness {
   }
 
   async #wrongCounters (isExpired: Judge['isExpired']): Promise<AuditProblem[]> {
+    const expected = new Map([...this.#counts].map(([field, hours]) => [toBytes(field), hours]))
     const { values, lists, others } = await this.#counters()
     const newer = await this.#newerCounts() // after the counters: what they may have by now
     const [, , , , , , removed] = await this.#read([], 'state')
     const wholeFrom = Number(removed) === 0 ? -Infinity : this.#firstMs + SLACK_MS
     // a counter is dropped a day after the last of its events may be, which may not be trimmed yet
-    const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + DAY_MS)
+    const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + MS_PER_DAY)
     const wrong = others.map((field) => `the field ${shown(field)} of ${this.#keys.counts} is no counter`)
     let looked = 0
-    for (const field of new Set([...this.#counts.keys(), ...values.keys()])) {
+    for (const field of new Set([...expected.keys(), ...values.keys()])) {
       if (++looked % COUNTERS_AT_ONCE === 0) await endOfTurn()
       const value = values.get(field)
       if (value === undefined && isDropped(field)) continue
-      const wrongHours = this.#wrongHours(field, value ?? '0', newer.get(field), wholeFrom)
+      const wrongHours = this.#wrongHours(field, value ?? '0', { expected: expected.get(field), newer: newer.get(field), wholeFrom })
       if (wrongHours !== '') wrong.push(`${counter(field)} ${wrongHours}`)
     }
     const days = groupByDay(values.keys())
@@ -184,17 +188,16 @@ export class IndexWitness implements Witness {
 
   /**
    * Of the hours that are wholly in the stream; of others only that all which is there was counted.
-   * @param wholeFrom ms since 1970
+   * @param those.wholeFrom ms since 1970
    */
-  #wrongHours (field: string, value: string, newer: Float64Array | undefined, wholeFrom: number): string {
+  #wrongHours (field: string, value: string, { expected, newer, wholeFrom }: { expected: Float64Array | undefined, newer: Float64Array | undefined, wholeFrom: number }): string {
     const counted = hoursOf(value)
     if (counted === undefined) return `is damaged (${shown(value)})`
-    const expected = this.#counts.get(field)
     const day = Date.parse(field.slice(0, 10))
     const wrong: string[] = []
     for (let hour = 0; hour < 24; hour++) {
       const [count, least] = [counted[hour]!, expected?.[hour] ?? 0]
-      const isTooMuch = day + hour * HOUR_MS >= wholeFrom && count > least + (newer?.[hour] ?? 0)
+      const isTooMuch = day + hour * MS_PER_HOUR >= wholeFrom && count > least + (newer?.[hour] ?? 0)
       if (count < least || isTooMuch) wrong.push(`has ${count} in place of ${least} for the hour from ${String(hour).padStart(2, '0')}:00 UTC`)
     }
     return wrong.length > 1 ? `${wrong[0]}, and ${wrong.length - 1} more are wrong` : wrong[0] ?? ''
@@ -319,11 +322,16 @@ class Records {
   #bytes = Buffer.allocUnsafe(64 * RECORD)
   count = 0
 
-  add (hash: number, id: Buffer): void {
+  add (hash: number, ms: number, number: number): void {
     const at = this.count++ * RECORD
     if (at === this.#bytes.length) this.#bytes = Buffer.concat([this.#bytes], 2 * at)
     this.#bytes.writeUInt32BE(hash, at)
-    id.copy(this.#bytes, at + 4)
+    writeId(this.#bytes, at + 4, ms, number)
+  }
+
+  /** @returns fewer bytes where there are no more */
+  records (from: number, bytes: number): Buffer {
+    return this.#bytes.subarray(from * RECORD, Math.min(this.count * RECORD, from * RECORD + bytes))
   }
 
   record (i: number): Buffer {
@@ -336,16 +344,20 @@ class Records {
 }
 
 function partsOf (id: string): [ms: number, number: number] {
-  const [ms = 0, number = 0] = id.split('-').map(Number)
-  return [ms, number]
+  const dash = id.indexOf('-')
+  return dash === -1 ? [0, 0] : [Number(id.slice(0, dash)), Number(id.slice(dash + 1))]
 }
 
 /** An id as in a record: the bytes of an older one come first. One that is too great for a record is like none of them. */
 function idBytes (ms: number, number: number): Buffer {
   const bytes = Buffer.alloc(ID)
-  bytes.writeUIntBE(Math.min(ms, 2 ** 48 - 1), 0, 6)
-  bytes.writeUInt32BE(Math.min(number, 2 ** 32 - 1), 6)
+  writeId(bytes, 0, ms, number)
   return bytes
+}
+
+function writeId (bytes: Buffer, at: number, ms: number, number: number): void {
+  bytes.writeUIntBE(Math.min(ms, 2 ** 48 - 1), at, 6)
+  bytes.writeUInt32BE(Math.min(number, 2 ** 32 - 1), at + 6)
 }
 
 function idText (bytes: Buffer): string {

@@ -1,3 +1,5 @@
+import { setImmediate as endOfTurn } from 'node:timers/promises'
+import { MS_PER_DAY } from '../durations.js'
 import type { Retention } from './append.js'
 import { SCHEMA, fieldsOf, type AuditFields } from './event.js'
 import { CLOCK_SLACK_MS, InstanceCheck, type InstanceReport } from './verify-instance.js'
@@ -93,7 +95,7 @@ export interface VerifyOptions {
 
 const MAX_PROBLEMS = 1000
 /** Where no instance in the log tells. */
-const DEFAULT_RETENTION: Retention = { retentionMs: 90 * 86_400_000, maxEntries: 1_000_000 }
+const DEFAULT_RETENTION: Retention = { retentionMs: 90 * MS_PER_DAY, maxEntries: 1_000_000 }
 /** By so much later than a younger event an older one may have been written, but for an outage of Redis. */
 const ORDER_SLACK_MS = 10_000
 
@@ -109,7 +111,7 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
       if (extent.entries++ === 0) extent.firstId = idMs
       const fields = signer.verify(flat)
       if (fields === undefined) {
-        found.add({ kind: 'forged', id, ...claimOf(flat) })
+        found.add(() => ({ kind: 'forged', id, ...claimOf(flat) }))
         continue
       }
       extent.events++
@@ -119,9 +121,10 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
       extent.until = Math.max(extent.until, time)
       if (idMs > time + CLOCK_SLACK_MS) extent.late++
       let check = instances.get(instance)
-      if (check === undefined) instances.set(instance, check = new InstanceCheck(instance, (problem) => found.add(problem)))
+      if (check === undefined) instances.set(instance, check = new InstanceCheck(instance, (problem) => found.add(() => problem)))
       if (check.next(id, fields)) for (const witness of witnesses) witness.add(id, fields)
     }
+    await endOfTurn()
   }
 
   const end = Math.max(now, await source.now()) + CLOCK_SLACK_MS
@@ -136,14 +139,14 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
     const { first } = check
     if (first.prev !== undefined && !isTrimmed(timeOfMac(first.prev))) {
       const last = new Date(timeOfMac(first.prev)).toISOString()
-      found.add({ kind: 'erased', id: first.id, instance: check.instance, seq: 1, detail: `${first.seq === 2 ? 'seq 1 is' : `seq 1 to ${first.seq - 1} are`} missing, the last of ${last}, which trimming does not explain` })
+      found.add(() => ({ kind: 'erased', id: first.id, instance: check.instance, seq: 1, detail: `${first.seq === 2 ? 'seq 1 is' : `seq 1 to ${first.seq - 1} are`} missing, the last of ${last}, which trimming does not explain` }))
     }
     return check.report()
   })
-  if (info?.deleted !== undefined) found.add({ kind: 'deleted', id: info.deleted, detail: `somebody deleted entries, the newest of them ${info.deleted}` })
+  if (info?.deleted !== undefined) found.add(() => ({ kind: 'deleted', id: info.deleted, detail: `somebody deleted entries, the newest of them ${info.deleted}` }))
   const { entries, events, late, since, until } = extent
   if (entries > 0 && events === 0) found.only({ kind: 'key', detail: `none of the ${entries} entries has a mac of this key: it is not the key of this log, or nothing in it is genuine` })
-  for (const witness of witnesses) for (const problem of await witness.problems({ isTrimmed, isExpired })) found.add(problem)
+  for (const witness of witnesses) for (const problem of await witness.problems({ isTrimmed, isExpired })) found.add(() => problem)
 
   const { retentionMs, maxEntries } = trimmers.at(-1)!
   return {
@@ -180,9 +183,9 @@ class Problems {
   list: AuditProblem[] = []
   count = 0
 
-  add (problem: AuditProblem): void {
+  add (problem: () => AuditProblem): void {
     this.count++
-    if (this.list.length < MAX_PROBLEMS) this.list.push(problem)
+    if (this.list.length < MAX_PROBLEMS) this.list.push(problem())
   }
 
   /** In place of all others. */
@@ -203,5 +206,5 @@ function claimOf (flat: readonly string[]): Pick<AuditProblem, 'instance' | 'seq
 /** @param text like `90d/1000000` */
 function retentionIn (text = ''): Retention {
   const [, days, maxEntries] = /^([\d.e+-]+)d\/(\d+)$/.exec(text) ?? []
-  return { retentionMs: Number(days ?? 0) * 86_400_000, maxEntries: Number(maxEntries ?? 0) }
+  return { retentionMs: Number(days ?? 0) * MS_PER_DAY, maxEntries: Number(maxEntries ?? 0) }
 }

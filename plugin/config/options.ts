@@ -5,6 +5,7 @@ import { APP_ID, APP_SLUG, makeApp, type App, type AppName, type Lifetimes } fro
 import { STREAM_NAME } from '../audit/audit-keys.js'
 import { emailOfJwt, type Identity } from '../access/identity.js'
 import type { LimitSettings } from '../access/limits.js'
+import { MS_PER_DAY } from '../durations.js'
 import type { Log } from '../observability/log.js'
 import { durationOf, milliseconds, optionError, shown, wrongOption } from './option-checks.js'
 import type { MetricsRegistry } from '../observability/metrics.js'
@@ -98,7 +99,6 @@ export interface TooljetEmbedOptions {
 /** Options with every default filled in and every value checked. */
 export type Settings = ReturnType<typeof resolveOptions>
 
-const MS_PER_DAY = 86_400_000
 const MAX_SECONDS = 10 * 365 * 86_400
 
 // `takes` is what the error says that the option accepts.

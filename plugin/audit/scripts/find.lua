@@ -9,7 +9,7 @@ local AT_ONCE = 10 -- they are copied before their size is known
 local wanted, place, id, after, looked, bytes = {}, 0, '', ARGV[2], 0, 0
 for i = 3, #ARGV do wanted[ARGV[i]] = i - 2 end
 while true do
-  local entries = redis.call('XRANGE', KEYS[1], '(' .. after, '+', 'COUNT', AT_ONCE)
+  local entries = entriesAfter(KEYS[1], after, AT_ONCE)
   for _, entry in ipairs(entries) do
     local fields = entry[2]
     after, looked = entry[1], looked + 1
@@ -19,6 +19,6 @@ while true do
       if found and found > place then place, id = found, after end
     end
   end
-  local is_end = #entries < AT_ONCE or after == '18446744073709551615-18446744073709551615'
-  if is_end or looked >= MOST_ENTRIES or bytes >= MOST_BYTES then return { at, place, id, after, is_end and 1 or 0 } end
+  local isEnd = #entries < AT_ONCE
+  if isEnd or looked >= MOST_ENTRIES or bytes >= MOST_BYTES then return { at, place, id, after, isEnd and 1 or 0 } end
 end

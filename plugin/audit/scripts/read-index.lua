@@ -12,13 +12,8 @@
 -- 'newer', id:          { time, ids and fields of the entries after that id }
 local RECORD = 14
 local MOST_BYTES = 4096 * RECORD
-local call, stream, index, counts = redis.call, KEYS[1], KEYS[2], KEYS[3]
+local call, stream, index, counts = ask, KEYS[1], KEYS[2], KEYS[3]
 local what, given = ARGV[2], ARGV[3]
-
-local function parts (id)
-  local ms, number = id:match('^(%d+)-(%d+)$')
-  return tonumber(ms), tonumber(number)
-end
 
 local function isAfter (ms, number, otherMs, otherNumber)
   return ms > otherMs or (ms == otherMs and number > otherNumber)
@@ -55,8 +50,8 @@ elseif what == 'records' then
 elseif what == 'absent' then
   local absent, first = 0, endOf('XRANGE', '-', '+')
   for i = 3, first == '' and 0 or #ARGV do
-    local ms, number = parts(ARGV[i])
-    if isAfter(ms, number, parts(first)) and #call('XRANGE', stream, ARGV[i], ARGV[i]) == 0 then absent = absent + 1 end
+    local ms, number = idParts(ARGV[i])
+    if isAfter(ms, number, idParts(first)) and #call('XRANGE', stream, ARGV[i], ARGV[i]) == 0 then absent = absent + 1 end
   end
   return { at, absent }
 elseif what == 'counters' then
@@ -65,4 +60,4 @@ elseif what == 'counters' then
 elseif what == 'values' then
   return { at, call('HMGET', counts, unpack(ARGV, 3)) }
 end
-return { at, call('XRANGE', stream, '(' .. given, '+', 'COUNT', 500) }
+return { at, entriesAfter(stream, given, 500) }

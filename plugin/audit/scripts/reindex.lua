@@ -20,17 +20,6 @@ for i = 5, #KEYS do
   buckets[bucket], number[kind] = KEYS[i], number[kind] + 1
 end
 
-local DAYS = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
-
--- Whether a text begins with a day that there is, like 2026-01-31.
-local function isDay (text)
-  local year, month, day = text:match('^(%d%d%d%d)%-(%d%d)%-(%d%d)')
-  if not year then return false end
-  year, month, day = tonumber(year), tonumber(month), tonumber(day)
-  local isLeap = (year % 4 == 0 and year % 100 ~= 0) or year % 400 == 0
-  return day >= 1 and day <= ((month == 2 and isLeap) and 29 or DAYS[month] or 0)
-end
-
 -- The counters of earlier hours, of which entries may be trimmed, do not get less. What is damaged is left behind.
 local function keepEarlier (made)
   local known = redis.pcall('HGETALL', counts)
@@ -97,11 +86,6 @@ local function counterOf (fields)
   if #field <= MOST_FIELD then return field, hour end
 end
 
--- How many answers an entry stands for.
-local function countOf (count)
-  return count and #count <= 15 and count:find('^%d+$') and tonumber(count) or 1
-end
-
 local places = {}
 local function placeOf (kind, value)
   local known = places[kind .. value]
@@ -112,11 +96,10 @@ local function placeOf (kind, value)
   return known
 end
 
-local entries = call('XRANGE', stream, '(' .. from, '+', 'COUNT', PAGE)
+local entries = entriesAfter(stream, from, PAGE)
 local records, amounts, amountOf = {}, {}, {}
 for _, entry in ipairs(entries) do
-  local ms, count = entry[1]:match('^(%d+)-(%d+)$')
-  ms, count = tonumber(ms), tonumber(count)
+  local ms, count = idParts(entry[1])
   if ms >= 2 ^ 48 or count >= 2 ^ 32 then return { at, 'unfit', entry[1], 0 } end
   local fields = {}
   for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end

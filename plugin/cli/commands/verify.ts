@@ -1,11 +1,12 @@
 import { AuditKeys } from '../../audit/audit-keys.js'
 import type { LogWitness, LogSummary } from '../../audit/log-witness.js'
-import { entryPages, READ } from '../../audit/entry-pages.js'
+import { entryPagesReadOnly } from '../../audit/entry-pages.js'
 import { EventSigner } from '../../audit/signer.js'
 import { streamInfo } from '../../audit/stream-info.js'
 import { verifyAudit, type AuditProblem, type AuditReport, type AuditSource, type RawEntry } from '../../audit/verify.js'
 import { IndexWitness } from '../../audit/verify-indexes.js'
 import { deriveKeys } from '../../crypto/secret-keys.js'
+import { MS_PER_DAY } from '../../durations.js'
 import type { Context } from '../commands.js'
 import type { Connection } from '../connection.js'
 import { EXIT, UsageError } from '../errors.js'
@@ -24,7 +25,6 @@ const COLUMNS: Column<AuditProblem>[] = [
   { title: 'DETAIL', cell: ({ detail }) => detail, min: 16 },
 ]
 const UNWITNESSED = 'no event of this log is in the files of --log: nothing was held against it'
-const MS_PER_DAY = 86_400_000
 
 /** Checks the whole log. */
 export async function verify ({ given, stream, out, env, connect }: Context): Promise<number> {
@@ -66,8 +66,7 @@ async function witnessOf (files: readonly string[], signer: EventSigner, out: Ou
 function sourceOf (connection: Connection, stream: string, progress: Progress): AuditSource {
   return {
     async * pages (): AsyncGenerator<RawEntry[]> {
-      const read = async (args: readonly string[]): Promise<unknown[]> => (await READ.runReadOnly(connection, [stream], [0, ...args]) as unknown[]).slice(1)
-      for await (const page of entryPages(read)) {
+      for await (const page of entryPagesReadOnly(connection, stream)) {
         progress.add(page.length)
         yield page
       }
