@@ -88,6 +88,7 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
 
   audit.open()
   closers.add((boundMs) => audit.close(boundMs))
+  closers.add(() => tooljets.close())
   closers.add(() => pools.close()) // first, so that the last answers are in the log before it is closed
   const warm = (list: readonly TooljetEmbedWarmPair[], options?: TooljetEmbedWarmOptions) => new Warming({ apps, tooljets, cache, audit, timers }, options).run(list)
   return { embed, tooljets, audit, breaker, warm }

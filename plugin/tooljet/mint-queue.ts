@@ -1,6 +1,6 @@
 import type { App } from '../access/apps.js'
 import { randomId } from '../crypto/random-id.js'
-import { embedError, isRedisOutage, type EmbedError } from '../errors.js'
+import { embedError, isEmbedError, isRedisOutage, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient, ScriptReply } from '../redis/script-client.js'
@@ -29,8 +29,14 @@ const HOUR_MS = 3_600_000
 
 const QUEUE = ['tooljet/scripts/pause-state.lua', 'tooljet/scripts/queue.lua']
 const ADMIT = Script.of(...QUEUE, 'tooljet/scripts/admit.lua')
+const BEAT = Script.of('tooljet/scripts/beat.lua')
 const BEGUN = Script.of('tooljet/scripts/begun.lua')
 const SETTLE = Script.of(...QUEUE, 'tooljet/scripts/settle.lua')
+
+/** So often an instance says that it is there, and looks at what is known of ToolJet. */
+const BEAT_MS = 60_000
+/** Where there are many ToolJets, for so long after the last mint of one. */
+const BEATS_FOR_MS = 3_600_000
 
 /** In the order that the scripts take them. */
 const KEYS = ['pause', 'failures', 'probe', 'calls', 'flight', 'queue', 'due', 'tickets', 'instances', 'budget'] as const
@@ -75,6 +81,8 @@ interface QueueSettings {
   instance: string
   /** Of any app, seconds. */
   patExpiry: number
+  /** Whether there are no other ToolJets here. */
+  isTheOnlyOne: boolean
 }
 
 /**
@@ -99,6 +107,9 @@ export class MintQueue {
   #instances = 1
   /** On the monotonic clock: the latest turn that was promised. */
   #promisedUntil = 0
+  #admittedAt = -Infinity
+  #cancelBeat: (() => void) | undefined
+  #isClosed = false
 
   constructor ({ scripts, timers, log, tickets }: { scripts: ScriptClient, timers: Timers, log: Log, tickets: Tickets }, settings: QueueSettings) {
     this.#scripts = scripts
@@ -111,6 +122,17 @@ export class MintQueue {
     this.#keys = Object.fromEntries(KEYS.map((name) => [name, tag + name])) as QueueKeys
   }
 
+  /** Knows, from now on, how many instances there are, and whether Redis has lost what it knew. */
+  open (): void {
+    if (this.#settings.limit === false || this.#cancelBeat !== undefined) return
+    this.#beat().catch((error: unknown) => this.#log.error({ err: error }, 'tooljet-embed: the mint queue cannot be looked at'))
+  }
+
+  close (): void {
+    this.#cancelBeat?.()
+    this.#isClosed = true
+  }
+
   /**
    * Asks for a turn.
    * @throws TOOLJET_EMBED_BUSY with the place in the queue, TOOLJET_EMBED_UNAVAILABLE while another one probes,
@@ -118,7 +140,8 @@ export class MintQueue {
    */
   async admit (request: TurnRequest): Promise<Turn | { heldForMs: number }> {
     const call = randomId(9)
-    const askedAt = this.#timers.now()
+    const askedAt = this.#admittedAt = this.#timers.now()
+    this.open()
     const reply = await this.#ask(call, request.purpose, request)
     if (reply === undefined) return this.#admitAlone(call)
     const [kind, ms, again, position, place, ends] = [String(reply[0]), ...reply.slice(1, 6).map(Number)] as [string, number, number, number, number, number]
@@ -229,6 +252,27 @@ export class MintQueue {
 
   #owner (user: string, app: App) {
     return { toolJet: this.#settings.toolJet, user, app: app.key }
+  }
+
+  async #beat (): Promise<void> {
+    this.#cancelBeat = (): void => {}
+    const { instance, longestTtlMs, limit } = this.#settings
+    const at = this.#timers.now()
+    try {
+      const { values } = await this.#scripts.run(BEAT, [this.#keys.instances, this.#keys.budget], [instance, longestTtlMs])
+      const [epoch, max, timeWindow, instances] = [String(values[0]), ...values.slice(1).map(Number)] as [string, number, number, number]
+      this.#instances = instances
+      // one that is lost stays known, to be told of at the next admission
+      if (epoch !== '' && (this.#known === undefined || this.#known.epoch === epoch)) {
+        this.#known = { epoch, at }
+        if (limit === 'auto') this.#learned = max > 0 ? { max, timeWindow } : undefined
+      }
+    } catch (error) {
+      if (!isEmbedError(error)) throw error
+    } finally {
+      const isNeeded = !this.#isClosed && (this.#settings.isTheOnlyOne || at - this.#admittedAt < BEATS_FOR_MS)
+      this.#cancelBeat = isNeeded ? this.#timers.after(BEAT_MS, () => { this.#cancelBeat = undefined; this.open() }) : undefined
+    }
   }
 
   /** @returns what Redis says, if it does */

@@ -72,6 +72,14 @@ export class ToolJet {
     this.#instance = instance
   }
 
+  open (): void {
+    this.#queue.open()
+  }
+
+  close (): void {
+    this.#queue.close()
+  }
+
   /** What stands for a user of this ToolJet in key names. */
   userHash (email: string): string {
     return this.#names.userHash(email)

@@ -43,6 +43,8 @@ export interface ToolJets {
   /** The one that the host names. @throws TOOLJET_EMBED_BAD_REQUEST */
   named (target: unknown): ToolJet
   health (): Promise<ToolJetsHealth>
+  /** Nothing is asked of Redis for them from now on. */
+  close (): void
 }
 
 interface Parts {
@@ -66,7 +68,9 @@ export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): To
   const { namesKey, log, scripts } = parts
   if (typeof option !== 'function') {
     // its URL alone: what is cached stays in use when the token changes
-    return new OneToolJet(makeToolJet(option, new KeyNames(namesKey, option.url), parts), scripts)
+    const tooljet = makeToolJet(option, new KeyNames(namesKey, option.url), { ...parts, isTheOnlyOne: true })
+    tooljet.open()
+    return new OneToolJet(tooljet, scripts)
   }
   return new SeveralToolJets(option, (target) => {
     // and the token: a customer who enters somebody else's URL does not get what is cached there
@@ -75,7 +79,7 @@ export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): To
   }, scripts)
 }
 
-function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, tickets, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs, patExpiry, instance }: Parts): ToolJet {
+function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, tickets, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs, patExpiry, instance, isTheOnlyOne = false }: Parts & { isTheOnlyOne?: boolean }): ToolJet {
   const { url, embedOrigins, timeoutMs } = target
   const client = new ToolJetClient(pools, timers, target)
   if (typeof target.mintLimit === 'object' && target.mintLimit.timeWindow > longestTtlMs) {
@@ -89,6 +93,7 @@ function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers,
     toolJet: new KeyNames(namesKey, `${url}\n${target.apiToken}`, 1).toolJetHash(), // a limit belongs to the token, too
     instance,
     patExpiry,
+    isTheOnlyOne,
   })
   // one mint, and five waits for Redis: limit, queue and limit again before it, queue and store after it
   const lockTtlMs = timeoutMs + 5 * redisTimeoutMs
@@ -123,6 +128,10 @@ class OneToolJet implements ToolJets {
     const [standing] = await standingsOf(this.#scripts, [this.#tooljet.standingKeys])
     return { tooljet: this.#tooljet.health(standing!) }
   }
+
+  close (): void {
+    this.#tooljet.close()
+  }
 }
 
 /** Each tenant its own; of many, those needed last are kept in mind. */
@@ -132,7 +141,7 @@ class SeveralToolJets implements ToolJets {
   readonly #targetOf: TooljetOfRequest
   readonly #make: (target: Target) => ToolJet
   readonly #scripts: ScriptClient
-  readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS, ttl: FORGOTTEN_MS, updateAgeOnGet: true })
+  readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS, ttl: FORGOTTEN_MS, updateAgeOnGet: true, dispose: (tooljet) => tooljet.close() })
   readonly #complaints = new LRUCache<string, true>({ max: MAX_TOOLJETS, ttl: COMPLAINT_MS })
 
   constructor (targetOf: TooljetOfRequest, make: (target: Target) => ToolJet, scripts: ScriptClient) {
@@ -166,6 +175,10 @@ class SeveralToolJets implements ToolJets {
     const tooljets = known.map((tooljet, i) => ({ url: tooljet.url, ...tooljet.health(standings[i]!) }))
     const { url: _, ...worst } = tooljets.reduce((worst, one) => (isWorse(one, worst) ? one : worst), { url: '', state: 'unknown' })
     return { tooljet: worst, tooljets }
+  }
+
+  close (): void {
+    for (const tooljet of this.#known.values()) tooljet.close()
   }
 
   /** @throws TOOLJET_EMBED_OPTIONS */

@@ -84,6 +84,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     toolJet: names.toolJetHash(),
     instance: `${++instances}`,
     patExpiry,
+    isTheOnlyOne: true,
   })
   const tooljet = new ToolJet({ client, queue, names, log }, {
     url: TOOLJET_URL, embedOrigins: [TOOLJET_URL], timeoutMs: tooljetTimeoutMs, lockTtlMs: tooljetTimeoutMs + 5 * redisTimeoutMs, instance: '',
@@ -113,6 +114,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     async start () {
       embed = await open()
       await Promise.race([start(), timers.sleep(5000)])
+      queue.open()
       audit.open()
     },
     async request (id, email, app, replaces, ticket) {
@@ -124,7 +126,10 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     get backlog () {
       return audit.health().backlog
     },
-    stop: close,
+    stop () {
+      queue.close()
+      close()
+    },
   }
 }
 

@@ -69,6 +69,13 @@ if not ticket then
   ticket = { app = app, place = grantedAt or at, class = 0, ends = 0 }
   tickets[#tickets + 1] = ticket
 end
+if outcome == 'failed' then -- its owner comes again, or does not
+  ticket.ends = math.max(ticket.ends, at + LEAST_PLACE)
+  redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), user .. ' ' .. app)
+  keepTickets(user, tickets)
+  keepKeys()
+  return { at }
+end
 local others = enqueue(user, ticket)
 local paused = pauseLeft(PAUSE)
 local wait, again = promise(user, ticket, others, paused, false)
