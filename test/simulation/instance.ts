@@ -156,7 +156,7 @@ function fixedWindow (timers: Timers): Increment {
 const SCRIPTS = ['cache', 'redis', 'access', 'tooljet', 'audit'].flatMap((room) => {
   const folder = `${room}/scripts`
   return readdirSync(new URL(`../../plugin/${folder}`, import.meta.url))
-    .filter((file) => file !== 'prelude.lua' && file !== 'user.lua')
+    .filter((file) => file.endsWith('.lua') && file !== 'prelude.lua' && file !== 'user.lua')
     .map((file) => ({ name: file.replace('.lua', ''), text: lua(`${folder}/${file}`) }))
 })
 
