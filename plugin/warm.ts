@@ -23,12 +23,17 @@ export type TooljetEmbedWarmPair = AppAsk & {
 export interface TooljetEmbedWarmProgress {
   /** Pairs that are done with. */
   done: number
+  /** Pairs of the list. */
   total: number
+  /** Those for which a URL was minted. */
   minted: number
+  /** Those that had one. */
   alreadyCached: number
+  /** Those that were denied, or failed for ten minutes. */
   failed: number
 }
 
+/** How the cache is to be filled. */
 export interface TooljetEmbedWarmOptions {
   /** Ends it after the mint calls that are under way; what was minted until then is cached. */
   signal?: AbortSignal
@@ -38,10 +43,13 @@ export interface TooljetEmbedWarmOptions {
   validFor?: number
 }
 
+/** What filling the cache came to. */
 export interface TooljetEmbedWarmReport {
+  /** Pairs for which a URL was minted. */
   minted: number
+  /** Pairs that had one. */
   alreadyCached: number
-  /** Those that were denied, or failed for ten minutes. `app`: alias, id or slug, as it was given. */
+  /** Pairs that were denied, or failed for ten minutes. `app`: alias, id or slug, as it was given. */
   failed: { email: string, app: string | undefined, code: string }[]
 }
 

@@ -84,9 +84,11 @@ test('hosts are those that run: in example/, and from the tarball', async (t) =>
 test('JSON is what the route answers with', async (t) => {
   for (const { at, code } of ofLanguage('json')) {
     const reply = JSON.parse(code) as Record<string, unknown>
-    t.same(Object.keys(reply).sort(), fieldsOf('plugin/index.ts', 'TooljetEmbedUrl').sort(), at)
+    const fields = 'code' in reply ? ['statusCode', 'code', 'error', 'message', 'retryAfter', 'queue'] : fieldsOf('plugin/index.ts', 'TooljetEmbedUrl')
+    t.same(Object.keys(reply).sort(), fields.sort(), at)
+    if ('queue' in reply) t.same(Object.keys(reply['queue'] as object), fieldsOf('plugin/index.ts', 'QueuePosition'))
   }
-  t.equal(ofLanguage('json').length, 1)
+  t.equal(ofLanguage('json').length, 2)
 })
 
 const ATTRIBUTE = /([^\s=]+)="([^"]*)"/g

@@ -26,7 +26,10 @@ releaseRedisAfter(tap)
 
 const ANSWERS = 'tooljet_embed_answers_total'
 const MINTS = 'tooljet_embed_mint_duration_seconds'
-const FAMILIES = [ANSWERS, MINTS, 'tooljet_embed_reuse_ratio', 'tooljet_embed_tooljet_pause_seconds', 'tooljet_embed_redis_up', 'tooljet_embed_audit_backlog']
+const SLOTS = 'tooljet_embed_mint_slots_total'
+const WAIT = 'tooljet_embed_mint_wait_seconds'
+const QUEUE = 'tooljet_embed_mint_queue_length'
+const FAMILIES = [ANSWERS, MINTS, SLOTS, WAIT, 'tooljet_embed_reuse_ratio', 'tooljet_embed_tooljet_pause_seconds', QUEUE, 'tooljet_embed_redis_up', 'tooljet_embed_audit_backlog']
 const OTHER_CODES = Object.keys(errorCodes).length // 'other' in the place of OPTIONS, which is no answer
 
 test('what has happened is in the metrics', async (t) => {
@@ -61,6 +64,10 @@ test('what has happened is in the metrics', async (t) => {
   t.equal(valueOf(text, 'tooljet_embed_reuse_ratio'), 0.75)
   const pause = valueOf(text, 'tooljet_embed_tooljet_pause_seconds')!
   t.ok(pause > 30 && pause <= 40, String(pause))
+  t.equal(valueOf(text, SLOTS, { outcome: 'used' }), 2)
+  t.equal(valueOf(text, SLOTS, { outcome: 'refused' }), 1)
+  t.equal(valueOf(text, `${WAIT}_bucket`, { le: '1' }), 3, 'nobody had to wait for a turn')
+  t.equal(valueOf(text, QUEUE), 1, 'who was refused keeps the place')
 })
 
 test('a scrape waits for no Redis, and tells that it is away', async (t) => {
@@ -105,7 +112,7 @@ test('no label holds what an asker can choose, and there are only so many', asyn
   }
   const text = await registry.metrics()
   const samples = samplesOf(text)
-  t.same(new Set(samples.flatMap(({ labels }) => Object.keys(labels))), new Set(['source', 'code', 'le']))
+  t.same(new Set(samples.flatMap(({ labels }) => Object.keys(labels))), new Set(['source', 'code', 'le', 'outcome']))
   const codes = [...Object.keys(errorCodes), 'ok', 'other']
   for (const { labels: { source, code } } of samples) {
     t.ok(source === undefined || ['minted', 'reused', 'none'].includes(source))

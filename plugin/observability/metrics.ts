@@ -9,15 +9,16 @@ export interface MetricsRegistry {
   removeSingleMetric (name: string): void
 }
 
-interface Paused {
+interface ToolJetVitals {
   /** Seconds. */
   pausedFor?: number
+  queue?: { waiting: number }
 }
 
 /** One registration of the plugin: what its messages carry, and how it is. */
 interface Source {
   instance: string
-  health (): Promise<{ redis: { state: 'up' | 'down' }, tooljet: Paused, tooljets?: Paused[], audit: { backlog: number } }>
+  health (): Promise<{ redis: { state: 'up' | 'down' }, tooljet: ToolJetVitals, tooljets?: ToolJetVitals[], audit: { backlog: number } }>
 }
 
 interface Vitals {
@@ -25,6 +26,7 @@ interface Vitals {
   backlog: number
   /** Seconds. */
   pausedFor: number
+  waiting: number
 }
 
 type PromClient = Pick<typeof import('prom-client'), 'Counter' | 'Gauge' | 'Histogram'>
@@ -33,12 +35,18 @@ type PromClient = Pick<typeof import('prom-client'), 'Counter' | 'Gauge' | 'Hist
 const NAMES = {
   answers: 'tooljet_embed_answers_total',
   mints: 'tooljet_embed_mint_duration_seconds',
+  slots: 'tooljet_embed_mint_slots_total',
+  wait: 'tooljet_embed_mint_wait_seconds',
+  queue: 'tooljet_embed_mint_queue_length',
   reuse: 'tooljet_embed_reuse_ratio',
   pause: 'tooljet_embed_tooljet_pause_seconds',
   redis: 'tooljet_embed_redis_up',
   backlog: 'tooljet_embed_audit_backlog',
 }
 const MINT_SECONDS = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+const WAIT_SECONDS = [1, 5, 15, 60, 300, 900, 3600, 4 * 3600]
+/** What became of a call that the mint queue granted. */
+const SLOTS = { used: 'used', refused: 'refused' }
 const OK = 'ok'
 const OTHER = 'other'
 /** All that the label `code` may be besides. */
@@ -76,6 +84,9 @@ class Metrics {
     const mints = new Histogram({ name: NAMES.mints, help: 'Seconds that mint calls to ToolJet took, retries included, by error code', labelNames: ['code'], buckets: MINT_SECONDS, registers })
     // an increase is only seen of what was there before
     for (const source of ['minted', 'reused']) answers.inc({ source, code: OK }, 0)
+    const slots = new Counter({ name: NAMES.slots, help: 'Calls to ToolJet that its mint limit was asked for: used, or refused by ToolJet all the same', labelNames: ['outcome'], registers })
+    const wait = new Histogram({ name: NAMES.wait, help: 'Seconds from the first request for a mint to its turn', buckets: WAIT_SECONDS, registers })
+    for (const outcome of Object.values(SLOTS)) slots.inc({ outcome }, 0)
     for (const code of [...CODES, OTHER]) answers.inc({ source: 'none', code }, 0)
     mints.zero({ code: OK })
 
@@ -85,8 +96,13 @@ class Metrics {
       if (source !== undefined) given[source]++
       answers.inc({ source: source ?? 'none', code: labelOf(code) })
     }
-    this.#measureMint = ({ instance, code, durationMs }) => {
-      if (this.#sources.has(instance)) mints.observe({ code: labelOf(code) }, durationMs! / 1000)
+    this.#measureMint = ({ instance, code, durationMs, waitedMs, calls = 1 }) => {
+      if (!this.#sources.has(instance)) return
+      mints.observe({ code: labelOf(code) }, durationMs! / 1000)
+      wait.observe(waitedMs / 1000)
+      const refused = code === 'TOOLJET_EMBED_BUSY' ? 1 : 0
+      slots.inc({ outcome: SLOTS.used }, calls - refused)
+      slots.inc({ outcome: SLOTS.refused }, refused)
     }
 
     // `aggregator`: over the processes of a cluster, as prom-client does it
@@ -95,6 +111,7 @@ class Metrics {
     }
     gauge(NAMES.reuse, 'Reused URLs among all that were given since the start, NaN before the first', 'average', () => given.reused / (given.reused + given.minted))
     gauge(NAMES.pause, 'Seconds left of the pause for which ToolJet asked, 0 without one', 'max', async () => (await this.#look()).pausedFor)
+    gauge(NAMES.queue, 'Users and apps that wait for a turn to mint, of the whole fleet', 'max', async () => (await this.#look()).waiting)
     gauge(NAMES.redis, 'Whether Redis answers: 1, or 0', 'min', async () => (await this.#look()).redisUp)
     gauge(NAMES.backlog, 'Audit events that wait for Redis', 'sum', async () => (await this.#look()).backlog)
   }
@@ -130,6 +147,7 @@ class Metrics {
       redisUp: all.every(({ redis }) => redis.state === 'up') ? 1 : 0,
       backlog: all.reduce((sum, { audit }) => sum + audit.backlog, 0),
       pausedFor: Math.max(0, ...all.flatMap(({ tooljet, tooljets = [tooljet] }) => tooljets.map(({ pausedFor = 0 }) => pausedFor))),
+      waiting: Math.max(0, ...all.map(({ tooljet, tooljets = [tooljet] }) => tooljets.reduce((sum, { queue }) => sum + (queue?.waiting ?? 0), 0))),
     }
   }
 }

@@ -27,8 +27,10 @@ export interface TooljetEmbedUrlTrace extends Trace {
 
 /** Message of the channels `tracing:tooljet-embed:mint:*`: one mint call to ToolJet, its retries included. It holds no e-mail and no secret. */
 export interface TooljetEmbedMintTrace extends Trace {
-  /** Milliseconds since the mint was asked for first. */
+  /** Milliseconds for which the user waited for a turn. */
   readonly waitedMs: number
+  /** At the end: HTTP calls that it took. */
+  calls?: number
 }
 
 export const urlChannel: TracingChannel<unknown, TooljetEmbedUrlTrace> = tracingChannel('tooljet-embed:url')

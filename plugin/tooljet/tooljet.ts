@@ -1,6 +1,6 @@
 import { isEmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
-import { mintChannel, traced } from '../observability/tracing.js'
+import { mintChannel, traced, type TooljetEmbedMintTrace } from '../observability/tracing.js'
 import { pauseAsked, readReply, type PauseAsked } from './replies.js'
 import { namesIn } from '../cache/store.js'
 import type { KeyNames } from '../crypto/names.js'
@@ -102,7 +102,7 @@ export class ToolJet {
     }
     try {
       const redirectUrl = await (mintChannel.hasSubscribers
-        ? traced(mintChannel, { instance: this.#instance, app: order.app.label, waitedMs: turn.waitedMs }, () => this.#call(order, turn))
+        ? this.#traced(order, turn)
         : this.#call(order, turn))
       this.#note(undefined)
       return { redirectUrl, names: namesIn(redirectUrl) }
@@ -110,6 +110,12 @@ export class ToolJet {
       this.#note(error)
       throw error
     }
+  }
+
+  /** Tells the subscribers of `tooljet-embed:mint`. */
+  #traced (order: MintOrder, turn: Turn): Promise<string> {
+    const told: TooljetEmbedMintTrace = { instance: this.#instance, app: order.app.label, waitedMs: turn.waitedMs }
+    return traced(mintChannel, told, () => this.#call(order, turn).finally(() => { told.calls = turn.calls.length }))
   }
 
   async #call (order: MintOrder, turn: Turn): Promise<string> {
