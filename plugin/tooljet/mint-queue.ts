@@ -336,8 +336,8 @@ export class MintQueue {
   #warn (lastHour: number, rate: Rate): void {
     const { patExpiry } = this.#settings
     const granted = perMinute(rate)
-    this.#log.warn({ mintsLastHour: lastHour, mintsPerMinute: granted, patExpiry, pairs: Math.floor(granted * patExpiry / 60) },
-      'tooljet-embed: ToolJet mints nearly as often as it allows; a longer patExpiry serves more users and apps, see docs/capacity.md')
+    const law = { mintsLastHour: lastHour, mintsPerMinute: granted, patExpiry, pairs: Math.floor(granted * patExpiry / 60) }
+    this.#log.warn(law, 'tooljet-embed: ToolJet mints nearly as often as it allows, a longer patExpiry serves more users and apps')
   }
 }
 

@@ -110,6 +110,12 @@ if what == 'warm' then
   return reply('wait', wait)
 end
 
+-- Whether the limit is tried by one more: when ToolJet has surely granted all that is known of in this window.
+local function mayProbe (others)
+  return given == 'auto' and limit and others < limit and not budget.probe and at >= math.max(number('probes'), number('blackout'))
+    and redis.call('ZCOUNT', CALLS, at - 0.9 * window, '+inf') >= limit and used() == limit
+end
+
 -- Places --------------------------------------------------------------------------------------------------------------
 
 local tickets = ticketsOf(user)
@@ -143,7 +149,7 @@ if not mustWait then
   local isFree = others < slots
   -- nobody who had a better right has come for it
   if not isFree and limit and at - moment('resumed') >= GRACE and limit - used(GRACE) > 0 and at >= number('blackout') then isFree = true end
-  if not isFree and given == 'auto' and limit and others == 0 and not budget.probe and at >= number('probes') and used() == limit and at >= number('blackout') then
+  if not isFree and mayProbe(others) then
     set('probe', call)
     isFree = true
   end

@@ -1,0 +1,93 @@
+import { t as tap, test } from 'tap'
+import { startServer } from '../example/redis.js'
+import { runRush, type Guest, type RushPlan, type RushResult } from './simulation/rush.js'
+import { connectTo } from './simulation/worker.js'
+
+/*
+ * Promise 6 in virtual time: real instances and real scripts, while ToolJet allows ten mints a minute.
+ */
+
+const TEN_A_MINUTE = { max: 10, timeWindow: 60_000 }
+const USERS = 150
+
+const server = await startServer()
+const real = connectTo(server.url)
+tap.teardown(async () => {
+  real.close()
+  await server.stop()
+})
+
+function rush (plan: Partial<RushPlan> = {}): Promise<RushResult> {
+  return runRush({ seed: 1, users: USERS, within: 120_000, instances: 4, mintLimit: TEN_A_MINUTE, toolJet: TEN_A_MINUTE, ...plan }, real)
+}
+
+const minutes = (count: number): number => count * 60_000
+
+test('a given limit: nobody is refused, first come, first served, slots do not stay empty, promises are kept', { timeout: 120_000 }, async (t) => {
+  const result = await rush()
+  t.match(result, { served: USERS, calls: USERS, refused: 0, busiestWindow: 10 })
+  t.ok(result.inversions < 0.01, `${result.inversions} of the pairs in the wrong order`)
+  t.ok(result.slotsUsed >= 0.97, `${result.slotsUsed} of the slots used`)
+  t.ok(result.promise.p90 <= 12_000 && result.promise.wrong < 0.1, JSON.stringify(result.promise))
+  t.ok(result.requests.most <= 12, `${result.requests.most} requests`)
+})
+
+test("'auto': three refusals when the limit is learnt, one for each later try", { timeout: 120_000 }, async (t) => {
+  for (const retryAfter of [true, false]) {
+    const result = await rush({ mintLimit: 'auto', retryAfter })
+    const windows = result.wait.last / 60_000
+    t.equal(result.served, USERS)
+    t.ok(result.refused <= 3 + Math.ceil(Math.log2(windows)), `${result.refused} refused in ${windows} minutes`)
+    t.ok(result.inversions < (retryAfter ? 0.01 : 0.03), `${result.inversions} of the pairs in the wrong order`)
+    t.ok(result.slotsUsed >= (retryAfter ? 0.95 : 0.85), `${result.slotsUsed} of the slots used`)
+    t.ok(result.requests.most <= 12, `${result.requests.most} requests`)
+  }
+})
+
+test("'auto' finds out that ToolJet allows more than at first", { timeout: 120_000 }, async (t) => {
+  const result = await rush({ mintLimit: 'auto', toolJet: { max: 30, timeWindow: 60_000 } })
+  t.equal(result.served, USERS)
+  t.ok(result.wait.last < minutes(8), `the last one after ${result.wait.last / 60_000} minutes`)
+})
+
+const reloads: Guest = () => ({ afterMs: 900 })
+const wantsMany: Guest = (_last, times) => (times < 60 ? { afterMs: 1100, app: times % 15 } : undefined)
+const replaces: Guest = (last, times) => (times < 40 ? { afterMs: 3000, replaces: last?.answer?.urlId ?? 'made-up' } : undefined)
+
+test('others wait no longer for one who reloads without pause, wants fifteen apps, or replaces again and again', { timeout: 240_000 }, async (t) => {
+  const alone = await rush()
+  for (const [name, guest] of Object.entries({ reloads, wantsMany, replaces })) {
+    const result = await rush({ guests: [guest] })
+    t.equal(result.served, USERS, name)
+    t.ok(result.guestCalls <= 6, `${name}: ${result.guestCalls} mints`)
+    const more = result.wait.last - alone.wait.last
+    t.ok(more <= result.guestCalls * 6000 + 60_000, `${name}: ${more} ms more for ${result.guestCalls} turns`)
+    t.ok(result.inversions < 0.01, name)
+  }
+})
+
+test('those who leave are in nobody\'s way', { timeout: 120_000 }, async (t) => {
+  const result = await rush({ leave: 0.05 })
+  t.ok(result.served > 100)
+  t.equal(result.refused, 0)
+  t.ok(result.slotsUsed >= 0.9, `${result.slotsUsed} of the slots used`)
+})
+
+const FAULTS: Record<string, RushPlan['faults']> = {
+  'kill -9 of an instance': [{ at: minutes(4), what: 'kill' }],
+  'Redis comes back empty': [{ at: minutes(4), what: 'wipe' }],
+  'Redis is unavailable for 30 s': [{ at: minutes(4), what: 'redis away', ms: 30_000 }],
+  'ToolJet is down for a minute': [{ at: minutes(4), what: 'tooljet down', ms: 60_000 }],
+}
+for (const [name, faults] of Object.entries(FAULTS)) {
+  test(`${name} in the middle of it: the order is kept, everybody is served`, { timeout: 120_000 }, async (t) => {
+    const result = await rush({ faults: faults! })
+    t.equal(result.served, USERS)
+    t.ok(result.inversions < (name.includes('unavailable') ? 0.06 : 0.03), `${result.inversions} of the pairs in the wrong order`)
+    if (!name.includes('unavailable')) {
+      t.equal(result.busiestWindow, 10)
+      t.equal(result.refused, 0)
+    }
+    t.ok(result.wait.last < minutes(20), `the last one after ${result.wait.last / 60_000} minutes`)
+  })
+}
