@@ -91,3 +91,11 @@ for (const [name, faults] of Object.entries(FAULTS)) {
     t.ok(result.wait.last < minutes(20), `the last one after ${result.wait.last / 60_000} minutes`)
   })
 }
+
+test('a night is enough to fill the cache, and the morning is all hits', { timeout: 120_000 }, async (t) => {
+  const users = 200
+  const hours = users / 8 / 60 // four fifths of ten a minute
+  const result = await rush({ users, patExpiry: Math.ceil(hours * 3600) + 1800, night: 1.05 * hours * 3_600_000 + 60_000 })
+  t.match(result, { served: users, calls: 0, codes: {}, warmed: { minted: users, alreadyCached: 0, failed: [] } })
+  t.ok(result.warmed!.took > 0.9 * hours * 3_600_000, 'a fifth of the limit is left free')
+})

@@ -17,6 +17,7 @@ import { MintQueue } from '../../plugin/tooljet/mint-queue.js'
 import type { Pools } from '../../plugin/tooljet/pools.js'
 import { Tickets } from '../../plugin/tooljet/tickets.js'
 import { ToolJet } from '../../plugin/tooljet/tooljet.js'
+import { Warming, type TooljetEmbedWarmOptions, type TooljetEmbedWarmPair, type TooljetEmbedWarmReport } from '../../plugin/warm.js'
 import type { Answer, Settings } from './history.js'
 import { TOOLJET_URL, type HttpReply } from './tooljet.js'
 
@@ -43,6 +44,8 @@ export interface Instance {
   /** @param id of the request @param app `id:…`, `slug:…` or `alias:…` */
   request (id: string, user: string, app: string, replaces: string | undefined, ticket?: string): Promise<Answer>
   forget (user: string, app: string | undefined): Promise<number>
+  /** @param pairs user and app of each */
+  warm (pairs: [user: string, app: string][], options: TooljetEmbedWarmOptions): Promise<TooljetEmbedWarmReport>
   /** Audit events that wait for Redis. */
   readonly backlog: number
   stop (): void
@@ -98,13 +101,15 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     breaker, scripts, clock, timers, signer: new EventSigner([AUDIT_KEY], stream), pseudonyms: new Pseudonyms([AUDIT_KEY]), log: { ...(log as object), info: logEvent(false), error: logEvent(true) } as never,
   }, { stream, retentionMs: 0, maxEntries: 0, identity: 'email', functions: false, delivery: 'buffered', maxBacklog: 10_000, limitWindowMs: timeWindow })
 
+  const apps = new Apps(undefined, { patExpiry, sessionExpiry: 60, minRemaining })
+  const tooljets = { of: () => tooljet, named: () => tooljet, areSeveral: false, origins: [TOOLJET_URL] } as never
   const open = async (): Promise<Embed> => new Embed({
     identity: (request) => (request as unknown as { email: string }).email,
     authorize: undefined,
-    apps: new Apps(undefined, { patExpiry, sessionExpiry: 60, minRemaining }),
+    apps,
     limits: await limitsBy(limiterWithoutFastify(timers), settings, { batch, scripts, timers, keyPrefix, serveWithoutRedis, maxUsers: MAX_USERS }),
     cache,
-    tooljets: { of: () => tooljet, named: () => tooljet, areSeveral: false, origins: [TOOLJET_URL] } as never,
+    tooljets,
     strangerHash: (email) => names.userHash(email),
     audit,
   })
@@ -122,6 +127,9 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     },
     async forget (email, app) {
       return embed.forget({ email, ...(app !== undefined && askFor(app)) } as never)
+    },
+    async warm (pairs, options) {
+      return new Warming({ apps, tooljets, cache, audit, timers }, options).run(pairs.map(([email, app]) => ({ email, ...askFor(app) }) as TooljetEmbedWarmPair))
     },
     get backlog () {
       return audit.health().backlog

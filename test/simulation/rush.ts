@@ -1,6 +1,7 @@
 import type { MintLimit, Rate } from '../../plugin/tooljet/mint-limit.js'
 import { isEmbedError, type EmbedError } from '../../plugin/errors.js'
 import type { RedisLike } from '../../plugin/redis/redis-like.js'
+import type { TooljetEmbedWarmReport } from '../../plugin/warm.js'
 import type { Random } from '../chaos/random.js'
 import { SimulatedClient } from './client.js'
 import { Decisions, randomFor } from './decisions.js'
@@ -28,6 +29,8 @@ export interface RushPlan {
   patExpiry?: number
   /** Of a mint call, ms. */
   latencyMs?: number
+  /** A night before in which the cache is filled for all users: how long it may take, ms. */
+  night?: number
   /** Users with habits of their own, who are not of the others. */
   guests?: Guest[]
   /** What goes wrong, and when, ms. */
@@ -66,6 +69,8 @@ export interface RushResult {
   /** Calls for the guests. */
   guestCalls: number
   codes: Record<string, number>
+  /** What filling the cache came to, and how long it took, ms. */
+  warmed?: TooljetEmbedWarmReport & { took: number }
 }
 
 interface Life {
@@ -103,6 +108,7 @@ class Rush {
   readonly #codes: Record<string, number> = {}
   readonly #uncaught: unknown[] = []
   #firstWait: number | undefined
+  #warmed: RushResult['warmed']
   #downUntil = 0
   #open = 0
 
@@ -113,8 +119,9 @@ class Rush {
   }
 
   async run (): Promise<RushResult> {
-    const { users, within, instances, guests = [], faults = [], atMost = 1e9 } = this.#plan
+    const { users, within, instances, guests = [], faults = [], atMost = 1e9, night } = this.#plan
     for (let slot = 0; slot < instances; slot++) await this.#start(slot)
+    if (night !== undefined) await this.#warm(night)
     for (let i = 0; i < users; i++) {
       this.#open++
       const user: User = { email: `user${i}@test`, cameAt: 0, requests: 0, promises: [] }
@@ -191,6 +198,14 @@ class Rush {
     if (scheduler.now === 0) await scheduler.run(() => isReady, 5000)
   }
 
+  async #warm (night: number): Promise<void> {
+    const { now } = this.#scheduler
+    const pairs = Array.from({ length: this.#plan.users }, (_, i): [string, string] => [`user${i}@test`, `id:${APP_IDS[0]!}`])
+    this.#watch(this.#lives[0]!.instance.warm(pairs, {}).then((report) => { this.#warmed = { ...report, took: this.#scheduler.now - now } }))
+    await this.#scheduler.run(() => this.#warmed !== undefined || this.#uncaught.length > 0, now + night)
+    this.#calls.length = 0
+  }
+
   /** `kill -9`: what it was doing is never answered, and its users ask another one, which comes in its place. */
   #kill (slot: number): void {
     const life = this.#lives[slot]!
@@ -244,8 +259,8 @@ class Rush {
       }
       const { code = 'no answer', queue, retryAfter = 1 } = reply?.error ?? {}
       this.#codes[code] = (this.#codes[code] ?? 0) + 1
+      this.#firstWait ??= this.#scheduler.now
       if (queue !== undefined) {
-        this.#firstWait ??= this.#scheduler.now
         ticket = queue.ticket
         if (queue.etaSeconds !== null) user.promises.push({ at: this.#scheduler.now, etaMs: queue.etaSeconds * 1000 })
       }
@@ -287,6 +302,7 @@ class Rush {
       busiestWindow: rate === undefined ? NaN : Math.max(...this.#calls.map(({ at }, i) => this.#calls.slice(0, i + 1).filter((other) => other.at > at - rate.timeWindow).length)),
       guestCalls: this.#calls.filter(({ isGuest }) => isGuest).length,
       codes: this.#codes,
+      ...(this.#warmed && { warmed: this.#warmed }),
     }
   }
 }
