@@ -160,3 +160,37 @@ test('an instance that is stopped ends its chain, and leaves nothing behind', { 
   t.ok(last[0]![1].includes('audit.closed'))
   t.same(await redis.keys(`*${prefix}*lock*`), [])
 })
+
+test('a rush of 150 users over 4 processes, one of which is killed: turns in order, no window above the limit, slots in use', { timeout: 120_000 }, async (t) => {
+  const [max, timeWindow] = [10, 2000]
+  const emails = Array.from({ length: 150 }, (_, i) => `user${i}@acme.test`)
+  const { instances, toolJet } = await startFleet(t, 4, {
+    options: { tooljet: { mintLimit: { max, timeWindow } } as never },
+    toolJet: { seed: { users: emails.map((email) => ({ email, apps: [SALES.slug] })), apps: [SALES] } },
+  })
+  toolJet.faults = () => ({ delayMs: 50 })
+  const requests: number[] = []
+  const killed = sleep(12_000).then(() => instances[0]!.kill())
+  await Promise.all(emails.map(async (email, i) => {
+    await sleep(i * 20)
+    let ticket: string | undefined
+    for (requests[i] = 1; ; requests[i]!++) {
+      const reply = await instances[Math.floor(Math.random() * 4)]!.ask(email, { appId: SALES.id, ...(ticket !== undefined && { ticket }) }).catch(() => undefined)
+      if (reply?.status === 200) return
+      ticket = reply?.body.queue?.ticket ?? ticket
+      await sleep(1000 * (reply?.body.retryAfter ?? 0.1))
+      if (reply === undefined) requests[i]!-- // of a process that is gone
+    }
+  }))
+  await killed
+  const calls = toolJet.calls.map(({ at, body }) => ({ at, user: emails.indexOf(String(body['email'])) })).sort((one, other) => one.at - other.at)
+  t.ok(calls.length <= 152, `${calls.length} calls: one for each, and those that died`)
+  t.same(calls.filter(({ at }, i) => calls[i + max] !== undefined && calls[i + max]!.at - at < timeWindow), [], 'no window sees more')
+  // of slots that come free together, each goes to whoever of their owners asks first
+  const pairs = calls.flatMap(({ user, at }, i) => calls.slice(i + 1).map((later) => later.user < user && later.at - at > timeWindow))
+  const inversions = pairs.filter((isWrong) => isWrong).length / pairs.length
+  t.ok(inversions < 0.02, `${inversions} of the pairs in the wrong order`)
+  const slotsUsed = calls.length / ((calls.at(-1)!.at - calls[0]!.at) / timeWindow * max)
+  t.ok(slotsUsed >= 0.9, `${slotsUsed} of the slots used`)
+  t.ok(Math.max(...requests) <= 12, `${Math.max(...requests)} requests`)
+})
