@@ -53,6 +53,7 @@ export const toolJetEnv = Type.Object({
   TOOLJET_TOKENS: oneOf(['insert', 'replace', 'keep', 'per-app'], 'insert'),
   TOOLJET_PAT_UNIT: oneOf(['seconds', 'minutes'], 'seconds'),
   TOOLJET_MINTS_PER_MINUTE: Type.Integer({ minimum: 0, default: 10, description: 'a whole number, 0 or more' }),
+  TOOLJET_RETRY_AFTER: oneOf(['on', 'off'], 'on'),
   TOOLJET_SEED: text('path of a JSON file'),
 })
 

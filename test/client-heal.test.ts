@@ -159,19 +159,16 @@ test("the browser's clock is an hour wrong, or is set", { ...IN_A_BROWSER }, asy
   }))
 })
 
-/** As a browser has it for a tab in the background. */
-const setHidden = (hidden: boolean): string => `(Object.defineProperty(document, 'hidden', { value: ${hidden}, configurable: true }), document.dispatchEvent(new Event('visibilitychange', { bubbles: true })))`
-
 test('the PAT ends while the tab is hidden, or the machine asleep', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t, { options: { patExpiry: 4 } })
   const visit = await host.visit(t)
   await visit.sees('ready')
-  await visit.run(setHidden(true))
+  await visit.setHidden(true)
   t.match((await visit.sees('expired')).detail, { reason: 'timeup' })
   t.match(await visit.look(), { state: 'loading', frames: [] }, 'no login page waits there')
   await visit.passes(600)
   t.equal(host.toolJet.mints.length, 1, 'nothing is minted for nobody')
-  await visit.run(setHidden(false))
+  await visit.setHidden(false)
   await visit.sees('ready', 2)
   t.equal(await visit.user(), ANA)
   t.equal(host.toolJet.mints.length, 2)

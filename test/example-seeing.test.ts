@@ -210,6 +210,8 @@ test('the environment: defaults, a file, and what is said of mistakes', async (t
     'TOOLJET_URL is something else (not shown), it takes a URL that starts with http:// or https://',
   ])
   t.throws(() => withEnv(t, { TOOLJET_TOKENS: 'all' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_TOKENS is "all", it takes one of insert, replace, keep, per-app' })
+  t.equal(withEnv(t, {}, () => readEnv(toolJetEnv)).TOOLJET_RETRY_AFTER, 'on')
+  t.throws(() => withEnv(t, { TOOLJET_RETRY_AFTER: 'yes' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_RETRY_AFTER is "yes", it takes one of on, off' })
 
   const child = Child.start(t, ['--import', 'tsx', 'example/portal/server.ts'], { PORT: '3001', REDIS_URL: 'redis://127.0.0.1:9', TOOLJET_URL: 'http://127.0.0.1:9', TOOLJET_API_TOKEN: 'x' })
   t.equal(await child.ends(), 1)

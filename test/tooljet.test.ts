@@ -242,6 +242,27 @@ test('the stand-in: minting, sessions and pages as documented', async (t) => {
   t.equal(limited.filter(({ status }) => status === 429).length, 4)
 })
 
+test('the stand-in: its limit holds in any minute, and its 429 says when the oldest mint leaves it, or does not', async (t) => {
+  const minuteMs = 2500
+  for (const retryAfter of [true, false]) {
+    const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, mintsPerMinute: 2, minuteMs, retryAfter }).listen()
+    t.teardown(() => standIn.close())
+    const mint = async () => {
+      const headers = { 'content-type': 'application/json', authorization: `Basic ${API_TOKEN}` }
+      const reply = await fetch(`${standIn.url}/api/ext/users/personal-access-token`, { method: 'POST', headers, body: JSON.stringify({ email: ANA, appId: SALES.id }) })
+      return { status: reply.status, retryAfter: reply.headers.get('retry-after') }
+    }
+    const passes = (ms: number) => until(`${ms} ms have passed`, () => Date.now() >= standIn.mints[0]!.at + ms)
+    await mint()
+    await passes(1800)
+    t.equal((await mint()).status, 201)
+    t.same(await mint(), { status: 429, retryAfter: retryAfter ? '1' : null }, 'rounded up')
+    await passes(minuteMs)
+    t.equal((await mint()).status, 201, 'the first is a minute old')
+    t.same(await mint(), { status: 429, retryAfter: retryAfter ? '2' : null }, 'the second is not')
+  }
+})
+
 test('the stand-in: minutes as the unit of patExpiry', async (t) => {
   const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, patUnit: 'minutes' }).listen()
   t.teardown(() => standIn.close())

@@ -18,8 +18,12 @@ export interface ToolJetOptions {
   tokens?: TokenMode
   /** Unit of `patExpiry`. @default 'seconds' */
   patUnit?: 'seconds' | 'minutes'
-  /** 0: any number. @default 0 */
+  /** In any minute, whenever it begins; 0: any number. @default 0 */
   mintsPerMinute?: number
+  /** Whether the 429 of that limit says when to come back. @default true */
+  retryAfter?: boolean
+  /** What stands for a minute, ms. @default 60000 */
+  minuteMs?: number
   seed?: Seed
 }
 
@@ -63,7 +67,7 @@ export function errorBody (statusCode: number, message: string | string[], path 
 }
 
 class Refused extends Error {
-  constructor (readonly statusCode: number, readonly reply: { message: string | string[] }) {
+  constructor (readonly statusCode: number, readonly reply: { message: string | string[] }, readonly headers: Record<string, string> = {}) {
     super(String(reply.message))
   }
 }
@@ -85,7 +89,7 @@ export class ToolJetStandIn {
   readonly #app: FastifyInstance
 
   constructor (options: ToolJetOptions) {
-    this.#options = { port: 0, host: '127.0.0.1', tokens: 'insert', patUnit: 'seconds', mintsPerMinute: 0, seed: DEFAULT_SEED, ...options }
+    this.#options = { port: 0, host: '127.0.0.1', tokens: 'insert', patUnit: 'seconds', mintsPerMinute: 0, retryAfter: true, minuteMs: 60_000, seed: DEFAULT_SEED, ...options }
     this.tokens = new Tokens(this.#options.tokens)
     this.#app = Fastify({ forceCloseConnections: true })
     this.#addRoutes(this.#app)
@@ -119,7 +123,8 @@ export class ToolJetStandIn {
   #addRoutes (app: FastifyInstance): void {
     app.setErrorHandler((error: Error & { statusCode?: number }, request, reply) => {
       const statusCode = error.statusCode ?? 500
-      return reply.code(statusCode).send(errorBody(statusCode, error instanceof Refused ? error.reply.message : 'Internal server error', request.url))
+      if (!(error instanceof Refused)) return reply.code(statusCode).send(errorBody(statusCode, 'Internal server error', request.url))
+      return reply.code(statusCode).headers(error.headers).send(errorBody(statusCode, error.reply.message, request.url))
     })
     app.setNotFoundHandler((request, reply) => reply.code(404).send(errorBody(404, `Cannot ${request.method} ${request.url}`, request.url)))
     app.addHook('onRequest', async (_request, reply) => { reply.header('content-security-policy', 'frame-ancestors *') })
@@ -205,11 +210,12 @@ export class ToolJetStandIn {
   }
 
   #checkLimit (): void {
-    const { mintsPerMinute } = this.#options
-    const since = Date.now() - 60_000
-    if (mintsPerMinute > 0 && this.mints.filter(({ at }) => at > since).length >= mintsPerMinute) {
-      throw new Refused(429, { message: 'ThrottlerException: Too Many Requests' })
-    }
+    const { mintsPerMinute, retryAfter, minuteMs } = this.#options
+    const now = Date.now()
+    const counted = this.mints.filter(({ at }) => at > now - minuteMs)
+    if (mintsPerMinute === 0 || counted.length < mintsPerMinute) return
+    const seconds = Math.ceil((counted[0]!.at + minuteMs - now) / 1000)
+    throw new Refused(429, { message: 'ThrottlerException: Too Many Requests' }, retryAfter ? { 'retry-after': String(seconds) } : {})
   }
 
   #openSession ({ appId, accessToken }: Record<string, unknown>): { appId: string, signedPat: string } {

@@ -13,6 +13,7 @@ const tooljet = await new ToolJetStandIn({
   tokens: env.TOOLJET_TOKENS,
   patUnit: env.TOOLJET_PAT_UNIT,
   mintsPerMinute: env.TOOLJET_MINTS_PER_MINUTE,
+  retryAfter: env.TOOLJET_RETRY_AFTER === 'on',
   ...(env.TOOLJET_SEED !== undefined && { seed: readSeed(env.TOOLJET_SEED) }),
 }).listen()
 const { close } = closeWithGrace(() => tooljet.close())

@@ -5,6 +5,8 @@ export interface Ask {
   appSlug?: string
   /** `urlId` of a URL that turned out dead. */
   replaces?: string
+  /** Of the answer before: keeps the place in line. */
+  ticket?: string
 }
 
 /** The endpoint's answer. */
@@ -27,8 +29,21 @@ export interface Problem {
   retryAfter?: number
 }
 
+/** Where the user waits for a turn at ToolJet. */
+export interface Waiting {
+  /** 1 is next. */
+  position: number
+  /** Seconds until the turn; `null`: not known, while ToolJet does not answer. */
+  etaSeconds: number | null
+}
+
+/** An answer without a URL; with `queue`, one that is to be waited for. */
+export interface Refusal extends Problem {
+  queue?: Waiting & { ticket: string }
+}
+
 /** Asks the endpoint. Never throws: what went wrong is the answer. */
-export async function askForUrl (endpoint: string, ask: Ask, timeoutMs: number, signal: AbortSignal): Promise<EmbedUrl | Problem> {
+export async function askForUrl (endpoint: string, ask: Ask, timeoutMs: number, signal: AbortSignal): Promise<EmbedUrl | Refusal> {
   try {
     const response = await fetch(endpoint, {
       method: 'POST',
@@ -43,12 +58,13 @@ export async function askForUrl (endpoint: string, ask: Ask, timeoutMs: number, 
   }
 }
 
-function outcome (response: Response, body: Partial<EmbedUrl & Problem>): EmbedUrl | Problem {
+function outcome (response: Response, body: Partial<EmbedUrl & Refusal>): EmbedUrl | Refusal {
   const { redirectUrl } = body as EmbedUrl
   if (response.ok && /^https?:/.test(redirectUrl) && URL.canParse(redirectUrl)) return body as EmbedUrl
   // a host that sends its visitors to a sign-in page sends this request there, too
   const status = response.redirected ? 401 : response.status
   if (status < 400) return { code: 'BAD_REPLY', status: 502 }
-  const retryAfter = Number(response.headers.get('retry-after')) || undefined // a date is nothing that a wrong clock can read
-  return { code: body.code ?? `HTTP_${status}`, status, retryAfter }
+  // another origin's header cannot be seen; a date in it is nothing that a wrong clock can read
+  const retryAfter = Number(body.retryAfter ?? response.headers.get('retry-after')) || undefined
+  return { code: body.code ?? `HTTP_${status}`, status, retryAfter, ...(body.queue && { queue: body.queue }) }
 }

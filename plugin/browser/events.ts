@@ -1,4 +1,4 @@
-import type { Problem } from './ask.js'
+import type { Problem, Waiting } from './ask.js'
 
 /** About a URL; the URL itself is told to nobody. */
 export interface Renewal {
@@ -26,6 +26,8 @@ export interface Expiry {
 export interface TooljetEmbedEventMap {
   /** A URL is asked for. */
   loading: CustomEvent<null>
+  /** There is no app to see before it is this user's turn; comes with each answer that says so. */
+  queued: CustomEvent<Waiting>
   /** The app shows. */
   ready: CustomEvent<Renewal>
   /** The session ends in `expiresIn` seconds; `preventDefault()` puts its renewal off by a few. */

@@ -13,6 +13,6 @@ declare global {
 export { TooljetEmbedElement }
 export { mountTooljetApp, type MountedApp, type MountOptions } from './mount.js'
 export { strings, type TooljetEmbedStrings } from './strings.js'
-export type { Problem } from './ask.js'
+export type { Problem, Waiting } from './ask.js'
 export type { Expiry, Renewal, TooljetEmbedEventMap } from './events.js'
 export type { TooljetEmbedAttributes }

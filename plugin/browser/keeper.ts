@@ -1,4 +1,4 @@
-import { askForUrl, type Ask, type EmbedUrl, type Problem } from './ask.js'
+import { askForUrl, type Ask, type EmbedUrl, type Refusal, type Waiting } from './ask.js'
 import { clockGap, steadyTime } from './clock.js'
 import type { Expiry, TooljetEmbedEventMap } from './events.js'
 import type { TooljetEmbedStrings } from './strings.js'
@@ -53,7 +53,10 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
   /** Before that nothing is asked; `mustWait`: because the server said so, or for ever. */
   let askAt = 0
   let mustWait = false
-  let problem: Problem | undefined
+  let problem: Refusal | undefined
+  /** Of who waits in line, and when the turn is to come. */
+  let ticket: string | undefined
+  let turnAt = 0
   let failures = 0
   let deadUrlId: string | undefined
   /** When frames were mounted that do not renew one. */
@@ -63,13 +66,17 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
 
   /**
    * Does what is due. Looks often rather than once at the right time: a timer stands still while the machine sleeps.
-   * Nothing is asked for a page that nobody sees.
+   * Nothing is asked for a page that nobody sees, unless it waits in line.
    */
   function look (): void {
     clearTimeout(timer)
     // after sleep, or when the clock was set, the server knows how much life is left
-    if (clockGap() - gap > JUMP_MS) leadMs = Infinity
+    if (clockGap() - gap > JUMP_MS) {
+      leadMs = Infinity
+      if (ticket) askAt = 0
+    }
     gap = clockGap()
+    if (!shown && problem?.queue) view.say(sentenceOf(problem.queue))
     const leftMs = msLeft(shown)
     const isBusy = isAsking || coming
     if (coming && steadyTime() - comingSince > timeoutMs) {
@@ -77,10 +84,13 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
       fail({ code: 'SILENT', status: 0 }, failures >= MAX_MOUNTS - 1)
     } else if (shown && leftMs <= (isBusy ? -GRACE_MS : 0)) {
       lose(shown, 'timeup')
-    } else if (!isBusy && leftMs <= leadMs && steadyTime() >= askAt && !document.hidden) {
+    } else if (!isBusy && leftMs <= leadMs && steadyTime() >= askAt && (ticket || !document.hidden)) {
       if (shown ? isWelcome(leftMs) : mayMount()) request()
     }
-    if (!signal.aborted) timer = setTimeout(look, !coming && msLeft(shown) > leadMs + CALM_LOOK_MS ? CALM_LOOK_MS : LOOK_MS)
+    if (signal.aborted) return
+    // where timers follow one another in a hidden page, browsers let them run once a minute: a turn is waited for by one
+    const hiddenMs = ticket && document.hidden ? Math.min(askAt, shown?.endsAt ?? askAt) - steadyTime() : 0
+    timer = setTimeout(look, Math.max(hiddenMs, !coming && msLeft(shown) > leadMs + CALM_LOOK_MS ? CALM_LOOK_MS : LOOK_MS))
   }
 
   function wake (): void {
@@ -104,12 +114,24 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
 
   async function request (): Promise<void> {
     isAsking = true
-    const answer = await askForUrl(endpoint, { ...ask, replaces: deadUrlId }, timeoutMs, signal)
+    const answer = await askForUrl(endpoint, { ...ask, replaces: deadUrlId, ticket }, timeoutMs, signal)
     isAsking = false
     if (signal.aborted) return
-    if ('code' in answer) fail(answer)
+    if ('code' in answer) (answer.queue ? wait : fail)(answer)
     else if (shown && answer.urlId === shown.urlId) extend(shown, answer)
     else mount(answer)
+    if (!signal.aborted) look()
+  }
+
+  /** Neither early nor late: a turn that nobody takes goes to the next. */
+  function wait (answer: Refusal): void {
+    const { retryAfter = 1, queue } = problem = answer
+    ticket = queue!.ticket
+    turnAt = steadyTime() + queue!.etaSeconds! * 1000
+    askAt = steadyTime() + retryAfter * 1000
+    mustWait = true
+    failures = 0
+    if (!shown) say()
   }
 
   /** The server has none yet that is newer. */
@@ -118,6 +140,8 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
     leadMs = leadOf(mount)
     isAnnounced &&= msLeft(mount) <= leadMs
     askAt = steadyTime() + msLeft(mount) / 4
+    problem = undefined
+    mustWait = false
   }
 
   function mount (url: EmbedUrl): void {
@@ -125,6 +149,11 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
     const mounted = coming = { ...url, frame, endsAt: endOf(url.expiresIn), loads: 0 }
     comingSince = steadyTime()
     if (!shown) mounts.push(comingSince)
+    ticket = undefined
+    if (problem?.queue) {
+      problem = undefined
+      if (!shown) view.show('loading', strings.loading)
+    }
   }
 
   function hasLoaded (mount: Mount): void {
@@ -163,11 +192,12 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
   }
 
   /** @param isFinal there is no sense in asking again: the user has to do something first */
-  function fail (what: Problem, isFinal = /^4(?!29)/.test(String(what.status))): void {
+  function fail (what: Refusal, isFinal = /^4(?!29)/.test(String(what.status))): void {
     const { retryAfter = 0 } = problem = what
     mustWait = isFinal || retryAfter > 0
     const pauseMs = Math.max(Math.min(LONGEST_PAUSE_MS, 1000 * 2 ** failures++), retryAfter * 1000)
     askAt = isFinal ? Infinity : steadyTime() + pauseMs * (1 + Math.random() / 4)
+    if (isFinal) ticket = undefined
     emit('error', what)
     if (!signal.aborted && !shown) say()
   }
@@ -178,8 +208,12 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
     view.remove(mount?.frame)
   }
 
-  function say (state: State = problem ? (askAt === Infinity ? 'fatal' : 'error') : 'loading'): void {
-    if (problem) {
+  function say (state: State = problem ? (problem.queue ? 'queued' : askAt === Infinity ? 'fatal' : 'error') : 'loading'): void {
+    if (problem?.queue) {
+      const { position, etaSeconds } = problem.queue
+      view.show(state, sentenceOf(problem.queue))
+      emit('queued', { position, etaSeconds: etaSeconds === null ? null : secondsToTurn() })
+    } else if (problem) {
       const { code, status } = problem
       const sentence = (strings[code] ?? strings[status] ?? ((status >= 500 && strings['5xx']) || strings.error))
         .replace('{seconds}', String(Math.ceil((askAt - steadyTime()) / 1000)))
@@ -188,6 +222,17 @@ export function keepOpen (host: HTMLElement, view: View, { ask, endpoint, timeou
       view.show(state, strings[state])
     }
     if (state === 'loading' || state === 'fatal') emit(state, problem!)
+  }
+
+  function sentenceOf ({ position, etaSeconds }: Waiting): string {
+    const seconds = secondsToTurn()
+    const minutes = Math.round(seconds / 60)
+    const rest = etaSeconds === null ? 'stalled' : seconds < 60 ? 'soon' : minutes < 2 ? 'minute' : 'minutes'
+    return `${strings.queued} ${strings[rest]}`.replace('{position}', String(position)).replace('{minutes}', String(minutes))
+  }
+
+  function secondsToTurn (): number {
+    return Math.max(0, Math.ceil((turnAt - steadyTime()) / 1000))
   }
 
   /** @returns false when a listener has prevented the default */

@@ -10,6 +10,16 @@ export interface TooljetEmbedStrings {
   retry: string
   /** Follows an error's sentence while it is tried again without the user's doing. */
   retrying: string
+  /** While others come first; `{position}` is 1 for who is next. One of the following four is behind it. */
+  queued: string
+  /** `{minutes}`: until the turn, 2 or more. */
+  minutes: string
+  /** A minute until the turn. */
+  minute: string
+  /** Less than that. */
+  soon: string
+  /** The queue stands still. */
+  stalled: string
   /** For a problem without a sentence of its own. */
   error: string
   /** Sentences by code or status; `{seconds}` is the time until the next try. */
@@ -23,6 +33,11 @@ export const strings: TooljetEmbedStrings = {
   ready: 'The app is open.',
   retry: 'Try again',
   retrying: 'This page keeps trying.',
+  queued: 'You are number {position} in line.',
+  minutes: 'About {minutes} minutes.',
+  minute: 'About 1 minute.',
+  soon: 'Less than a minute.',
+  stalled: 'ToolJet does not answer at the moment.',
   error: 'The app cannot be opened.',
   401: 'Your session has ended. Sign in again.',
   403: 'You have no access to this app. Ask your administrator.',

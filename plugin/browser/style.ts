@@ -7,7 +7,7 @@ div{display:grid;grid:minmax(0,1fr)/minmax(0,1fr);position:relative;min-height:v
 iframe,slot{grid-area:1/1;width:100%;height:100%;border:0}
 [inert]{opacity:0}
 slot{display:grid;place-content:center;justify-items:center;gap:1rem;padding:1.5rem;text-align:center}
-p{margin:0;max-width:30rem}
+p{margin:0;max-width:30rem;text-wrap:balance}
 span{display:grid;place-items:center;width:2.5rem;height:2.5rem;border:3px solid;border-radius:50%;font-weight:bold}
 [part=spinner]{border-color:#8884;border-top-color:var(--tooljet-embed-accent,currentcolor)}
 button{font:inherit;font-weight:bold;color:inherit;background:0 0;cursor:pointer;min-height:2.75rem;padding:.5rem 1.25rem;border:1px solid;border-radius:.5rem}

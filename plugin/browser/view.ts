@@ -1,9 +1,12 @@
+import { steadyTime } from './clock.js'
 import { CSS } from './style.js'
 
-export type State = 'loading' | 'ready' | 'error' | 'fatal'
+export type State = 'loading' | 'queued' | 'ready' | 'error' | 'fatal'
 
 /** What ToolJet's pages need. */
 const SANDBOX = 'allow-scripts allow-same-origin allow-forms allow-popups allow-downloads'
+/** A count down is read out this often at most. */
+const READ_OUT_MS = 60_000
 
 function make<Tag extends keyof HTMLElementTagNameMap> (tag: Tag, properties?: object): HTMLElementTagNameMap[Tag] {
   return Object.assign(document.createElement(tag), properties)
@@ -22,7 +25,8 @@ export function createView (host: HTMLElement, onRetry: () => void) {
   const message = make('p', { part: 'message', ariaHidden: 'true' })
   const retryButton = make('button', { part: 'retry', type: 'button', onclick: onRetry })
   // the notice is for the eye, and may be what the page has in its slot: this is what screen readers hear
-  const live = make('p', { role: 'status' })
+  const live = make('p', { role: 'status', ariaLive: 'polite' })
+  let readOutAt = -Infinity
 
   // not a <style>, which a content security policy may forbid
   const sheet = new CSSStyleSheet()
@@ -44,18 +48,28 @@ export function createView (host: HTMLElement, onRetry: () => void) {
     /** @param state `undefined`: nothing is going on, and nothing is seen */
     show (state?: State, sentence = '', retry = ''): void {
       const isLoading = state === 'loading'
+      const isWaiting = state === 'queued'
       const isLeaving = !retry && root.activeElement === retryButton
+      if (!isWaiting || host.getAttribute('state') !== state) readOutAt = -Infinity
       if (state) host.setAttribute('state', state)
       else host.removeAttribute('state')
       base.ariaBusy = String(isLoading)
-      notice.name = isLoading ? 'loading' : 'error'
+      notice.name = isLoading || isWaiting ? state : 'error'
       notice.hidden = !state || state === 'ready'
-      Object.assign(icon, isLoading ? { part: 'spinner', textContent: '' } : { part: 'icon', textContent: '!' })
-      message.textContent = sentence
-      if (live.textContent !== sentence) live.textContent = sentence // the same once more is no news
+      Object.assign(icon, isLoading || isWaiting ? { part: 'spinner', textContent: '' } : { part: 'icon', textContent: '!' })
+      this.say(sentence)
       retryButton.textContent = retry
       retryButton.hidden = !retry
       if (isLeaving) focus(base)
+    },
+
+    /** Changes no more than the sentence. */
+    say (sentence: string): void {
+      if (message.textContent !== sentence) message.textContent = sentence
+      // the same once more is no news
+      if (live.textContent === sentence || steadyTime() - readOutAt < READ_OUT_MS) return
+      live.textContent = sentence
+      readOutAt = steadyTime()
     },
 
     /** A new frame that cannot be seen or reached yet. Without a name: ToolJet keeps its token in `window.name`. */

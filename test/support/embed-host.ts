@@ -2,7 +2,7 @@ import fastifyHelmet from '@fastify/helmet'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { Browser, Frame, Page } from 'playwright-core'
 import type { Test } from 'tap'
-import tooljetEmbed, { type TooljetEmbedOptions } from '../../plugin/index.js'
+import tooljetEmbed, { type TooljetEmbedOptions, type TooljetTarget } from '../../plugin/index.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
 import { visit, type Visit } from './browser.js'
 import { ANA, API_TOKEN, INVENTORY, newPrefix, SALES } from './portal.js'
@@ -36,7 +36,7 @@ const PAGE = (moduleUrl: string): string => `<!doctype html>
 const NOTE_EVENTS = `
   window.seen = []
   window.onSeen = () => {}
-  for (const type of ['loading', 'ready', 'beforerenew', 'renewed', 'expired', 'error', 'fatal']) {
+  for (const type of ['loading', 'queued', 'ready', 'beforerenew', 'renewed', 'expired', 'error', 'fatal']) {
     document.addEventListener(type, (event) => {
       if (event.target.localName !== 'tooljet-embed') return
       seen.push({ type, detail: event.detail, at: performance.now() })
@@ -62,7 +62,7 @@ const NOTE_EVENTS = `
 export class EmbedHost {
   private constructor (readonly app: FastifyInstance, readonly toolJet: ToolJetStandIn, readonly url: string) {}
 
-  static async open (t: Test, { options = {}, toolJet = {}, frameOrigins = [] }: { options?: Partial<TooljetEmbedOptions>, toolJet?: Partial<ToolJetOptions>, frameOrigins?: string[] } = {}): Promise<EmbedHost> {
+  static async open (t: Test, { options = {}, mintLimit, toolJet = {}, frameOrigins = [] }: { options?: Partial<TooljetEmbedOptions>, mintLimit?: TooljetTarget['mintLimit'], toolJet?: Partial<ToolJetOptions>, frameOrigins?: string[] } = {}): Promise<EmbedHost> {
     const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, ...toolJet }).listen()
     const redis = await sharedRedisUrl()
     const keyPrefix = newPrefix()
@@ -82,7 +82,7 @@ export class EmbedHost {
       strictTransportSecurity: false,
     })
     app.register(tooljetEmbed, {
-      tooljet: { url: standIn.url, apiToken: API_TOKEN },
+      tooljet: { url: standIn.url, apiToken: API_TOKEN, ...(mintLimit !== undefined && { mintLimit }) },
       redis,
       keyPrefix,
       apps: { sales: { appId: SALES.id }, inventory: { appId: INVENTORY.id } },
@@ -136,6 +136,11 @@ export class EmbedVisit {
   /** @param code of the page; \`main\` is its main element, \`el\` the first embedded app */
   async run<T = unknown> (code: string): Promise<T> {
     return this.page.evaluate(`(async () => { const main = document.querySelector('#main'), el = document.querySelector('tooljet-embed'); return ${code} })()`)
+  }
+
+  /** As a browser has it for a tab in the background. */
+  async setHidden (hidden: boolean): Promise<void> {
+    await this.run(`(Object.defineProperty(document, 'hidden', { value: ${hidden}, configurable: true }), document.dispatchEvent(new Event('visibilitychange', { bubbles: true })))`)
   }
 
   async looks (): Promise<Look[]> {

@@ -4,6 +4,9 @@ import { mountTooljetApp, strings, type TooljetEmbedElement } from 'fastify-tool
 
 export const app = <tooljet-embed app='sales' frame-title='Sales' height={600} loading='lazy' className='app' strings={{ loading: 'Wird geöffnet…' }} ref={(element) => element?.reload()} />
 export const listening = <tooljet-embed app='sales' onfatal={({ detail }) => detail.code.trim()} onready={(event) => event.detail.expiresIn.toFixed()} />
+export const waiting = <tooljet-embed app='sales' strings={{ soon: 'Gleich.' }} onqueued={({ detail }) => [detail.position.toFixed(), detail.etaSeconds?.toFixed()]} />
+// @ts-expect-error: the ticket is told to nobody
+export const told = <tooljet-embed onqueued={({ detail }) => detail.ticket} />
 // @ts-expect-error: an event without a URL
 export const deaf = <tooljet-embed onready={({ detail }) => detail.redirectUrl} />
 // @ts-expect-error: such a value there is not
