@@ -1,5 +1,5 @@
 /** What is known where a URL is to be minted. */
-export interface MintCall {
+interface MintCall {
   /** To be called right before ToolJet is; throws when the lock may have passed to another meanwhile. */
   checkLock: () => void
   /** The user has a URL for another app. */

@@ -3,7 +3,7 @@ import { Type, type TSchema } from '@sinclair/typebox'
 import { ValueErrorType, type ValueError } from '@sinclair/typebox/value'
 import { embedError } from '../errors.js'
 
-export const MAX_TIMER_MS = 2 ** 31 - 1
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 // `takes` is what the error says that the option accepts.
 export const milliseconds = Type.Integer({ minimum: 1, maximum: MAX_TIMER_MS, takes: 'a whole number of milliseconds, 1 or more' })

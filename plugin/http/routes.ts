@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http'
 import fjsCompiler from '@fastify/fast-json-stringify-compiler'
 import { TypeBoxValidatorCompiler, type TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import { Type } from '@sinclair/typebox'
+import { Type, type TSchema } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySerializerCompiler } from 'fastify'
 import { codesOf, embedError, isEmbedError } from '../errors.js'
 import type { Embed, Trail } from '../embed.js'
@@ -39,6 +39,19 @@ const Given = Type.Object({
   expiresIn: Type.Integer({ description: 'Seconds of life left' }),
 }, { description: 'An embed URL for the signed-in user', headers: { ...header.always, ...header.limit } })
 
+/** What an answer that can be tried again says besides. */
+function besidesOf (status: number): Record<string, TSchema> {
+  if (status !== 429 && status !== 503) return {}
+  const retryAfter = Type.Optional(Type.Integer({ description: 'Seconds after which to ask again, as in Retry-After' }))
+  if (status === 503) return { retryAfter }
+  const queue = Type.Optional(Type.Object({
+    position: Type.Integer({ description: '1 is next' }),
+    etaSeconds: Type.Unsafe<number | null>({ type: ['integer', 'null'], description: 'Seconds until the turn; null while ToolJet does not answer' }),
+    ticket: Type.String({ description: 'To be sent back with the next request' }),
+  }, { description: 'Of TOOLJET_EMBED_BUSY: the place among those who wait' }))
+  return { retryAfter, queue }
+}
+
 /** The answer with every code of one status; in the place of a code may be one of Fastify's, or of the host's own. */
 function refused (status: number, besides = '', headers: object = header.limit) {
   const codes = codesOf(status)
@@ -47,6 +60,7 @@ function refused (status: number, besides = '', headers: object = header.limit) 
     code: Type.String({ description: codes.map(({ code }) => code).join(', '), example: codes[0]!.code }),
     error: Type.String({ example: STATUS_CODES[status] }),
     message: Type.String(),
+    ...besidesOf(status),
   }, {
     description: codes.map(({ code, sentence }) => `\`${code}\`: ${sentence}`).join(' ') + besides,
     headers: { ...header.always, ...headers },

@@ -65,7 +65,7 @@ if given == 'auto' then limit, window = tonumber(budget.limit or ''), tonumber(b
 
 -- What is between a grant and the call at ToolJet differs: windows are longer by what that may make.
 local function spare ()
-  return math.max(25, window / 200)
+  return math.max(math.min(100, window / 20), window / 200)
 end
 
 -- The sets are read from here on as if the clock had never gone back, and without what counts no more.
