@@ -1,5 +1,5 @@
 import { t as tap, test } from 'tap'
-import { ANA, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES, type Reply } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES, type Reply } from './support/portal.js'
 import type { TooljetEmbedOptions } from '../plugin/index.js'
 import { until } from './support/until.js'
 
@@ -17,8 +17,8 @@ test('who has to wait is told the place, when to come, and gets the turn', async
   const [portal] = await openQueue(t, [ANA, BEN, CLEO, 'dan@acme.test'])
   for (const email of [ANA, BEN]) t.equal((await portal!.ask(email)).status, 200)
   const cleo = await portal!.ask(CLEO)
-  t.match(cleo, { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', retryAfter: 2, queue: { position: 1, etaSeconds: 3, ticket: /^[\w-]{40,}$/ } } })
-  t.equal(cleo.headers['retry-after'], '2')
+  t.match(cleo, { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', retryAfter: /^[23]$/, queue: { position: 1, etaSeconds: /^[34]$/, ticket: /^[\w-]{40,}$/ } } })
+  t.equal(cleo.headers['retry-after'], String(cleo.body.retryAfter))
   t.match(await portal!.ask('dan@acme.test'), { status: 429, body: { queue: { position: 2 } } })
   t.match(await portal!.ask(CLEO), { status: 429, body: { queue: { position: 1 } } }, 'asking again makes no difference')
   t.match((await portal!.app.tooljetEmbed.health()).tooljet, { queue: { waiting: 2, perMinute: 40, etaSeconds: 3 } })
@@ -164,4 +164,27 @@ test('ToolJet down: the queue stands still, says so, and goes on', { timeout: 60
   t.match(waiting.body, { code: 'TOOLJET_EMBED_BUSY', queue: { etaSeconds: null } })
   portal!.toolJet.faults = undefined
   for (const email of emails) await until(`${email} is served`, async () => (await portal!.ask(email)).status === 200, 15_000)
+})
+
+test('one mint that hangs holds up nobody else, also while no limit is known', { timeout: 30_000 }, async (t) => {
+  const emails = users(5)
+  const portal = await Portal.open(t, { toolJet: { seed: seedOf(emails) } })
+  portal.toolJet.faults = ({ body }) => (body['email'] === emails[0] ? { delayMs: 6000 } : undefined)
+  const hanging = portal.ask(emails[0]!)
+  await until('it hangs', () => portal.toolJet.calls.length === 1)
+  const begun = performance.now()
+  for (const email of emails.slice(1)) t.equal((await portal.ask(email)).status, 200)
+  t.ok(performance.now() - begun < 4000)
+  t.equal((await hanging).status, 200)
+})
+
+test('an instance that has not minted yet knows what Redis has lost', async (t) => {
+  const emails = users(4)
+  const [minting] = await openQueue(t, emails, { max: 1, timeWindow: 60_000 })
+  await minting!.ask(emails[0]!)
+  const { toolJet, prefix } = minting!
+  const idle = await Portal.open(t, { options: { tooljet: { url: toolJet.url, apiToken: API_TOKEN, mintLimit: { max: 1, timeWindow: 60_000 } }, keyPrefix: prefix } })
+  await until('it is counted', async () => (await minting!.redis.zcard((await minting!.keys()).find((key) => key.endsWith(':instances'))!)) === 2)
+  await Promise.all((await minting!.keys()).filter((key) => /tooljet:/.test(key)).map((key) => minting!.redis.del(key)))
+  t.match(await idle.ask(emails[1]!), { status: 429, body: { queue: { position: 1 } } }, 'the slot of this window may have been used')
 })
