@@ -344,7 +344,7 @@ export const MUTANTS: Mutant[] = [
 
   // around it
   { name: 'trace-idle', file: 'embed.ts', from: 'if (!urlChannel.hasSubscribers) return', to: 'if (urlChannel === undefined) return', tests: ['tracing: without subscribers'], why: 'tracing costs without subscribers' },
-  { name: 'metrics-of-others', file: 'observability/metrics.ts', from: 'if (!this.#sources.has(instance)) return\n', to: '', tests: ['metrics: registrations with one registry', 'metrics: gauges tell the worst'], why: 'answers of a registration without metrics are counted' },
+  { name: 'metrics-of-others', file: 'observability/metrics.ts', from: 'if (!this.#sources.has(instance)) return\n      if (source', to: 'if (source', tests: ['metrics: registrations with one registry', 'metrics: gauges tell the worst'], why: 'answers of a registration without metrics are counted' },
   { name: 'metrics-worst', file: 'observability/metrics.ts', from: "all.every(({ redis }) => redis.state === 'up')", to: "all.some(({ redis }) => redis.state === 'up')", tests: ['metrics: gauges tell the worst'], why: 'an outage does not show beside a registration that is well' },
   { name: 'client-cached', file: 'http/client-module.ts', from: 'const isNamed = request.query.v === hash', to: 'const isNamed = request.query.v !== null', tests: ['client: the plugin serves the module'], why: 'an old module is kept for ever' },
   { name: 'client-endpoint', file: 'http/client-module.ts', from: 'source.replace(DEFAULT_ENDPOINT, () => endpoint)', to: 'source.replace(endpoint, () => endpoint)', tests: ['client: the plugin serves the module'], why: 'a page asks a route that has been moved' },
