@@ -188,3 +188,28 @@ test('an instance that has not minted yet knows what Redis has lost', async (t) 
   await Promise.all((await minting!.keys()).filter((key) => /tooljet:/.test(key)).map((key) => minting!.redis.del(key)))
   t.match(await idle.ask(emails[1]!), { status: 429, body: { queue: { position: 1 } } }, 'the slot of this window may have been used')
 })
+
+test('what somebody has put into the keys of the queue stops nobody', { timeout: 60_000 }, async (t) => {
+  const names = ['pause', 'failures', 'probe', 'calls', 'flight', 'queue', 'due', 'tickets', 'instances', 'budget']
+  for (const mintLimit of [{ max: 50, timeWindow: 300 }, 'auto'] as const) {
+    const emails = users(2 * names.length + 2)
+    const portal = await Portal.open(t, { mintLimit, toolJet: { seed: seedOf(emails) }, options: { rateLimit: { max: 10_000 } } })
+    await portal.ask(emails[0]!)
+    const key = (await portal.keys()).find((key) => key.endsWith(':budget'))!
+    let next = 1
+    for (const name of names) {
+      const spoilt = key.replace(/budget$/, name)
+      for (const plant of [() => portal.redis.set(spoilt, 'junk'), () => portal.redis.rpush(spoilt, 'junk')]) {
+        await portal.redis.del(spoilt)
+        await plant()
+        const email = emails[next++]!
+        await until(`${email} is served in spite of ${JSON.stringify(mintLimit)} ${name}`, async () => (await portal.ask(email)).status === 200)
+      }
+    }
+    await portal.redis.hset(key, 'epoch', 'x', 'began', 'junk', 'limit', 'junk', 'window', '-5', 'probes', '1e999', 'recovers', '99999999999999', 'blackout', '99999999999999', 'hour', '{')
+    await portal.redis.zadd(key.replace('budget', 'due'), 1, 'junk', 1, 'a b c', 1, '')
+    await portal.redis.zadd(key.replace('budget', 'queue'), 0, 'junk', 0, '')
+    await portal.redis.hset(key.replace('budget', 'tickets'), 'junk', 'a b c d;;;')
+    await until('all is well again', async () => (await portal.ask(emails.at(-1)!)).status === 200)
+  }
+})

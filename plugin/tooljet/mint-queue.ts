@@ -31,6 +31,7 @@ const QUEUE = ['tooljet/scripts/pause-state.lua', 'tooljet/scripts/queue.lua']
 const ADMIT = Script.of(...QUEUE, 'tooljet/scripts/admit.lua')
 const BEAT = Script.of('tooljet/scripts/beat.lua')
 const BEGUN = Script.of('tooljet/scripts/begun.lua')
+const FORGET = Script.of('tooljet/scripts/forget-queue.lua')
 const SETTLE = Script.of(...QUEUE, 'tooljet/scripts/settle.lua')
 
 /** So often an instance says that it is there, and looks at what is known of ToolJet. */
@@ -183,9 +184,10 @@ export class MintQueue {
 
   /** ToolJet has answered: with a URL, or with its verdict. */
   async done (turn: Turn, request?: TurnRequest): Promise<void> {
+    const hadFailures = this.#failures > 0
     this.#failures = 0
     this.#probingUntil = 0
-    await this.#settle('done', turn, request)
+    if (this.#settings.limit !== false || hadFailures) await this.#settle('done', turn, request)
   }
 
   /** ToolJet is not there. */
@@ -311,8 +313,13 @@ export class MintQueue {
   async #run (script: Script, call: string, args: (string | number)[]): Promise<ScriptReply | undefined> {
     const { limit, longestTtlMs, callMs } = this.#settings
     const [max, window] = limit === false ? ['off', 0] : limit === 'auto' ? ['auto', 0] : [limit.max, limit.timeWindow]
+    const run = (): Promise<ScriptReply> => this.#scripts.run(script, Object.values(this.#keys), [call, longestTtlMs, max, window, callMs, ...args])
     try {
-      return await this.#scripts.run(script, Object.values(this.#keys), [call, longestTtlMs, max, window, callMs, ...args])
+      return await run().catch(async (error: unknown) => {
+        if (!isSpoilt(error)) throw error
+        await this.#scripts.run(FORGET, Object.values(this.#keys), [])
+        return run()
+      })
     } catch (error) {
       if (!isRedisOutage(error)) throw error
       return undefined
@@ -339,6 +346,11 @@ export class MintQueue {
     const law = { mintsLastHour: lastHour, mintsPerMinute: granted, patExpiry, pairs: Math.floor(granted * patExpiry / 60) }
     this.#log.warn(law, 'tooljet-embed: ToolJet mints nearly as often as it allows, a longer patExpiry serves more users and apps')
   }
+}
+
+/** Somebody has put something else into a key of the queue: it would stop all mints for ever. */
+function isSpoilt (error: unknown): boolean {
+  return isEmbedError(error) && error.isRefusal === true && error.cause instanceof Error && /WRONGTYPE|attempt to|user_script|not a (?:valid )?(?:float|integer)/.test(error.cause.message) && !/NOPERM|can't run this command/i.test(error.cause.message)
 }
 
 function unavailable (ms: number): EmbedError {

@@ -43,21 +43,26 @@ if given == 'off' then
   return reply('granted', 0)
 end
 
+-- For those who were here before.
+local function recoverUntil (moment)
+  if moment > number('recovers') then set('recovers', moment) end
+end
+
 -- The epoch: from when on this queue remembers. One that an instance knows, and Redis does not, is lost.
 if not budget.epoch then
   set('epoch', call)
   set('began', at)
   set('resumed', at)
 end
-if known ~= '-' and known ~= budget.epoch and not budget.recovers then
+if known ~= '-' and known ~= budget.epoch then
   local since = moment('began')
-  set('recovers', since + math.min(2 * MINUTE, promised))
   if given == 'auto' and not limit and knownLimit > 0 then
     limit, window = knownLimit, knownWindow
     set('limit', limit)
     set('window', window)
   end
   if limit then set('blackout', since + window) end
+  recoverUntil(since + math.min(RECOVERY, promised))
 end
 for i = 21, #ARGV, 2 do redis.call('ZADD', CALLS, 'NX', string.format('%.0f', at - ARGV[i + 1]), ARGV[i]) end
 
@@ -129,12 +134,15 @@ for _, one in ipairs(tickets) do
 end
 local isKnown = ticket ~= nil
 if not ticket then
-  if #tickets >= most then return reply('many', 30000) end
+  if #tickets >= most then
+    if limit then return reply('many', 30000) end
+    return reply('wait', -1, 1000, redis.call('ZCARD', QUEUE) + 1) -- it will be soon
+  end
   ticket = { app = app, place = at, class = 0, ends = 0 }
   -- of an epoch that Redis has forgotten: a place is kept for those who have nothing
   if what == 'first' and broughtEpoch ~= '-' and broughtEpoch ~= budget.epoch and broughtEnds > at and broughtPlace < moment('began') then
     ticket.place, isKnown = broughtPlace, true
-    if not budget.recovers then set('recovers', moment('began') + 2 * MINUTE) end
+    recoverUntil(moment('began') + RECOVERY)
   end
   tickets[#tickets + 1] = ticket
 end
@@ -142,9 +150,9 @@ end
 if what == 'replaces' then ticket.class = 2 elseif ticket.class ~= 2 then ticket.class = hasOther and 1 or 0 end
 local others = enqueue(user, ticket)
 
-local recovers = number('recovers')
-local mustWait = paused > 0 or isFailing or (at < recovers and recovers - at <= 2 * MINUTE and not isKnown)
-if not mustWait then
+local recovers = ticket.place >= moment('began') and number('recovers') - at or 0
+if recovers > RECOVERY then recovers = 0 end -- the clock went back
+if paused <= 0 and not isFailing and recovers <= 0 then
   local slots = free()
   local isFree = others < slots
   -- nobody who had a better right has come for it
@@ -164,8 +172,7 @@ if not mustWait then
   end
 end
 
-local least = math.max(paused, at < recovers and not isKnown and recovers - at or 0)
-local wait, again = promise(user, ticket, others, least, isFailing)
+local wait, again = promise(user, ticket, others, math.max(paused, recovers), isFailing)
 keepTickets(user, tickets)
 keepKeys()
 return reply('wait', wait, again, others + 1, ticket)

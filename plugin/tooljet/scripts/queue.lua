@@ -33,6 +33,8 @@ local MOST_MOMENTS = 1000
 -- At least so long a place is kept, ms.
 local LEAST_PLACE = 60000
 local BEHIND = 1e15
+-- So long, at most, slots go to those who were here before Redis lost the queue, ms.
+local RECOVERY = 120000
 
 local budget = {}
 do
