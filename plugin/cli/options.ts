@@ -80,7 +80,7 @@ export function parseOptions (args: string[], known: readonly OptionName[], comm
     if (token.kind !== 'option') continue
     const name = names.find((known) => known === token.name)
     if (name === undefined) {
-      const takes = `${command ?? 'without a command it'} takes ${names.map((known) => `--${known}`).join(', ')}`
+      const takes = `${command ?? 'it'} takes ${names.map((known) => `--${known}`).join(', ')}`
       throw new UsageError(`there is no option ${token.rawName} here, ${takes}`, command)
     }
     const problem = given[name] === undefined || isList(name) ? problemWith(name, token) : 'is there twice'
