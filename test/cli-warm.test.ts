@@ -1,13 +1,15 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import type { ToolJetOptions } from '../example/tooljet/server.js'
 import type { TooljetEmbedOptions, TooljetTarget } from '../plugin/index.js'
+import { EXIT } from '../plugin/cli/errors.js'
 import { cliEnv, ended, HAS_SCRIPT, parsed, scratch, visible, warmFile } from './support/cli.js'
+import { blocksOf, rowsOf, sectionOf } from './support/markdown.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { newClient, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
@@ -234,6 +236,25 @@ test('Ctrl-C ends it after the calls under way, it goes on when it is run again;
   portal.toolJet.faults = undefined
   await until('the locks of the one that was ended are over', async () => (await portal.cached('lock')).length === 0 || undefined, 20_000)
   t.match(await warm(args, csvOf(emails)), { code: 0, stdout: '4 minted, 4 already cached, 0 failed\n' })
+})
+
+test('docs/operations.md: the commands run as they are written', { timeout: 60_000 }, async (t) => {
+  const [code, ...others] = blocksOf('docs/operations.md').filter(({ code }) => code.includes('tooljet-embed-warm'))
+  t.same(others, [])
+  const server = await startServer() // for the default names
+  t.teardown(() => server.stop())
+  const { portal, env } = await open(t)
+  const folder = scratch(t)
+  mkdirSync(join(folder, 'node_modules', '.bin'), { recursive: true })
+  symlinkSync(warmFile(), join(folder, 'node_modules', '.bin', 'tooljet-embed-warm'))
+  chmodSync(warmFile(), 0o755) // as npm does
+  const run = await ended('bash', ['-euc', `cd '${folder}'; ${code!.code}`], { ...env, REDIS_URL: server.url })
+  t.match(run, { code: 0, stderr: '' })
+  t.match(run.stdout, /^2 pairs, nothing was done\n2 minted, 0 already cached, 0 failed\n\{"total":1,"minted":0,"alreadyCached":1,/)
+  t.match(portal.toolJet.calls, [{ body: { patExpiry: 43_200 } }, {}])
+
+  const table = rowsOf(sectionOf('docs/operations.md', '### The command')).map(([code]) => Number(code))
+  t.same(table.sort((one, other) => one - other), [...new Set(Object.values(EXIT))].sort((one, other) => one - other), 'all exit codes are told')
 })
 
 test('on a terminal one line tells how far it is, and the time left', { timeout: 60_000, ...(!HAS_SCRIPT && { skip: 'there is no `script` of util-linux, which makes a terminal' }) }, async (t) => {

@@ -537,6 +537,7 @@ test('the packed package has the program, and npm can link it', async (t) => {
   t.ok(existsSync(join(packed, 'dist', 'tooljet_embed.lua')))
   t.match(readFileSync(program, 'utf8'), /^#!\/usr\/bin\/env node\n/)
   t.ok(statSync(program).size < 2000, 'it loads the rest when it is needed')
+  t.same(Object.keys(bin).filter((name) => !readFileSync(join(packed, bin[name]!), 'utf8').startsWith('#!/usr/bin/env node\n')), [])
   t.match(await ended(process.execPath, [program, '--version'], {}), { code: 0, stdout: `${version}\n`, stderr: '' })
   const { stdout } = await ended(process.execPath, [program, 'query', '--json', '--email', ANA, ...at], {})
   t.same(ids(stdout), [all[2], all[1]])
