@@ -23,12 +23,17 @@ export type TooljetEmbedWarmPair = AppAsk & {
 export interface TooljetEmbedWarmProgress {
   /** Pairs that are done with. */
   done: number
+  /** Pairs in the list. */
   total: number
+  /** Pairs that a URL was minted for. */
   minted: number
+  /** Pairs that cost no call. */
   alreadyCached: number
+  /** Pairs that are given up. */
   failed: number
 }
 
+/** Options of `warm`. */
 export interface TooljetEmbedWarmOptions {
   /** Ends it after the mint calls that are under way; what was minted until then is cached. */
   signal?: AbortSignal
@@ -38,8 +43,11 @@ export interface TooljetEmbedWarmOptions {
   validFor?: number
 }
 
+/** What became of the pairs. */
 export interface TooljetEmbedWarmReport {
+  /** How many URLs were minted. */
   minted: number
+  /** How many pairs cost no call. */
   alreadyCached: number
   /** Those that were denied, or failed for ten minutes. `app`: alias, id or slug, as it was given. */
   failed: { email: string, app: string | undefined, code: string }[]
