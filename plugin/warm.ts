@@ -140,6 +140,7 @@ export class Warming {
         throw embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'only the URL that ends soon is there' })
       } catch (error) {
         if (error instanceof Held) {
+          failingSince = undefined
           await this.#nap(error.ms)
           continue
         }

@@ -24,7 +24,7 @@ export interface UrlRequest {
   lockTtlMs: number
   /** Longest time of the mint call alone, ms. */
   mintTimeoutMs: number
-  /** Nobody waits for it: in place of waiting for a turn to mint it throws `Held`. */
+  /** Nobody waits for it: in place of waiting for a turn to mint, or for Redis, it throws `Held`. */
   isInNoHurry?: boolean
 }
 
@@ -50,6 +50,8 @@ const ENDED = { url: undefined, minted: false, validFor: -Infinity }
 
 type RunningLoad = UrlRequest & Load
 
+/** Until Redis is asked for again by one that is in no hurry. */
+const NO_REDIS_MS = 1000
 const FIRST_PAUSE_MS = 15
 const LAST_PAUSE_MS = 100
 
@@ -113,6 +115,7 @@ export class UrlCache {
   /** @throws what `mint` throws, when there is no URL alive to fall back on */
   async get (request: UrlRequest, mint: Mint): Promise<UrlResult> {
     const cached = await (request.prefetched ?? this.#lookUp(request.user, request.app))
+    if (request.isInNoHurry === true && this.#breaker.isOpen) throw new Held(NO_REDIS_MS) // what it brings is for the fleet
     if (cached !== undefined && this.#isUsable(request, cached)) return this.#resultOf(request, cached, 'reused')
 
     for (;;) {

@@ -1,12 +1,16 @@
-/** What the program ends with. */
+/** What a program ends with. */
 export const EXIT = {
   fine: 0,
   /** `verify` found something. */
   notIntact: 1,
+  /** Some pairs could not be warmed. */
+  failed: 1,
   usage: 2,
-  redis: 3,
+  unreachable: 3,
   /** A defect of the program: `EX_SOFTWARE` of sysexits.h. */
   unexpected: 70,
+  /** As a shell says of a program that Ctrl-C has ended. */
+  stopped: 130,
 } as const
 
 /** Something is wrong with how the program was called; the message is for people. */
@@ -17,12 +21,15 @@ export class UsageError extends Error {
   }
 }
 
-/** Redis cannot be reached, or refuses; the message is for people and holds no password. */
-export class RedisError extends Error {}
+/** A server cannot be reached, or refuses; the message is for people and holds no password. */
+export class UnreachableError extends Error {}
 
-/** What is said of a defect of the program, on one line. */
-export function unexpected (error: unknown): string {
-  return `tooljet-embed-audit: unexpected error: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`
+/** Redis cannot be reached, or refuses. */
+export class RedisError extends UnreachableError {}
+
+/** What is said of a defect of a program, on one line. */
+export function unexpected (program: string, error: unknown): string {
+  return `${program}: unexpected error: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`
 }
 
 /** A file that was named cannot be used. */

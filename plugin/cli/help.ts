@@ -56,14 +56,14 @@ ${EXIT_CODES}
 `
 }
 
-function optionHelp (name: OptionName): string {
+export function optionHelp (name: OptionName): string {
   const option = OPTIONS[name]
   const term = `  --${name}${option.value === undefined ? '' : ` ${option.value}`}`
   return wrapped(`${term.padEnd(INDENT)}${term.length < INDENT ? '' : '  '}${option.about}`, INDENT)
 }
 
 /** Lines that end before the edge; all but the first are indented. */
-function wrapped (text: string, indent: number): string {
+export function wrapped (text: string, indent: number): string {
   const lines = ['']
   for (const word of text.split(/(?<=\S) /)) {
     const line = lines.at(-1)!

@@ -13,10 +13,10 @@ const TABLE = {
   redis: { value: 'URL', about: 'redis://[user:password@]host[:port][/db], rediss:// with TLS; default: REDIS_URL, else redis://127.0.0.1:6379' },
   stream: { value: 'KEY', about: 'the audit stream; default: tooljet-embed:audit' },
   name: { value: 'KEY', about: 'the name that the stream had when its events were written; default: --stream' },
-  json: { about: 'NDJSON: a line of JSON for each' },
+  json: { about: 'NDJSON: a line of JSON for each result' },
   email: { value: 'EMAIL', about: 'of this user' },
   app: { value: 'APP', about: 'of this app: alias, id or slug as in the log' },
-  event: { value: 'EVENT', about: 'url.minted, url.reused, url.denied, url.limited, url.failed, url.forgotten, audit.opened or audit.closed' },
+  event: { value: 'EVENT', about: 'url.minted, url.reused, url.denied, url.limited, url.failed, url.forgotten, url.warmed, audit.opened or audit.closed' },
   outcome: { value: 'OUTCOME', about: 'success or failure' },
   code: { value: 'CODE', about: 'with this error code, in any case, with or without its TOOLJET_EMBED_; another one\'s (FST_ERR_VALIDATION) in its own spelling' },
   ip: { value: 'ADDRESS', about: 'from this IP address' },
@@ -35,7 +35,15 @@ const TABLE = {
   log: { value: 'FILE...', about: 'hold the log against the app\'s own: files of lines of JSON as pino writes them, gzip too' },
   retention: { value: 'DAYS', about: 'how long events are kept, like 90d (0d: for ever); default: what the log says of itself' },
   'max-entries': { value: 'N', about: 'how many entries are kept (0: any number); default: what the log says of itself' },
-  'key-file': { value: 'FILE', about: 'the plugin\'s encryptionKey, one key on each line, the current one first; default: TOOLJET_EMBED_ENCRYPTION_KEY, else TOOLJET_API_TOKEN' },
+  'key-file': { value: 'FILE', about: 'the plugin\'s encryptionKey, one key on each line, the current one first; default: the one of the environment' },
+  'valid-for': { value: 'TIME', about: 'what is cached for as long as this, like 10h, costs no call; less than --pat-expiry; default: --min-remaining' },
+  'pat-expiry': { value: 'SECONDS', about: 'patExpiry of the portal; default: 3600' },
+  'session-expiry': { value: 'MINUTES', about: 'sessionExpiry of the portal; default: 60' },
+  'min-remaining': { value: 'SECONDS', about: 'minRemaining of the portal; default: 60, or a tenth of --pat-expiry if that is less' },
+  'key-prefix': { value: 'PREFIX', about: 'keyPrefix of the portal, which is the start of --stream, too, if that is not given; default: tooljet-embed:' },
+  'mint-limit': { value: 'LIMIT', about: 'tooljet.mintLimit of the portal: auto (the default), none, or like 10/1m: ten in any minute' },
+  pseudonyms: { about: 'the portal has audit.identity: \'hmac\': events do not name people' },
+  'dry-run': { about: 'check FILE and count its pairs, and call nothing' },
   help: { about: 'this text' },
   version: { about: 'the version of fastify-tooljet-embed' },
 } satisfies Record<string, Option>
@@ -72,7 +80,7 @@ export function parseOptions (args: string[], known: readonly OptionName[], comm
     if (token.kind !== 'option') continue
     const name = names.find((known) => known === token.name)
     if (name === undefined) {
-      const takes = `${command ?? 'without a command it'} takes ${names.map((known) => `--${known}`).join(', ')}`
+      const takes = `${command ?? 'it'} takes ${names.map((known) => `--${known}`).join(', ')}`
       throw new UsageError(`there is no option ${token.rawName} here, ${takes}`, command)
     }
     const problem = given[name] === undefined || isList(name) ? problemWith(name, token) : 'is there twice'
@@ -100,7 +108,7 @@ function isList (name: OptionName): name is ListName {
 }
 
 /** @throws UsageError */
-export function wholeNumber (given: Given, name: 'limit' | 'last' | 'max-entries', least: number): number | undefined {
+export function wholeNumber (given: Given, name: 'limit' | 'last' | 'max-entries' | 'pat-expiry' | 'session-expiry' | 'min-remaining', least: number): number | undefined {
   const value = given[name]
   if (value === undefined) return undefined
   const number = /^\d+$/.test(value) ? Number(value) : NaN

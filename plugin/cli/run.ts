@@ -1,41 +1,14 @@
-import { readFileSync } from 'node:fs'
 import { COMMANDS, type Context } from './commands.js'
 import type { Connection } from './connection.js'
-import { EXIT, RedisError, unexpected, UsageError } from './errors.js'
-import { Output, type OutputStream } from './output.js'
+import { EXIT, UsageError } from './errors.js'
+import type { Output } from './output.js'
 import { parseOptions, type Given } from './options.js'
+import { runProgram, writeVersion, type Run, type World } from './program.js'
 
 const DEFAULT_REDIS = 'redis://127.0.0.1:6379'
 const DEFAULT_STREAM = 'tooljet-embed:audit'
 
-/** What the program has of the world. */
-export interface World {
-  stdout: OutputStream
-  stderr: OutputStream
-  env: NodeJS.ProcessEnv
-  /** From its first call on it is the signal, and not the system, that ends the program on Ctrl-C. */
-  interrupted: () => AbortSignal
-}
-
-/** @param args after the program's name @returns the exit code */
-export async function run (args: string[], world: World): Promise<number> {
-  const out = new Output(world.stdout, world.stderr, world.env)
-  try {
-    const code = await runCommand(args, out, world)
-    await out.flush()
-    if (out.failure !== undefined) throw new UsageError(`the results cannot be written: ${out.failure.message}`)
-    return code
-  } catch (error) {
-    if (!(error instanceof UsageError) && !(error instanceof RedisError)) {
-      out.note(unexpected(error))
-      return EXIT.unexpected
-    }
-    out.note(`tooljet-embed-audit: ${error.message}`)
-    if (error instanceof RedisError) return EXIT.redis
-    out.note(`tooljet-embed-audit ${error.command === undefined ? '' : `${error.command} `}--help tells more`)
-    return EXIT.usage
-  }
-}
+export const run: Run = (args, world) => runProgram('tooljet-embed-audit', world, (out) => runCommand(args, out, world))
 
 async function runCommand (args: string[], out: Output, world: World): Promise<number> {
   const name = args[0]
@@ -98,11 +71,7 @@ async function runAlone (args: string[], out: Output): Promise<number> {
   const { given, words }: { given: Given, words: string[] } = parseOptions(args, ['version'])
   const commands = Object.keys(COMMANDS).join(', ')
   if (words.length > 0) throw new UsageError(`there is no command "${words[0]}", there are ${commands}`)
-  if (given.version !== undefined) {
-    const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
-    await out.write(`${version}\n`)
-    return EXIT.fine
-  }
+  if (given.version !== undefined) return writeVersion(out)
   if (given.help === undefined) throw new UsageError(`it takes a command: ${commands}`)
   const { overallHelp } = await import('./help.js')
   await out.write(overallHelp(COMMANDS))

@@ -144,7 +144,8 @@ export class MintQueue {
     const askedAt = this.#admittedAt = this.#timers.now()
     this.open()
     const reply = await this.#ask(call, request.purpose, request)
-    if (reply === undefined) return this.#admitAlone(call)
+    // what nobody waits for is of use to the fleet alone
+    if (reply === undefined) return request.purpose === 'warm' ? { heldForMs: HELD_MS } : this.#admitAlone(call)
     const [kind, ms, again, position, place, ends] = [String(reply[0]), ...reply.slice(1, 6).map(Number)] as [string, number, number, number, number, number]
     switch (kind) {
       case 'granted':

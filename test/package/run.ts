@@ -144,6 +144,8 @@ async function main (): Promise<void> {
   ])
   await check('alone: npm ls', () => npm(alone, 'ls', '--all').then(() => {}))
   await check('alone: size and licences', () => installed(alone))
+  const commands = Object.keys((JSON.parse(text('package.json')) as { bin: Record<string, string> }).bin)
+  for (const command of commands) await check(`alone: ${command}`, () => bin(alone, command, '--help'))
   for (const { name, project } of projects) {
     await check(`${name}: npm ls`, () => npm(project, 'ls', '--all').then(() => {}))
     await check(`${name}: types`, () => typeCheck(project))

@@ -46,6 +46,10 @@ export function mainFile (): string {
   return join(builtPackage(), 'dist', 'cli', 'main.js')
 }
 
+export function warmFile (): string {
+  return join(builtPackage(), 'dist', 'cli', 'warm.js')
+}
+
 /** Nothing of a developer's own settings. */
 export function cliEnv (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const { REDIS_URL: _, NO_COLOR: __, TOOLJET_API_TOKEN: ___, TOOLJET_EMBED_ENCRYPTION_KEY: ____, ...others } = plainEnv()

@@ -1,0 +1,47 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import plugin from '../../index.js'
+import type { TooljetEmbedOptions } from '../../config/options.js'
+import { Connection, isReply } from '../connection.js'
+import { RedisError } from '../errors.js'
+import type { Output } from '../output.js'
+
+const LEVELS: Record<number, string> = { 40: 'warning', 50: 'error', 60: 'error' }
+
+/**
+ * An app with nothing but the plugin.
+ * @throws RedisError when Redis cannot be reached, or does not take what is written
+ */
+export async function openHost (options: TooljetEmbedOptions & { redis: string }, out: Output): Promise<FastifyInstance> {
+  await reachRedis(options.redis)
+  const write = (line: string): void => {
+    out.progress() // which comes again
+    out.note(readable(line))
+  }
+  const app = Fastify({ logger: { level: 'warn', base: null, stream: { write } } })
+  app.register(plugin, options)
+  await app.ready()
+  const { redis } = await app.tooljetEmbed.health()
+  if (redis.state === 'up') return app
+  await app.close()
+  throw new RedisError('Redis does not take what is written')
+}
+
+/** The plugin itself would wait for a Redis that comes back. */
+async function reachRedis (url: string): Promise<void> {
+  const connection = await Connection.open({ url })
+  try {
+    await connection.call('PING')
+  } catch (error) {
+    if (!isReply(error)) throw error
+    if (!error.message.startsWith('NOPERM')) throw new RedisError(`Redis refuses: ${error.message}`, { cause: error })
+  } finally {
+    connection.close()
+  }
+}
+
+/** A line of the plugin's log for people; what it has besides its words is at its end. */
+function readable (json: string): string {
+  const { level, time: _, msg, err, ...others } = JSON.parse(json) as { level: number, time: number, msg: string, err?: { message: string } }
+  const more = Object.keys(others).length > 0 ? ` ${JSON.stringify(others)}` : ''
+  return `${LEVELS[level]}: ${msg.replace(/^tooljet-embed: /, '')}${err === undefined ? '' : `: ${err.message}`}${more}`
+}

@@ -1,0 +1,92 @@
+import type { FastifyInstance } from 'fastify'
+import type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmProgress, TooljetEmbedWarmReport } from '../../warm.js'
+import { EXIT, UnreachableError, UsageError } from '../errors.js'
+import { parseOptions, type OptionName } from '../options.js'
+import type { Output } from '../output.js'
+import { runProgram, writeVersion, type Run, type World } from '../program.js'
+import { jsonLine, plural } from '../text.js'
+import { readPairs } from './pairs.js'
+import { settingsOf } from './settings.js'
+
+const OPTION_NAMES: OptionName[] = ['valid-for', 'pat-expiry', 'session-expiry', 'min-remaining', 'key-prefix', 'stream', 'pseudonyms', 'mint-limit', 'key-file', 'dry-run', 'json', 'version']
+
+/** So many wrong lines, and pairs that failed, are told of. */
+const MAX_TOLD = 20
+const LOOK_MS = 1000
+
+export const run: Run = (args, world) => runProgram('tooljet-embed-warm', world, (out) => runWarm(args, out, world))
+
+async function runWarm (args: string[], out: Output, { stdin = process.stdin, env, interrupted }: World): Promise<number> {
+  const { given, words } = parseOptions(args, OPTION_NAMES)
+  if (given.version !== undefined) return writeVersion(out)
+  if (given.help !== undefined) {
+    const { warmHelp } = await import('./help.js')
+    await out.write(warmHelp(OPTION_NAMES))
+    return EXIT.fine
+  }
+  const [file, ...others] = words
+  if (file === undefined || others.length > 0) throw new UsageError('it takes one FILE, or - for standard input')
+
+  const { pairs, problems } = await readPairs(file, stdin)
+  tell(problems, 'line', out)
+  if (problems.length > 0) throw new UsageError(`${plural(problems.length, 'line')} cannot be used, and nothing was done`)
+  if (pairs.length === 0) throw new UsageError('there is no pair of an address and an app in it')
+  if (given['dry-run'] !== undefined) {
+    await out.write(given.json === undefined ? `${plural(pairs.length, 'pair')}, nothing was done\n` : jsonLine({ total: pairs.length }))
+    return EXIT.fine
+  }
+
+  const { options, validFor } = settingsOf(given, env)
+  const stop = interrupted(EXIT.stopped)
+  const { openHost } = await import('./host.js')
+  const app = await openHost(options, out)
+  try {
+    const report = await warm(app, pairs, { signal: stop, validFor }, out)
+    const { counts } = await import('./progress.js')
+    const { minted, alreadyCached, failed } = report
+    const isStopped = minted + alreadyCached + failed.length < pairs.length
+    await out.write(given.json === undefined ? `${counts({ minted, alreadyCached, failed: failed.length })}\n` : jsonLine({ total: pairs.length, ...report, isStopped }))
+    tell(failed.map(({ email, app: name, code }) => `${email} ${name}: ${code}`), 'pair', out)
+    if (isStopped) out.note('stopped; run it again to go on: what is cached costs no call')
+    if (isStopped) return EXIT.stopped
+    return failed.length > 0 ? EXIT.failed : EXIT.fine
+  } finally {
+    await app.close()
+  }
+}
+
+/** @throws UnreachableError when ToolJet does not mint from the start */
+async function warm (app: FastifyInstance, pairs: TooljetEmbedWarmPair[], { signal, validFor }: { signal: AbortSignal, validFor: number | undefined }, out: Output): Promise<TooljetEmbedWarmReport> {
+  const { WarmProgress } = await import('./progress.js')
+  const progress = new WarmProgress(out)
+  const giveUp = new AbortController()
+  let reached: TooljetEmbedWarmProgress = { done: 0, total: pairs.length, minted: 0, alreadyCached: 0, failed: 0 }
+  let isOver = false
+  let trouble: string | undefined
+  const look = async (): Promise<void> => {
+    const health = await app.tooljetEmbed.health()
+    if (isOver) return
+    const { state, code } = health.tooljet
+    if (reached.minted + reached.failed === 0 && state === 'failing' && code !== 'TOOLJET_EMBED_BUSY') {
+      trouble = code
+      giveUp.abort()
+    }
+    progress.show(reached, health)
+  }
+  const timer = setInterval(look, LOOK_MS) // `health` never throws
+  const options: TooljetEmbedWarmOptions = { signal: AbortSignal.any([signal, giveUp.signal]), onProgress: (now) => { reached = now }, ...(validFor !== undefined && { validFor }) }
+  try {
+    const report = await app.tooljetEmbed.warm(pairs, options)
+    if (trouble !== undefined && report.minted === 0) throw new UnreachableError(`ToolJet does not mint: ${trouble}`)
+    return report
+  } finally {
+    isOver = true
+    clearInterval(timer)
+    progress.end()
+  }
+}
+
+function tell (lines: readonly string[], thing: string, out: Output): void {
+  for (const line of lines.slice(0, MAX_TOLD)) out.note(line)
+  if (lines.length > MAX_TOLD) out.note(`and ${plural(lines.length - MAX_TOLD, thing)} more`)
+}
