@@ -203,6 +203,24 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
       { file: 'embed.ts', from: 'if (event === undefined) return\n', to: "if (event === undefined || event === 'url.failed') return\n" },
     ]
   },
+  {
+    name: 'mint-limit-window',
+    breaks: '6 mint limit',
+    from: 0,
+    why: 'a window sees more calls than ToolJet allows',
+    changes: [
+      { file: 'tooljet/scripts/queue.lua', from: 'at - window - spare() - (later or 0)', to: 'at - window / 2 - (later or 0)' },
+    ]
+  },
+  {
+    name: 'mint-limit-refused',
+    breaks: '6 mint limit',
+    from: 850,
+    why: 'a call that ToolJet refused does not count for a limit of calls',
+    changes: [
+      { file: 'tooljet/scripts/settle.lua', from: "outcome == 'refused' and given == 'auto'", to: "outcome == 'refused'" },
+    ]
+  },
 ]
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
