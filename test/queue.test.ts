@@ -213,3 +213,13 @@ test('what somebody has put into the keys of the queue stops nobody', { timeout:
     await until('all is well again', async () => (await portal.ask(emails.at(-1)!)).status === 200)
   }
 })
+
+test('a slot that nobody with a better right comes for goes to the next who asks', async (t) => {
+  const [portal] = await openQueue(t, [ANA, BEN, CLEO], { max: 1, timeWindow: 60_000 })
+  await portal!.ask(ANA)
+  t.match(await portal!.ask(BEN), { status: 429, body: { queue: { position: 1 } } })
+  await portal!.redis.del((await portal!.keys()).find((key) => key.endsWith(':calls'))!) // free sooner than BEN was told
+  t.match(await portal!.ask(CLEO), { status: 429, body: { queue: { position: 2 } } }, 'it is his')
+  await until('the time for it is over', async () => (await portal!.ask(CLEO)).status === 200, 5000)
+  t.match(await portal!.ask(BEN), { status: 429, body: { queue: { position: 1 } } })
+})

@@ -34,7 +34,7 @@ export interface RushPlan {
   /** Users with habits of their own, who are not of the others. */
   guests?: Guest[]
   /** What goes wrong, and when, ms. */
-  faults?: { at: number, what: 'kill' | 'wipe' | 'redis away' | 'tooljet down', ms?: number }[]
+  faults?: { at: number, what: 'kill' | 'wipe' | 'redis away' | 'tooljet down' | 'tooljet allows more', ms?: number, max?: number }[]
   /** Users who never come back after their first answer, 0 to 1. */
   leave?: number
   /** After so long it ends in any case, ms. */
@@ -110,6 +110,7 @@ class Rush {
   #firstWait: number | undefined
   #warmed: RushResult['warmed']
   #downUntil = 0
+  #allowed: number | undefined
   #open = 0
 
   constructor (plan: RushPlan, real: RealRedis) {
@@ -132,10 +133,11 @@ class Rush {
       })
     }
     for (const [i, guest] of guests.entries()) this.#watch(this.#host(`guest${i}@test`, guest))
-    for (const { at, what, ms = 0 } of faults) {
+    for (const { at, what, ms = 0, max = 0 } of faults) {
       this.#after(at, () => {
         if (what === 'kill') this.#kill(0)
         if (what === 'wipe') return this.#server.restore([]).then(() => { for (const { client } of this.#lives) client.cut() })
+        if (what === 'tooljet allows more') this.#allowed = max
         if (what === 'tooljet down') this.#downUntil = this.#scheduler.now + ms
         if (what === 'redis away') for (const { client } of this.#lives) { client.refusedUntil = this.#scheduler.now + ms; client.cut() }
         return undefined
@@ -220,7 +222,7 @@ class Rush {
     const took = latencyMs * (0.5 + this.#random.next())
     if (now < this.#downUntil) return this.#reply(process, 5, { statusCode: 500, headers: {}, text: '{}' })
     const granted = this.#calls.filter((call) => call.granted && toolJet !== undefined && call.at > now - toolJet.timeWindow)
-    const isGranted = toolJet === undefined || granted.length < toolJet.max
+    const isGranted = toolJet === undefined || granted.length < (this.#allowed ?? toolJet.max)
     this.#calls.push({ at: now, granted: isGranted, isGuest: email.startsWith('guest') })
     if (isGranted) {
       const redirectUrl = `${TOOLJET_URL}/embed-apps/${appId}?personal-access-token=pat_${this.#calls.length}`
