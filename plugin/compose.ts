@@ -90,6 +90,8 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   closers.add((boundMs) => audit.close(boundMs))
   closers.add(() => tooljets.close())
   closers.add(() => pools.close()) // first, so that the last answers are in the log before it is closed
-  const warm = (list: readonly TooljetEmbedWarmPair[], options?: TooljetEmbedWarmOptions) => new Warming({ apps, tooljets, cache, audit, timers }, options).run(list)
+  const closing = new AbortController()
+  const warm = async (list: readonly TooljetEmbedWarmPair[], options?: TooljetEmbedWarmOptions) => new Warming({ apps, tooljets, cache, audit, timers, closing: closing.signal }, options).run(list)
+  closers.add(() => closing.abort())
   return { embed, tooljets, audit, breaker, warm }
 }

@@ -59,6 +59,8 @@ interface WarmDeps {
   cache: UrlCache
   audit: Audit
   timers: Timers
+  /** The app closes. */
+  closing: AbortSignal
 }
 
 /** Pairs that are minted for at the same time, where ToolJet allows as many. */
@@ -74,6 +76,7 @@ export class Warming {
   readonly #options: TooljetEmbedWarmOptions
   readonly #report: TooljetEmbedWarmReport = { minted: 0, alreadyCached: 0, failed: [] }
   #done = 0
+  #hasFailed = false
 
   constructor (deps: WarmDeps, options: TooljetEmbedWarmOptions = {}) {
     this.#deps = deps
@@ -95,12 +98,17 @@ export class Warming {
         this.#options.onProgress?.({ done: ++this.#done, total: list.length, minted, alreadyCached, failed: failed.length })
       }
     }
-    await Promise.all(Array.from({ length: AT_A_TIME }, work))
+    const works = Array.from({ length: AT_A_TIME }, () => work().catch((error: unknown) => {
+      this.#hasFailed = true // the others end, too
+      throw error
+    }))
+    await Promise.allSettled(works)
+    await Promise.all(works)
     return this.#report
   }
 
   get #isStopped (): boolean {
-    return this.#options.signal?.aborted === true
+    return this.#hasFailed || this.#options.signal?.aborted === true || this.#deps.closing.aborted
   }
 
   async #warm (pair: TooljetEmbedWarmPair): Promise<void> {
@@ -124,7 +132,7 @@ export class Warming {
       audit.record({ ...event(), urlId: url.urlId, expiresAt: url.expiresAt })
     } catch (error) {
       if (!isEmbedError(error)) throw error
-      this.#report.failed.push({ email: String(given), app: apps.labelOf(ask as UncheckedAsk), code: codeOf(error) })
+      this.#report.failed.push({ email: String(given ?? ''), app: apps.labelOf(ask as UncheckedAsk), code: codeOf(error) })
       audit.record({ ...event(), code: codeOf(error) })
     }
   }

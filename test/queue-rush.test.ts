@@ -50,6 +50,27 @@ test("'auto' finds out that ToolJet allows more than at first", { timeout: 120_0
   t.ok(result.wait.last < minutes(19), `the last one after ${result.wait.last / 60_000} minutes`)
 })
 
+const inTheLastMinute = (granted: number[], now: number): number => granted.filter((at) => at > now - 60_000).length
+/** ToolJets whose 429 does not say when the window ends: for how long the others wait at most, in minutes, and how many calls they refuse. */
+const ODD: Record<string, { plan: Partial<RushPlan>, last: number, refused: number }> = {
+  'always says 60': { plan: { refuses: (_email, now, granted) => (inTheLastMinute(granted, now) >= 10 ? { retryAfter: 60 } : undefined) }, last: 12, refused: 8 },
+  'says 61': { plan: { refuses: (_email, now, granted) => (inTheLastMinute(granted, now) >= 10 ? { retryAfter: 61 } : undefined) }, last: 12, refused: 8 },
+  'says 0': { plan: { refuses: (_email, now, granted) => (inTheLastMinute(granted, now) >= 10 ? { retryAfter: 0 } : undefined) }, last: 9, refused: 8 },
+  'counts fixed minutes': { plan: { refuses: (_email, now, granted) => (granted.filter((at) => Math.floor(at / 60_000) === Math.floor(now / 60_000)).length >= 10 ? { retryAfter: Math.ceil(60 - now / 1000 % 60) } : undefined) }, last: 10, refused: 8 },
+  'refuses once, and has no limit': { plan: { refuses: (_email, _now, granted) => (granted.length === 0 && !refusedOnce.has('now') && refusedOnce.add('now') ? {} : undefined) }, last: 8, refused: 1 },
+  'never lets one user in': { plan: { refuses: (email) => (email === 'user0@test' ? { retryAfter: 60 } : undefined), atMost: minutes(15) }, last: 10, refused: 15 },
+}
+const refusedOnce = new Set<string>()
+
+for (const [name, { plan, last, refused }] of Object.entries(ODD)) {
+  test(`'auto': a ToolJet that ${name}`, { timeout: 120_000 }, async (t) => {
+    const result = await rush({ users: 70, mintLimit: 'auto', toolJet: undefined, ...plan })
+    t.ok(result.served >= (name.includes('one user') ? 69 : 70), `${result.served} are served`)
+    t.ok(result.wait.last < minutes(last), `the last one after ${result.wait.last / 60_000} minutes`)
+    t.ok(result.refused <= refused, `${result.refused} refused`)
+  })
+}
+
 const reloads: Guest = () => ({ afterMs: 900 })
 const wantsMany: Guest = (_last, times) => (times < 60 ? { afterMs: 1100, app: times % 15 } : undefined)
 const replaces: Guest = (last, times) => (times < 40 ? { afterMs: 3000, replaces: last?.answer?.urlId ?? 'made-up' } : undefined)
@@ -98,4 +119,10 @@ test('a night is enough to fill the cache, and the morning is all hits', { timeo
   const result = await rush({ users, patExpiry: Math.ceil(hours * 3600) + 1800, night: 1.05 * hours * 3_600_000 + 60_000 })
   t.match(result, { served: users, calls: 0, codes: {}, warmed: { minted: users, alreadyCached: 0, failed: [] } })
   t.ok(result.warmed!.took > 0.9 * hours * 3_600_000, 'a fifth of the limit is left free')
+})
+
+test('two hundred who leave after their first answer hold up those who stay for no more than some minutes', { timeout: 120_000 }, async (t) => {
+  const result = await rush({ users: 230, within: 60_000, leaves: (user) => user < 200 })
+  t.ok(result.served >= 30)
+  t.ok(result.wait.last < minutes(9), `the last one after ${result.wait.last / 60_000} minutes`)
 })

@@ -200,6 +200,7 @@ export class MintQueue {
 
   /** The call was not made. */
   async unused (turn: Turn, request?: TurnRequest): Promise<void> {
+    this.#own.drop(turn.calls.at(-1)!)
     await this.#settle('unused', turn, request)
   }
 
@@ -207,6 +208,7 @@ export class MintQueue {
   async refused (turn: Turn, asked: PauseAsked, request: TurnRequest): Promise<EmbedError> {
     const ms = Math.ceil(asked.seconds * 1000)
     this.#pausedUntil = Math.max(this.#pausedUntil, this.#timers.now() + ms)
+    if (this.#settings.limit === 'auto') this.#own.drop(turn.calls.at(-1)!) // only what is granted counts
     const values = await this.#settle('refused', turn, request, ms, asked.isLimit ? asked.isGiven ? ms : -1 : 0)
     const [wait, again, position, place, ends] = values?.slice(0, 5).map(Number) ?? []
     if (again === undefined) return embedError('TOOLJET_EMBED_BUSY', { retryAfter: asked.seconds })
@@ -285,7 +287,7 @@ export class MintQueue {
     const known = this.#known !== undefined && this.#known.at > now - longestTtlMs ? this.#known.epoch : '-'
     const request = typeof who === 'string' ? undefined : who
     const brought = request && this.#tickets.open(this.#owner(request.user, request.app), request.ticket)
-    const untold = limit === false ? [] : this.#own.untold(this.#rate?.timeWindow ?? HOUR_MS)
+    const untold = limit === false ? [] : this.#own.toTell(this.#rate?.timeWindow ?? HOUR_MS)
     const reply = await this.#run(ADMIT, call, [
       MAX_FAILURES, callMs, instance, known, this.#learned?.max ?? 0, this.#learned?.timeWindow ?? 0, Math.max(0, Math.ceil(this.#promisedUntil - now)),
       typeof who === 'string' ? who : who.user, request === undefined ? '-' : appField(request.app), what, request?.maxPlaces ?? 0,

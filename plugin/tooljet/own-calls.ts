@@ -8,6 +8,8 @@ interface Call {
   isTold: boolean
 }
 
+/** So many of the last ones are told again and again: a Redis that has come back with older data knows them no more. */
+const TOLD_AGAIN = 20
 /** While no limit is known, so many are remembered. */
 const MAX_CALLS = 1000
 
@@ -37,10 +39,16 @@ export class OwnCalls {
     this.#add(name, true)
   }
 
-  /** What Redis does not know, if it may count still: name, and milliseconds since then, of each. */
-  untold (windowMs: number): (string | number)[] {
+  /** What Redis may not know, if it may count still: name, and milliseconds since then, of each. */
+  toTell (windowMs: number): (string | number)[] {
     const now = this.#timers.now()
-    return this.#calls.filter(({ isTold, at }) => !isTold && at > now - windowMs).flatMap(({ name, at }) => [name, Math.floor(now - at)])
+    const first = this.#calls.length - TOLD_AGAIN
+    return this.#calls.filter(({ isTold, at }, i) => (!isTold || i >= first) && at > now - windowMs).flatMap(({ name, at }) => [name, Math.floor(now - at)])
+  }
+
+  /** It does not count. */
+  drop (name: string): void {
+    this.#calls = this.#calls.filter((call) => call.name !== name)
   }
 
   /** Redis knows them. */

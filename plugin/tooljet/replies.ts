@@ -48,7 +48,7 @@ export function pauseAsked ({ status, headers }: Reply): PauseAsked | undefined 
   if (status !== 429 && !(status === 503 && headers['retry-after'] !== undefined)) return undefined
   const given = retryAfterSeconds(headers)
   const seconds = given === undefined ? DEFAULT_PAUSE_SECONDS : Math.min(Math.max(given, 1), MAX_PAUSE_SECONDS)
-  return { seconds, isGiven: given !== undefined, isLimit: status === 429 }
+  return { seconds, isGiven: given !== undefined && given >= 1, isLimit: status === 429 }
 }
 
 /** `Retry-After` as seconds or as a date; a date counts from the reply's own `Date`, not from this machine's. */

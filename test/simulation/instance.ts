@@ -129,7 +129,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
       return embed.forget({ email, ...(app !== undefined && askFor(app)) } as never)
     },
     async warm (pairs, options) {
-      return new Warming({ apps, tooljets, cache, audit, timers }, options).run(pairs.map(([email, app]) => ({ email, ...askFor(app) }) as TooljetEmbedWarmPair))
+      return new Warming({ apps, tooljets, cache, audit, timers, closing: new AbortController().signal }, options).run(pairs.map(([email, app]) => ({ email, ...askFor(app) }) as TooljetEmbedWarmPair))
     },
     get backlog () {
       return audit.health().backlog

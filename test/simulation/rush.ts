@@ -24,6 +24,8 @@ export interface RushPlan {
   mintLimit: MintLimit
   /** What ToolJet allows; none: everything. */
   toolJet: Rate | undefined
+  /** A ToolJet with ideas of its own: a 429, with these seconds as `Retry-After`, or none. @param granted moments of the calls that were granted */
+  refuses?: (email: string, now: number, granted: number[]) => { retryAfter?: number } | undefined
   /** Whether ToolJet's 429 says for how long. */
   retryAfter?: boolean
   patExpiry?: number
@@ -37,6 +39,8 @@ export interface RushPlan {
   faults?: { at: number, what: 'kill' | 'wipe' | 'redis away' | 'tooljet down' | 'tooljet allows more', ms?: number, max?: number }[]
   /** Users who never come back after their first answer, 0 to 1. */
   leave?: number
+  /** Users who never come back after their first answer, by their number. */
+  leaves?: (user: number) => boolean
   /** After so long it ends in any case, ms. */
   atMost?: number
 }
@@ -222,15 +226,16 @@ class Rush {
     const took = latencyMs * (0.5 + this.#random.next())
     if (now < this.#downUntil) return this.#reply(process, 5, { statusCode: 500, headers: {}, text: '{}' })
     const granted = this.#calls.filter((call) => call.granted && toolJet !== undefined && call.at > now - toolJet.timeWindow)
-    const isGranted = toolJet === undefined || granted.length < (this.#allowed ?? toolJet.max)
+    const refusal = this.#plan.refuses?.(email, now, this.#calls.filter((call) => call.granted).map((call) => call.at))
+    const isGranted = refusal === undefined && (toolJet === undefined || granted.length < (this.#allowed ?? toolJet.max))
     this.#calls.push({ at: now, granted: isGranted, isGuest: email.startsWith('guest') })
     if (isGranted) {
       const redirectUrl = `${TOOLJET_URL}/embed-apps/${appId}?personal-access-token=pat_${this.#calls.length}`
       return this.#reply(process, took, { statusCode: 201, headers: {}, text: JSON.stringify({ personalAccessToken: 'pat', redirectUrl }) })
     }
-    const seconds = Math.ceil((granted[0]!.at + toolJet.timeWindow - now) / 1000)
+    const seconds = refusal === undefined ? Math.ceil((granted[0]!.at + toolJet!.timeWindow - now) / 1000) : refusal.retryAfter
     const text = JSON.stringify({ statusCode: 429, timestamp: '', path: '', message: 'ThrottlerException: Too Many Requests' })
-    return this.#reply(process, 5, { statusCode: 429, headers: retryAfter ? { 'retry-after': String(seconds) } : {}, text })
+    return this.#reply(process, 5, { statusCode: 429, headers: retryAfter && seconds !== undefined ? { 'retry-after': String(seconds) } : {}, text })
   }
 
   #reply (process: Process, ms: number, reply: HttpReply): Promise<HttpReply> {
@@ -266,7 +271,7 @@ class Rush {
         ticket = queue.ticket
         if (queue.etaSeconds !== null) user.promises.push({ at: this.#scheduler.now, etaMs: queue.etaSeconds * 1000 })
       }
-      if (this.#random.chance(this.#plan.leave ?? 0)) break
+      if (this.#random.chance(this.#plan.leave ?? 0) || this.#plan.leaves?.(this.#users.indexOf(user)) === true) break
       await this.#sleep(retryAfter * 1000)
     }
     this.#open--

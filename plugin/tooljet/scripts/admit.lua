@@ -4,7 +4,7 @@
 -- ('-': none), limit and window of that ('0': none), ms for which it has promised turns in it; the user, the app, what for
 -- ('first': the user has nothing; 'more'; 'replaces'; 'again': one more call of a mint that was granted; 'warm'), how many
 -- tickets a user may have; of the ticket that came with the request epoch, place and end ('-', '0', '0': none); then, in
--- pairs, calls that were made without Redis and ms since then.
+-- pairs, the last calls of this instance and ms since then: Redis may not know them (any more).
 -- Reply: { time, 'granted' | 'wait' | 'paused' | 'failing' | 'many', ms (since the first request for what is granted; until the turn
 --        of who waits, -1: unknown; until the end of a pause), ms until it is to ask again, position, place, its end, epoch,
 --        limit or 0, its window, instances, failures, mints of the last hour where they are too many or 0 }.
@@ -64,7 +64,7 @@ if known ~= '-' and known ~= budget.epoch then
   if limit then set('blackout', since + window) end
   recoverUntil(since + math.min(RECOVERY, promised))
 end
-for i = 21, #ARGV, 2 do redis.call('ZADD', CALLS, 'NX', string.format('%.0f', at - ARGV[i + 1]), ARGV[i]) end
+for i = 21, #ARGV, 2 do redis.call('ZADD', CALLS, 'GT', string.format('%.0f', at - ARGV[i + 1]), ARGV[i]) end
 
 redis.call('ZADD', INSTANCES, at, instance)
 redis.call('ZREMRANGEBYSCORE', INSTANCES, '-inf', at - 3 * MINUTE)
@@ -138,7 +138,7 @@ if not ticket then
     if limit then return reply('many', 30000) end
     return reply('wait', -1, 1000, redis.call('ZCARD', QUEUE) + 1) -- it will be soon
   end
-  ticket = { app = app, place = at, class = 0, ends = 0 }
+  ticket = { app = app, place = at, class = 0, ends = 0, refused = 0 }
   -- of an epoch that Redis has forgotten: a place is kept for those who have nothing
   if what == 'first' and broughtEpoch ~= '-' and broughtEpoch ~= budget.epoch and broughtEnds > at and broughtPlace < moment('began') then
     ticket.place, isKnown = broughtPlace, true
@@ -147,7 +147,7 @@ if not ticket then
   tickets[#tickets + 1] = ticket
 end
 -- a reported URL is gone at the next request for another one: it does not make a beginner of its user
-if what == 'replaces' then ticket.class = 2 elseif ticket.class ~= 2 then ticket.class = hasOther and 1 or 0 end
+if what == 'replaces' then ticket.class = math.max(2, ticket.class) elseif ticket.class < 2 then ticket.class = hasOther and 1 or 0 end
 local others = enqueue(user, ticket)
 
 local recovers = ticket.place >= moment('began') and number('recovers') - at or 0

@@ -7,8 +7,8 @@
 --   flight     sorted set of calls that may be refused yet, while no limit is known
 --   queue      sorted set of those who wait and come in time, "user app": by class, then by the moment of first asking
 --   due        sorted set of the same: when its owner is late, or, of one who is not in the queue, when the place ends
---   tickets    hash with a field per user: "app place class ends" for each, with ";" between; class 0: has nothing, 1: has
---              another app, 2: has reported a URL dead
+--   tickets    hash with a field per user: "app place class ends refused" for each, with ";" between; class 0: has nothing, 1:
+--              has another app, 2: has reported a URL dead, 3: was refused by ToolJet again; refused: how often in a row
 --   instances  sorted set of instances by the moment at which they were heard last
 --   budget     hash: epoch, began (of the epoch), recovers (until then slots go to those who were here before), blackout (no
 --              slot until then), resumed (slots were free, and nobody could take them, until then), limit and window (as
@@ -33,6 +33,8 @@ local MOST_MOMENTS = 1000
 -- At least so long a place is kept, ms.
 local LEAST_PLACE = 60000
 local BEHIND = 1e15
+-- The first time that somebody far behind asks again, at the latest, ms.
+local SOONEST = 120000
 -- So long, at most, slots go to those who were here before Redis lost the queue, ms.
 local RECOVERY = 120000
 
@@ -67,7 +69,7 @@ if given == 'auto' then limit, window = tonumber(budget.limit or ''), tonumber(b
 
 -- What is between a grant and the call at ToolJet differs: windows are longer by what that may make.
 local function spare ()
-  return math.max(math.min(100, window / 20), window / 200)
+  return math.max(math.min(100, window / 20), window / 100)
 end
 
 -- The sets are read from here on as if the clock had never gone back, and without what counts no more.
@@ -127,9 +129,9 @@ end
 local function ticketsOf (user)
   local list = {}
   for entry in (redis.call('HGET', TICKETS, user) or ''):gmatch('[^;]+') do
-    local app, place, class, ends = entry:match('^(%S+) (%d+) (%d) (%d+)$')
+    local app, place, class, ends, refused = entry:match('^(%S+) (%d+) (%d) (%d+) (%d+)$')
     if app and tonumber(ends) > at then
-      list[#list + 1] = { app = app, place = tonumber(place), class = tonumber(class), ends = tonumber(ends) }
+      list[#list + 1] = { app = app, place = tonumber(place), class = tonumber(class), ends = tonumber(ends), refused = tonumber(refused) }
     end
   end
   return list
@@ -138,7 +140,7 @@ end
 local function keepTickets (user, list)
   local entries = {}
   for i, one in ipairs(list) do
-    entries[i] = string.format('%s %.0f %d %.0f', one.app, one.place, one.class, one.ends)
+    entries[i] = string.format('%s %.0f %d %.0f %d', one.app, one.place, one.class, one.ends, one.refused)
   end
   if #entries > 0 then redis.call('HSET', TICKETS, user, table.concat(entries, ';')) else redis.call('HDEL', TICKETS, user) end
 end
@@ -162,27 +164,30 @@ end
 local function putAsideTheLate ()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', at, 'LIMIT', 0, 200)) do
     local user, app = member:match('^(%S+) (%S+)$')
-    local ticket = findIn(ticketsOf(user), app)
+    local ticket = user and findIn(ticketsOf(user), app)
     redis.call('ZREM', QUEUE, member)
-    if ticket then redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), member) else dropTicket(user, app) end
+    if ticket then redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), member) else redis.call('ZREM', DUE, member) end
+  end
+  for _, member in ipairs(redis.call('ZRANGE', QUEUE, 0, 9)) do -- nobody's
+    if not redis.call('ZSCORE', DUE, member) then redis.call('ZREM', QUEUE, member) end
   end
 end
 
 local function enqueue (user, ticket)
   local member = user .. ' ' .. ticket.app
-  redis.call('ZADD', QUEUE, string.format('%.0f', (ticket.class > 0 and BEHIND or 0) + ticket.place), member)
+  redis.call('ZADD', QUEUE, string.format('%.0f', BEHIND * (ticket.class == 3 and 2 or math.min(ticket.class, 1)) + ticket.place), member)
   return redis.call('ZRANK', QUEUE, member)
 end
 
--- Keeps a place for twice the time that is promised. Those far behind ask again before it has passed, since others may
--- have left by then, and slots are not to wait for anybody.
+-- Keeps a place for twice the time that is promised. Those far behind ask again before it has passed, the sooner the less
+-- they have waited: others may have left by then, and slots are not to wait for anybody.
 -- Returns ms until its turn (-1: unknown), and until it is to ask again.
 local function promise (user, ticket, others, least, isStopped)
   local wait = -1
   if limit and not isStopped then wait = math.max(least, slotAfter(others)) elseif least > 0 then wait = least end
-  local again = wait
-  if wait < 0 then again = isStopped and math.min(60000, 5000 + 1000 * others) or 1000 end
-  if wait > 4000 and others > 0 then again = math.max(least, 0.75 * wait) end
+  local again, since = wait, math.max(0, at - ticket.place)
+  if wait < 0 then again = isStopped and math.min(60000, math.max(10000, since / 2)) or 1000 end
+  if wait > 4000 and others > 0 then again = math.max(least, math.min(0.75 * wait, math.max(SOONEST, 1.5 * since))) end
   ticket.ends = at + math.max(LEAST_PLACE, 2 * math.max(wait, again))
   redis.call('ZADD', DUE, string.format('%.0f', at + again + GRACE), user .. ' ' .. ticket.app)
   return math.floor(wait), math.floor(again)

@@ -18,9 +18,9 @@ if isProbe then unset('probe') end
 if outcome == 'done' then
   if keepsPlace then dropTicket(user, app) end
   if redis.call('DEL', FAILURES, PROBE) > 0 and given ~= 'off' then set('resumed', at) end
-  if isProbe then
+  if isProbe then -- it may have been much too low: the next try need not wait
     set('limit', limit + 1)
-    set('probes', at + window)
+    set('probes', at)
     unset('failed')
   end
   return { at }
@@ -34,40 +34,48 @@ if outcome == 'failed' then
   end
 end
 
--- The window reaches back to the oldest call that may count: to one of ToolJet's documented minute where `Retry-After` does
--- not say that it is longer.
-local function learn ()
-  local reach = MINUTE
-  if retryAfter > MINUTE then reach = HOUR elseif retryAfter > 0 then reach = MINUTE + 1500 - retryAfter end
+-- The window reaches back to the oldest call that may count: one of the last minute, or of as long as `Retry-After` says.
+-- What comes near a minute is taken for ToolJet's documented one (a fixed window began before the first call that is known
+-- of); what turns out too short is doubled.
+local function learn (isTooShort)
+  local reach = math.max(MINUTE, retryAfter)
   local oldest = redis.call('ZRANGEBYSCORE', CALLS, at - reach, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  limit = math.max(1, redis.call('ZCOUNT', CALLS, at - reach, '+inf'))
-  window = retryAfter < 0 and MINUTE or math.max(1000, (oldest and at - oldest or 0) + retryAfter)
+  local length = retryAfter < 0 and MINUTE or math.max(1000, (oldest and at - oldest or 0) + retryAfter)
+  if isTooShort then length = math.max(length, math.min(MINUTE, 2 * window)) end
+  if length > MINUTE / 3 and length < MINUTE + 1500 then length = MINUTE end
+  limit, window = math.max(1, redis.call('ZCOUNT', CALLS, at - math.max(reach, length), '+inf')), length
   set('limit', limit)
   set('window', window)
 end
 
+local isSentAgain = (redis.call('GET', PAUSE) or ''):match('^%S+') == call
+local tickets = keepsPlace and ticketsOf(user) or {}
+local ticket = findIn(tickets, app)
+-- one whom ToolJet refuses every time is no measure of its limit, and stands behind all others
+local isRefusedAgain = ticket and ticket.refused > 0
+
 if outcome == 'refused' then
-  local isSentAgain = (redis.call('GET', PAUSE) or ''):match('^%S+') == call
   if not isSentAgain and pauseLeft(PAUSE) < pauseMs then -- a shorter pause does not end a longer one
     redis.call('SET', PAUSE, string.format('%s %.0f %.0f', call, at, at + pauseMs), 'PX', math.min(pauseMs, longest))
   end
   if given ~= 'off' then set('resumed', at + pauseMs) end
   if given == 'auto' and retryAfter ~= 0 and grantedAt then
     local wasKnown = limit and grantedAt > number('learned')
-    if not isProbe then learn() end
+    if not isProbe and not isRefusedAgain then learn(wasKnown) end
     set('learned', at)
     set('failed', wasKnown and math.min(10, number('failed') + 1) or number('failed'))
-    set('probes', at + window * 2 ^ number('failed'))
+    set('probes', at + math.min(window, math.max(pauseMs, 2 * MINUTE)) * 2 ^ number('failed'))
   end
 end
 if not keepsPlace then return { at } end
-
-local tickets = ticketsOf(user)
-local ticket = findIn(tickets, app)
 if not ticket then
   if not limit then return { at } end
-  ticket = { app = app, place = grantedAt or at, class = 0, ends = 0 }
+  ticket = { app = app, place = grantedAt or at, class = 0, ends = 0, refused = 0 }
   tickets[#tickets + 1] = ticket
+end
+if outcome == 'refused' and grantedAt and not isSentAgain then
+  ticket.refused = math.min(99, ticket.refused + 1)
+  if ticket.refused > 1 then ticket.class = 3 end
 end
 if outcome == 'failed' then -- its owner comes again, or does not
   ticket.ends = math.max(ticket.ends, at + LEAST_PLACE)
