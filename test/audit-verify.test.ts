@@ -120,6 +120,10 @@ test('verify names an event that was changed, in any field, doubled, added or ta
     t.match((await with4((fields) => [...fields, field, valueOf(fields, field)!]))[0], forged, `${field} twice`)
   }
   t.match((await with4((fields) => [...fields, 'note', 'all well']))[0], forged)
+  const mac = valueOf(log.event(4)[1], 'mac')!
+  for (const other of [`${mac}.`, `${mac}.all well`, `${mac} `, ` ${mac}`, mac.replace('.', '..'), mac.replace('.', ' .'), `0${mac}`, mac.toUpperCase()]) {
+    t.match((await with4((fields) => withValue(fields, 'mac', other)))[0], forged, `the mac as ${other}`)
+  }
   t.match((await with4((fields) => [...fields.slice(2), ...fields.slice(0, 2)]))[0], forged, 'in another order')
 })
 
