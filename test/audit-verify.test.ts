@@ -1,6 +1,7 @@
 import { t as tap, test, type Test } from 'tap'
 import { FIELD_NAMES, fieldsOf, type AuditFields } from '../plugin/audit/event.js'
 import { entryPagesReadOnly } from '../plugin/audit/entry-pages.js'
+import { AuditReader } from '../plugin/audit/reader.js'
 import { LogWitness } from '../plugin/audit/log-witness.js'
 import { EventSigner, timeOfMac } from '../plugin/audit/signer.js'
 import { verifyAudit, type RawEntry } from '../plugin/audit/verify.js'
@@ -416,6 +417,15 @@ test('entries tell where the stream began when they were read', async (t) => {
     starts.push(...page.filter(({ isFirst }) => isFirst).map(({ id }) => id))
   }
   t.same(starts, ['1-0', '230-0'])
+
+  for (let i = 251; i <= 500; i++) await redis.xadd(stream, `${i}-0`, 'a', 'b')
+  const overtaken: string[] = []
+  let last = ''
+  for await (const { id } of new AuditReader(redis, stream).entries(undefined, (last) => overtaken.push(last))) {
+    if (last === '') await redis.xtrim(stream, 'MINID', '490-0')
+    last = id
+  }
+  t.same([overtaken.length, last], [1, '500-0'], 'an export tells of it')
 })
 
 test('an emptied stream is not one that was trimmed', async (t) => {
