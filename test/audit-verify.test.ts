@@ -1,5 +1,8 @@
 import { t as tap, test, type Test } from 'tap'
-import { fieldsOf, type AuditFields } from '../plugin/audit/event.js'
+import { FIELD_NAMES, fieldsOf, type AuditFields } from '../plugin/audit/event.js'
+import { entryPagesReadOnly } from '../plugin/audit/entry-pages.js'
+import { AuditReader } from '../plugin/audit/reader.js'
+import { LogWitness } from '../plugin/audit/log-witness.js'
 import { EventSigner, timeOfMac } from '../plugin/audit/signer.js'
 import { verifyAudit, type RawEntry } from '../plugin/audit/verify.js'
 import { deriveSecretKeys } from '../plugin/crypto/secret-keys.js'
@@ -120,6 +123,10 @@ test('verify names an event that was changed, in any field, doubled, added or ta
     t.match((await with4((fields) => [...fields, field, valueOf(fields, field)!]))[0], forged, `${field} twice`)
   }
   t.match((await with4((fields) => [...fields, 'note', 'all well']))[0], forged)
+  const mac = valueOf(log.event(4)[1], 'mac')!
+  for (const other of [`${mac}.`, `${mac}.all well`, `${mac} `, ` ${mac}`, mac.replace('.', '..'), mac.replace('.', ' .'), `0${mac}`, mac.toUpperCase()]) {
+    t.match((await with4((fields) => withValue(fields, 'mac', other)))[0], forged, `the mac as ${other}`)
+  }
   t.match((await with4((fields) => [...fields.slice(2), ...fields.slice(0, 2)]))[0], forged, 'in another order')
 })
 
@@ -235,20 +242,25 @@ test('what is gone at the start is judged by the retention that the log tells', 
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '0.05d/1000000' }), { ok: true }, 'less is kept')
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/2' }), { ok: true }, 'too many')
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/3' }), { ok: false }, 'not too many: two are left')
-  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/3', junk: 1 }), { problems: [{ kind: 'forged' }] }, 'too many with junk, which is told')
+  t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { retention: '90d/3', junk: 1 }), { problems: [{ kind: 'forged' }, { kind: 'erased' }] }, 'nor with junk that came after all that was written')
   t.match(await verifyOld([91 * DAY, HOUR], 1, { retention: '0d/0' }), { ok: false }, 'all is kept')
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR], 2, { options: { retentionMs: 1.5 * HOUR } }), { ok: true }, 'options come first')
   t.match(await verifyOld([91 * DAY, 90.5 * DAY, HOUR], 2, { options: { retentionMs: 0 } }), { ok: false })
-  t.match(await verifyOld([91 * DAY, HOUR], 1, { openedAgain: false }), { ok: true }, 'by default 90 days')
+  const untold = await verifyOld([91 * DAY, HOUR], 1, { openedAgain: false })
+  t.match(untold, { ok: false, retentionAssumed: true, problems: [{ kind: 'erased', detail: /nothing tells the retention/ }] }, 'not by what is kept by default')
+  t.match(await verifyOld([91 * DAY, HOUR], 1, { openedAgain: false, options: { retentionMs: 90 * DAY } }), { ok: true, retentionAssumed: true }, 'nor need the number be told where the age explains it')
+  t.match(await verifyOld([91 * DAY, HOUR], 1, { openedAgain: false, options: { retentionMs: 90 * DAY, maxEntries: 0 } }), { ok: true, retentionAssumed: false })
+  t.match(await verifyOld([91 * DAY, HOUR], 1, { openedAgain: false, options: { retentionMs: 0, maxEntries: 0 } }), { problems: [{ detail: /trimming does not explain/ }] })
+  t.match(await verifyOld([91 * DAY, HOUR], 0, { openedAgain: false }), { ok: true, retentionAssumed: true }, 'nothing is gone')
   t.match(await verifyOld([89 * DAY, HOUR], 1, { openedAgain: false }), { ok: false })
 })
 
 test('a full log may have lost what is older than all that it has, and no more', async (t) => {
   const full = { retention: '90d/3' }
   t.match(await verifyOld([3 * HOUR, 2 * HOUR, HOUR, HOUR - 1], 2, full), { ok: true })
-  const { entries, signer, now } = makeOld([3 * HOUR, 2 * HOUR, HOUR, HOUR - 1], full)
+  const { entries, signer, now } = makeOld([3 * DAY, 2 * DAY, DAY, DAY - 1], full)
   // an older event that was trimmed is played back in front, and a younger one left out
-  const older = makeOld([4 * HOUR], { instance: 'old' }).entries[0]!
+  const older = makeOld([4 * DAY], { instance: 'old' }).entries[0]!
   const played = [{ ...older, id: `${now}-0` }, ...entries.slice(2).map(({ flat }, i) => ({ id: `${now}-${i + 1}`, flat }))]
   t.match((await verifyOf(played, signer, now)).problems, [{ kind: 'erased', instance: 'one' }])
 })
@@ -260,6 +272,95 @@ test('what an instance kept that is long over trims nothing younger', async (t) 
   t.match((await verifyOf(played, signer, now)).problems, [{ kind: 'erased', instance: 'one' }])
 })
 
+/** A log that instances write. */
+class Written {
+  readonly now = Date.now()
+  readonly signer = new EventSigner([Buffer.alloc(32)], 'audit')
+  readonly entries: RawEntry[] = []
+  readonly #instances = new Map<string, { seq: number, prev: string | undefined }>()
+
+  /** @param ageMs of the event @param idAgeMs of its entry */
+  write (instance: string, ageMs: number, { idAgeMs = ageMs, ...more }: { idAgeMs?: number, event?: string, retention?: string, count?: string } = {}): void {
+    const { seq, prev } = this.#instances.get(instance) ?? { seq: 1, prev: undefined }
+    const time = this.now - ageMs
+    const given: Record<string, string | undefined> = { time: new Date(time).toISOString(), event: 'url.reused', ...more, instance, seq: String(seq), prev, schema: '2' }
+    const fields: AuditFields = {}
+    for (const name of FIELD_NAMES) if (given[name] !== undefined) fields[name] = given[name]
+    this.signer.sign(fields, time)
+    this.#instances.set(instance, { seq: seq + 1, prev: fields['mac'] })
+    this.entries.push({ id: `${this.now - idAgeMs}-${this.entries.length}`, flat: Object.entries(fields).flat() })
+  }
+
+  open (instance: string, ageMs: number, retention: string): void {
+    this.write(instance, ageMs, { event: 'audit.opened', retention })
+  }
+
+  /** With the first so many gone. */
+  async problems (gone: number): Promise<(string | undefined)[]> {
+    const { problems } = await verifyOf(this.entries.slice(gone), this.signer, this.now, gone)
+    return problems.map(({ kind, instance }) => `${kind} ${instance}`)
+  }
+}
+
+test('a retention of former times trimmed no more than there was when its instance wrote last', async (t) => {
+  const log = new Written()
+  for (let i = 0; i < 6; i++) log.write('former', (60 - i) * DAY)
+  log.open('former', 54 * DAY, '30d/5')
+  log.write('former', 53 * DAY)
+  log.open('later', 40 * DAY, '90d/1000')
+  for (let i = 0; i < 20; i++) log.write('later', (39 - i) * DAY)
+  t.same(await log.problems(0), [])
+  t.same(await log.problems(3), [], 'five were left')
+  t.same(await log.problems(4), ['erased former'], 'so many it kept, and the others were not there yet')
+  log.write('former', 14 * DAY)
+  t.same(await log.problems(4), [], 'it ran on')
+
+  const aged = new Written()
+  for (let i = 0; i < 6; i++) aged.write('former', (60 - 2 * i) * DAY)
+  aged.open('former', 48 * DAY, '10d/0')
+  aged.open('later', 40 * DAY, '90d/0')
+  aged.write('later', HOUR)
+  t.same(await aged.problems(2), [], 'they were ten days old when it wrote last')
+  t.same(await aged.problems(4), ['erased former'], 'this one came to be so old later')
+})
+
+test('what an instance kept is taken from the app\'s log where the stream does not tell it', async (t) => {
+  const log = new Written()
+  log.open('one', 300 * DAY, '0d/0')
+  for (let i = 0; i < 6; i++) log.write('one', (250 - i) * DAY)
+  const { entries, signer, now } = log
+  const witness = new LogWitness(signer)
+  const opened = JSON.stringify({ tooljetEmbedAudit: fieldsOf(entries[0]!.flat) })
+  await witness.read((async function * () { yield Buffer.from(`${opened}\n${opened.replace('0d/0', '9d/1')}\n`) })())
+  const verify = (witnesses: LogWitness[]) => verifyAudit({ info: async () => undefined, now: async () => now, async * pages () { yield entries.slice(4) } }, signer, { witnesses })
+  t.match(await verify([]), { retentionAssumed: true, problems: [{ kind: 'erased', detail: /nothing tells/ }] })
+  t.match(await verify([witness]), { retentionAssumed: false, retention: { retentionMs: 0, maxEntries: 0 }, problems: [{ kind: 'erased', detail: /trimming does not explain/ }, { kind: 'missing' }] })
+})
+
+test('an instance that does not tell what it keeps is taken to keep what the newest one does', async (t) => {
+  const log = new Written()
+  for (let i = 0; i < 6; i++) log.write('untold', (60 - i) * DAY)
+  log.open('told', 50 * DAY, '90d/4')
+  for (let i = 0; i < 3; i++) log.write('untold', (40 - i) * DAY)
+  t.same(await log.problems(6), [])
+  t.same(await log.problems(7), ['erased untold'])
+})
+
+test('what waited for Redis, or sums up, is older than what was trimmed before it', async (t) => {
+  const log = new Written()
+  const fill = (ages: number[]) => { for (const age of ages) log.write('one', age) }
+  log.open('one', 5 * HOUR, '90d/10')
+  log.write('cut-off', 5 * HOUR)
+  fill([4.9 * HOUR, 4.4 * HOUR, 4.2 * HOUR])
+  log.write('one', 4.8 * HOUR, { idAgeMs: 2 * HOUR, count: '1000' })
+  log.write('cut-off', 4.3 * HOUR, { idAgeMs: 3.9 * HOUR })
+  fill([3.8 * HOUR, 3.7 * HOUR])
+  log.open('one', 3.6 * HOUR, '90d/10')
+  fill([3.5, 3.4, 3.3, 3.2, 3.1, 3, 2.9].map((hours) => hours * HOUR))
+  t.same(await log.problems(5), [])
+  t.same(await log.problems(8), ['erased one'], 'fewer are left than are kept')
+})
+
 test('ids that cannot be are named', async (t) => {
   const { entries, signer, now } = makeOld([3 * HOUR, 2 * HOUR, HOUR])
   const move = (by: number) => verifyOf(entries.map(({ id, flat }) => ({ id: `${parseInt(id, 10) + by}-0`, flat })), signer, now)
@@ -267,6 +368,64 @@ test('ids that cannot be are named', async (t) => {
   t.match(await move(50 * DAY), { problems: [{ kind: 'moved', instance: 'one', detail: /of the future/ }, { kind: 'moved' }] })
   t.match(await move(-HOUR), { problems: [{ kind: 'moved', detail: /^3 entries/ }, { kind: 'moved' }] })
   t.match(await verifyOf(entries.map(({ flat }, i) => ({ id: `${now}-${i}`, flat })), signer, now), { ok: true, late: 3 }, 'written late, as after an outage')
+})
+
+test('ids that only go on from the greatest one, or that events prove right, are nobody\'s fault', async (t) => {
+  const log = new Written()
+  log.open('one', HOUR, '90d/1000')
+  log.write('one', -2 * HOUR) // Redis's clock was put forward, and the event has its time
+  log.write('one', HOUR / 2, { idAgeMs: -2 * HOUR }) // and put back
+  log.write('other', HOUR / 3, { idAgeMs: -2 * HOUR })
+  t.same(await log.problems(0), [])
+  log.write('one', HOUR / 4, { idAgeMs: -3 * HOUR })
+  log.write('other', HOUR / 5, { idAgeMs: -3 * HOUR })
+  t.same(await log.problems(0), ['moved one'], 'none of the events is of that time; the one after it could not help it')
+})
+
+test('what was trimmed while it was read is no gap, and is judged like what is gone at the start', async (t) => {
+  const log = new Written()
+  for (const instance of ['one', 'other']) log.write(instance, 5 * HOUR)
+  for (let i = 0; i < 10; i++) log.write(i === 3 ? 'other' : 'one', (4 - i / 10) * HOUR)
+  const verify = async (retention: string) => {
+    log.entries.length = 12
+    log.open(`keeps ${retention}`, HOUR, retention)
+    const { entries, signer, now } = log
+    const lines = entries.map(({ flat }) => `${JSON.stringify({ tooljetEmbedAudit: fieldsOf(flat) })}\n`)
+    const witness = new LogWitness(signer)
+    await witness.read((async function * () { yield Buffer.from(lines.join('')) })())
+    const pages = async function * () {
+      yield entries.slice(0, 4)
+      yield entries.slice(8).map((entry, i) => ({ ...entry, isFirst: i === 0 }))
+    }
+    const { problems } = await verifyAudit({ info: async () => undefined, now: async () => now, pages }, signer, { witnesses: [witness] })
+    return problems.map(({ kind, instance, seq }) => `${kind} ${instance} ${seq}`)
+  }
+  t.same(await verify('90d/5'), [])
+  t.same(await verify('90d/6'), ['erased one 4', 'missing one 4', 'missing other 2'], 'five are left')
+})
+
+test('entries tell where the stream began when they were read', async (t) => {
+  const { portal, stream } = await Log.open(t)
+  const { redis } = portal
+  await redis.del(stream)
+  for (let i = 1; i <= 250; i++) await redis.xadd(stream, `${i}-0`, 'a', 'b')
+  const starts: string[] = []
+  let count = 0
+  for await (const page of entryPagesReadOnly(redis, stream)) {
+    if (count === 0) await redis.xtrim(stream, 'MINID', '230-0') // after the page that is on its way
+    count += page.length
+    starts.push(...page.filter(({ isFirst }) => isFirst).map(({ id }) => id))
+  }
+  t.same(starts, ['1-0', '230-0'])
+
+  for (let i = 251; i <= 500; i++) await redis.xadd(stream, `${i}-0`, 'a', 'b')
+  const overtaken: string[] = []
+  let last = ''
+  for await (const { id } of new AuditReader(redis, stream).entries(undefined, (last) => overtaken.push(last))) {
+    if (last === '') await redis.xtrim(stream, 'MINID', '490-0')
+    last = id
+  }
+  t.same([overtaken.length, last], [1, '500-0'], 'an export tells of it')
 })
 
 test('an emptied stream is not one that was trimmed', async (t) => {

@@ -17,12 +17,12 @@ const NO_TEXT = ['no UTF-8', '']
  */
 export async function * entryPages (read: (args: readonly string[]) => Promise<unknown[]>, after = ''): AsyncGenerator<RawEntry[]> {
   for (let coming: Promise<unknown[]> | undefined = read([after]); coming !== undefined;) {
-    const [last, isEnd, ids, lines] = await coming as [Buffer, number, Buffer, Buffer]
+    const [last, isEnd, ids, lines, isStart] = await coming as [Buffer, number, Buffer, Buffer, number]
     coming = isEnd === 1 ? undefined : read([String(last)])
     coming?.catch(() => {}) // it is told when its turn comes, if it does
     if (ids.length === 0) continue
     const flats = flatsOf(lines)
-    yield String(ids).split(' ').map((id, i) => ({ id, flat: flats[i]! }))
+    yield String(ids).split(' ').map((id, i) => ({ id, flat: flats[i]!, ...(i === 0 && isStart === 1 && { isFirst: true }) }))
   }
 }
 

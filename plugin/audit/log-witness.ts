@@ -25,6 +25,8 @@ export class LogWitness implements Witness {
   readonly #signer: EventSigner
   readonly #instances = new Map<string, LoggedInstance>()
   readonly #summary: LogSummary = { events: 0, instances: 0, invalid: 0 }
+  /** What an instance kept, of those that said so the newest. */
+  #retention = { time: -Infinity, text: undefined as string | undefined }
 
   constructor (signer: EventSigner) {
     this.#signer = signer
@@ -40,6 +42,18 @@ export class LogWitness implements Witness {
       for (const line of lines) this.#takeLine(line)
       looked?.(lines.length)
     }
+  }
+
+  retentionOf (instance: string): string | undefined {
+    return this.#instances.get(instance)?.retention
+  }
+
+  get retention (): string | undefined {
+    return this.#retention.text
+  }
+
+  restart (): void {
+    for (const logged of this.#instances.values()) logged.restart()
   }
 
   add (id: string, fields: AuditFields): void {
@@ -61,6 +75,11 @@ export class LogWitness implements Witness {
     const { instance, seq, mac } = fields as { instance: string, seq: string, mac: string }
     let logged = this.#instances.get(instance)
     if (logged === undefined) this.#instances.set(instance, logged = new LoggedInstance())
+    if (fields['retention'] !== undefined) {
+      logged.retention = fields['retention']
+      const time = timeOfMac(mac)
+      if (time > this.#retention.time) this.#retention = { time, text: logged.retention }
+    }
     // the same one may be there at error, too
     if (logged.expect(Number(seq), mac)) this.#summary.events++
   }
@@ -73,9 +92,11 @@ class LoggedInstance {
   readonly #unlogged: Run[] = []
   /** Of what is missing: ids of the entries after it, by the last seq that may be missing there. */
   readonly #idsAfter = new Map<number, string>()
+  /** What it kept. */
+  retention: string | undefined
   #first = Infinity
   #last = 0
-  /** In the stream. */
+  /** In the stream, of what is there still. */
   #firstSeen = Infinity
   #lastSeen = 0
 
@@ -86,6 +107,11 @@ class LoggedInstance {
     this.#first = Math.min(this.#first, seq)
     this.#last = Math.max(this.#last, seq)
     return true
+  }
+
+  /** What the stream has shown was trimmed since. */
+  restart (): void {
+    this.#firstSeen = Infinity
   }
 
   compare (id: string, { seq: text, mac }: AuditFields): void {

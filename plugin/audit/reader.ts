@@ -134,9 +134,14 @@ export class AuditReader {
     return newest?.[0] ?? NO_MORE
   }
 
-  /** Every entry after an id, oldest first. */
-  async * entries (after?: string): AsyncGenerator<AuditEntry> {
-    for await (const page of entryPagesReadOnly(this.#redis, this.#stream, after)) yield * page.map(({ id, flat }) => ({ id, fields: fieldsOf(flat) }))
+  /** Every entry after an id, oldest first. @param onOvertaken told after which entry some may have been trimmed before they were read */
+  async * entries (after?: string, onOvertaken?: (last: string) => void): AsyncGenerator<AuditEntry> {
+    let last: string | undefined
+    for await (const page of entryPagesReadOnly(this.#redis, this.#stream, after)) {
+      if (page[0]!.isFirst === true && last !== undefined) onOvertaken?.(last)
+      last = page.at(-1)!.id
+      yield * page.map(({ id, flat }) => ({ id, fields: fieldsOf(flat) }))
+    }
   }
 
   async * #pages (filters: AuditFilters, order: AuditOrder, limit: number, start: string | undefined): AsyncGenerator<AuditEntry> {

@@ -35,7 +35,7 @@ export class EventSigner {
   sign (fields: AuditFields, time: number): SignedEvent {
     const names = Object.keys(fields).join()
     const values = jsonOf(Object.values(fields))
-    const mac = `${time.toString(36)}.${this.#macWith(this.#keys[0]!, names, values)}`
+    const mac = this.#macWith(this.#keys[0]!, time, names, values)
     fields['mac'] = mac
     let known = this.#known.get(names)
     if (known === undefined) this.#known.set(names, known = `${names},mac`)
@@ -59,15 +59,16 @@ export class EventSigner {
       values.push(flat[i + 1]!)
     }
     if (fields['schema'] !== SCHEMA || !/^[1-9]\d{0,15}$/.test(fields['seq'] ?? '')) return undefined
-    const [time, given] = (fields['mac'] ?? '').split('.') as [string, string?]
-    if (given === undefined || Date.parse(fields['time'] ?? '').toString(36) !== time) return undefined
+    const time = Date.parse(fields['time'] ?? '')
+    const given = fields['mac']
+    if (given === undefined || Number.isNaN(time)) return undefined
     const joined = names.join()
     const json = jsonOf(values)
-    return this.#keys.some((key) => isSame(given, this.#macWith(key, joined, json))) ? fields : undefined
+    return this.#keys.some((key) => isSame(given, this.#macWith(key, time, joined, json))) ? fields : undefined
   }
 
-  #macWith (key: KeyObject, names: string, values: string): string {
-    return createHmac('sha256', key).update(`${this.#stream}\n${names}\n`).update(values, 'latin1').digest('base64url')
+  #macWith (key: KeyObject, time: number, names: string, values: string): string {
+    return `${time.toString(36)}.${createHmac('sha256', key).update(`${this.#stream}\n${names}\n`).update(values, 'latin1').digest('base64url')}`
   }
 }
 
@@ -79,7 +80,7 @@ export function fieldsOfSigned ({ names, values }: SignedEvent): AuditFields {
   return Object.fromEntries(names.split(',').map((name, i) => [name, read[i]!]))
 }
 
-/** When the event of a mac was, milliseconds since 1970. */
+/** When the event of a mac was, milliseconds since 1970. @param mac of a valid event, or its `prev` */
 export function timeOfMac (mac: string): number {
   return parseInt(mac, 36)
 }

@@ -27,8 +27,36 @@ interface Gap {
   late: Set<number>
 }
 
+/** Events that are missing where the log began when it was read. */
+interface Missing {
+  from: number
+  to: number
+  /** Id of the entry after it. */
+  id: string
+  /** Mac of the last of them. */
+  last: string
+}
+
+/** Where an entry is. */
+export interface Place {
+  id: string
+  /** Of the id. */
+  ms: number
+  /** How many entries there are up to this one. */
+  number: number
+  /** It has the time of the entry before: Redis gives such ids while its clock is behind them. */
+  isContinued: boolean
+}
+
 /** Between the clocks of events and of Redis. */
 export const CLOCK_SLACK_MS = 60_000
+/** So long an event may have waited for Redis, as far as its entry's id is believed: no mac covers that. */
+const WAIT_MS = 3_600_000
+
+/** Whether an event of that time may have been written at that time. */
+export function isPlausible (idMs: number, time: number): boolean {
+  return idMs <= time + WAIT_MS
+}
 
 /** One instance's events, each of which is valid by itself, in the order in which they are in the stream. */
 export class InstanceCheck {
@@ -36,15 +64,19 @@ export class InstanceCheck {
   readonly #add: (problem: AuditProblem) => void
   /** In the order of their seqs. */
   readonly #gaps: Gap[] = []
+  readonly #missing: Missing[] = []
   #events = 0
-  #first = { id: '', seq: 0, prev: undefined as string | undefined }
+  #firstSeq = 0
+  /** Nothing is known of what was right before. */
+  #isCut = true
+  #lastWrite = { ms: -Infinity, number: 0 }
   #lastSeq = 0
-  #lastMac = ''
+  #lastMac: string | undefined
   #closed = false
   #retention: string | undefined
   /** The first one with an id that cannot be, and how many there are. */
   readonly #moved = { id: '', seq: 0, count: 0 }
-  /** The greatest id of all. */
+  /** The greatest id of all that nobody else's explains. */
   #lastId = { id: '', ms: 0, seq: 0 }
 
   /** @param add takes what is wrong */
@@ -53,9 +85,9 @@ export class InstanceCheck {
     this.#add = add
   }
 
-  /** The first one; `prev` is absent when nothing was before it. */
-  get first (): { id: string, seq: number, prev: string | undefined } {
-    return this.#first
+  /** Before the start of the log. */
+  get missing (): readonly Missing[] {
+    return this.#missing
   }
 
   /** What it keeps, as it has said last. */
@@ -63,21 +95,34 @@ export class InstanceCheck {
     return this.#retention
   }
 
-  /** When its last event was, milliseconds since 1970. */
-  get lastTime (): number {
-    return timeOfMac(this.#lastMac)
+  /** When it wrote last, milliseconds since 1970, and how many entries there were up to there of those that are left. */
+  get lastWrite (): { ms: number, number: number } {
+    return this.#lastWrite
+  }
+
+  /** What was read so far was trimmed since. */
+  restart (): void {
+    this.#isCut = true
+    this.#lastWrite.number = 0
   }
 
   /** @returns whether it was not there before */
-  next (id: string, fields: AuditFields): boolean {
+  next ({ id, ms, number, isContinued }: Place, fields: AuditFields): boolean {
     const seq = Number(fields['seq'])
-    const ms = parseInt(id, 10)
-    if (ms + CLOCK_SLACK_MS < timeOfMac(fields['mac']!)) this.#addMoved(id, seq)
-    this.#lastId = { id, ms, seq }
-    if (this.#events === 0) this.#first = { id, seq, prev: fields['prev'] }
-    else if (seq <= this.#lastSeq) return this.#late(id, seq)
-    else if (seq > this.#lastSeq + 1) this.#gaps.push({ from: this.#lastSeq + 1, to: seq - 1, id, late: new Set() })
-    else if (fields['prev'] !== this.#lastMac) this.#wrong('fork', id, seq, `seq ${seq} does not follow the seq ${seq - 1} that is there`)
+    const time = timeOfMac(fields['mac']!)
+    const { prev } = fields
+    if (ms + CLOCK_SLACK_MS < time) this.#addMoved(id, seq)
+    if (!isContinued) this.#lastId = { id, ms, seq }
+    if (isPlausible(ms, time)) this.#lastWrite.number = number
+    this.#lastWrite.ms = Math.max(this.#lastWrite.ms, time, isPlausible(ms, time) ? ms : time)
+    if (seq <= this.#lastSeq) return this.#late(id, seq)
+    const skipped = { from: this.#lastSeq + 1, to: seq - 1, id }
+    if (seq === this.#lastSeq + 1) {
+      if (prev !== this.#lastMac) this.#wrong('fork', id, seq, `seq ${seq} does not follow the seq ${seq - 1} that is there`)
+    } else if (this.#isCut && prev !== undefined) this.#missing.push({ ...skipped, last: prev })
+    else this.#gaps.push({ ...skipped, late: new Set() })
+    this.#isCut = false
+    this.#firstSeq ||= seq
     this.#events++
     this.#lastSeq = seq
     this.#lastMac = fields['mac']!
@@ -103,10 +148,10 @@ export class InstanceCheck {
     return {
       instance: this.instance,
       events: this.#events,
-      firstSeq: this.#first.seq,
+      firstSeq: this.#firstSeq,
       lastSeq: this.#lastSeq,
       closed: this.#closed,
-      trimmed: this.#first.prev !== undefined,
+      trimmed: this.#firstSeq > 1,
     }
   }
 
@@ -120,7 +165,7 @@ export class InstanceCheck {
     const gap = this.#gapOf(seq)
     const isFirst = gap !== undefined && !gap.late.has(seq)
     // before the first one that is there, it may be one that is there twice as well; it is out of order in any case
-    this.#wrong(isFirst || seq < this.#first.seq ? 'reordered' : 'duplicate', id, seq, `seq ${seq} after seq ${this.#lastSeq}`)
+    this.#wrong(isFirst || seq < this.#firstSeq ? 'reordered' : 'duplicate', id, seq, `seq ${seq} after seq ${this.#lastSeq}`)
     if (!isFirst) return false
     gap.late.add(seq)
     this.#events++

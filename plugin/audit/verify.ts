@@ -2,7 +2,7 @@ import { setImmediate as endOfTurn } from 'node:timers/promises'
 import { MS_PER_DAY } from '../durations.js'
 import type { Retention } from './append.js'
 import { SCHEMA, fieldsOf, type AuditFields } from './event.js'
-import { CLOCK_SLACK_MS, InstanceCheck, type InstanceReport } from './verify-instance.js'
+import { CLOCK_SLACK_MS, InstanceCheck, isPlausible, type InstanceReport } from './verify-instance.js'
 import { timeOfMac, type EventSigner } from './signer.js'
 import type { StreamInfo } from './stream-info.js'
 
@@ -47,6 +47,8 @@ export interface AuditReport {
   late: number
   /** By which it was judged what may be gone; 0: for ever, or any number. */
   retention: Retention
+  /** `true`: neither the log nor an option tells the retention, and nothing may be gone. */
+  retentionAssumed: boolean
   /** One by one, in the order of their first events. */
   instances: InstanceReport[]
   /** What is wrong, in the order of the stream: the first 1,000. */
@@ -59,6 +61,8 @@ export interface AuditReport {
 export interface RawEntry {
   id: string
   flat: string[]
+  /** Nothing was before it when it was read: what was read before it was trimmed meanwhile. */
+  isFirst?: boolean
 }
 
 /** A stream to check. */
@@ -74,6 +78,12 @@ export interface AuditSource {
 export interface Witness {
   /** @param fields of a valid event; of one that is there twice, the first time */
   add (id: string, fields: AuditFields): void
+  /** What was added so far was trimmed meanwhile. */
+  restart? (): void
+  /** What an instance kept, as `audit.opened` tells it. */
+  retentionOf? (instance: string): string | undefined
+  /** What the instance kept that said so last. */
+  readonly retention?: string | undefined
   problems (judge: Judge): Promise<AuditProblem[]> | AuditProblem[]
 }
 
@@ -96,6 +106,8 @@ export interface VerifyOptions {
 const MAX_PROBLEMS = 1000
 /** Where no instance in the log tells. */
 const DEFAULT_RETENTION: Retention = { retentionMs: 90 * MS_PER_DAY, maxEntries: 1_000_000 }
+/** Explains nothing. */
+const ANY: Retention = { retentionMs: 0, maxEntries: 0 }
 /** By so much later than a younger event an older one may have been written, but for an outage of Redis. */
 const ORDER_SLACK_MS = 10_000
 
@@ -103,12 +115,22 @@ const ORDER_SLACK_MS = 10_000
 export async function verifyAudit (source: AuditSource, signer: EventSigner, { retention: given, known, witnesses = [] }: VerifyOptions = {}): Promise<AuditReport> {
   const found = new Problems()
   const instances = new Map<string, InstanceCheck>()
-  const extent = { entries: 0, events: 0, late: 0, firstId: Infinity, since: Infinity, until: -Infinity }
+  const extent = { entries: 0, events: 0, late: 0, since: Infinity, until: -Infinity }
+  /** Of what is there still: how many entries, the time of the first id, and of the oldest event whose id is not believed. */
+  let left = { entries: 0, firstId: Infinity, oldest: Infinity }
+  let lastMs = -1
   const now = await source.now()
   for await (const page of source.pages()) {
-    for (const { id, flat } of page) {
-      const idMs = parseInt(id, 10)
-      if (extent.entries++ === 0) extent.firstId = idMs
+    for (const { id, flat, isFirst = false } of page) {
+      const ms = parseInt(id, 10)
+      const isContinued = ms === lastMs
+      lastMs = ms
+      if (isFirst) {
+        left = { entries: 0, firstId: ms, oldest: Infinity }
+        for (const part of [...instances.values(), ...witnesses]) part.restart?.()
+      }
+      extent.entries++
+      if (left.entries++ === 0) left.firstId = ms
       const fields = signer.verify(flat)
       if (fields === undefined) {
         found.add(() => ({ kind: 'forged', id, ...claimOf(flat) }))
@@ -119,27 +141,36 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
       const time = timeOfMac(mac)
       extent.since = Math.min(extent.since, time)
       extent.until = Math.max(extent.until, time)
-      if (idMs > time + CLOCK_SLACK_MS) extent.late++
+      if (ms > time + CLOCK_SLACK_MS) extent.late++
+      // a sum tells of a time long before it was made
+      if (fields['count'] === undefined && !isPlausible(ms, time)) left.oldest = Math.min(left.oldest, time)
       let check = instances.get(instance)
       if (check === undefined) instances.set(instance, check = new InstanceCheck(instance, (problem) => found.add(() => problem)))
-      if (check.next(id, fields)) for (const witness of witnesses) witness.add(id, fields)
+      if (check.next({ id, ms, number: left.entries, isContinued }, fields)) for (const witness of witnesses) witness.add(id, fields)
     }
     await endOfTurn()
   }
 
-  const end = Math.max(now, await source.now()) + CLOCK_SLACK_MS
+  const end = Math.max(now, await source.now())
   const info = await source.info()
-  const trimmers = trimmersOf(instances.values(), end - CLOCK_SLACK_MS, known, given)
-  const isExpired = (time: number): boolean => trimmers.some(({ retentionMs, until }) => retentionMs > 0 && time <= until - retentionMs + CLOCK_SLACK_MS)
-  // the oldest goes first, by the time of the events: ids are whatever somebody gave them
-  const oldest = Math.min(extent.firstId + CLOCK_SLACK_MS, extent.since + ORDER_SLACK_MS)
-  const isTrimmed = (time: number): boolean => time <= oldest && (isExpired(time) || trimmers.some(({ maxEntries, until }) => maxEntries > 0 && extent.entries >= maxEntries && time <= until))
+  const { trimmers, newest } = trimmersOf([...instances.values()], { ms: end, number: left.entries }, { given, known, witnesses })
+  const retention = { ...DEFAULT_RETENTION, ...newest }
+  const assumed: Trimmer = { ...retention, ms: end, number: left.entries }
+  const isAssumed = newest.retentionMs === undefined || newest.maxEntries === undefined
+  const isExpired = (time: number): boolean => (isAssumed ? [...trimmers, assumed] : trimmers).some((trimmer) => isTooOld(time, trimmer))
+  // the oldest goes first, and none was written before its time: but ids are whatever somebody gave them
+  const oldest = Math.min(left.firstId + CLOCK_SLACK_MS, left.oldest + ORDER_SLACK_MS)
+  const isTrimmedBy = (time: number, trimmer: Trimmer): boolean => time <= oldest && (isTooOld(time, trimmer) || isOneTooMany(time, trimmer))
+  const isTrimmed = (time: number): boolean => trimmers.some((trimmer) => isTrimmedBy(time, trimmer))
+  // Redis's clock was there when events have such times, be it put back since
+  const latest = Math.max(end, extent.until) + CLOCK_SLACK_MS
   const reports = [...instances.values()].map((check) => {
-    check.end(end)
-    const { first } = check
-    if (first.prev !== undefined && !isTrimmed(timeOfMac(first.prev))) {
-      const last = new Date(timeOfMac(first.prev)).toISOString()
-      found.add(() => ({ kind: 'erased', id: first.id, instance: check.instance, seq: 1, detail: `${first.seq === 2 ? 'seq 1 is' : `seq 1 to ${first.seq - 1} are`} missing, the last of ${last}, which trimming does not explain` }))
+    check.end(latest)
+    for (const { id, from, to, last } of check.missing) {
+      const time = timeOfMac(last)
+      if (isTrimmed(time)) continue
+      const why = isAssumed && isTrimmedBy(time, assumed) ? 'and nothing tells the retention, which --retention and --max-entries do' : 'which trimming does not explain'
+      found.add(() => ({ kind: 'erased', id, instance: check.instance, seq: from, detail: `${from === to ? `seq ${from} is` : `seq ${from} to ${to} are`} missing, the last of ${new Date(time).toISOString()}, ${why}` }))
     }
     return check.report()
   })
@@ -148,7 +179,6 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
   if (entries > 0 && events === 0) found.only({ kind: 'key', detail: `none of the ${entries} entries has a mac of this key: it is not the key of this log, or nothing in it is genuine` })
   for (const witness of witnesses) for (const problem of await witness.problems({ isTrimmed, isExpired })) found.add(() => problem)
 
-  const { retentionMs, maxEntries } = trimmers.at(-1)!
   return {
     ok: found.count === 0,
     events,
@@ -156,27 +186,45 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
     ...(events > 0 && { since: new Date(since).toISOString(), until: new Date(until).toISOString() }),
     ...(info !== undefined && { trimmed: info.removed }),
     late,
-    retention: { retentionMs, maxEntries },
+    retention: { retentionMs: retention.retentionMs, maxEntries: retention.maxEntries },
+    retentionAssumed: isAssumed,
     instances: reports,
     problems: found.list,
     problemCount: found.count,
   }
 }
 
-/** Who may have trimmed what: an instance by its own retention, and nothing after its last event. */
+/**
+ * Who may have trimmed last, which explains all that is gone at the start. It did so when it wrote, and left that entry there
+ * with as many others before it as it keeps, so what it has written last is the most that it can have known.
+ */
 interface Trimmer extends Retention {
-  /** Milliseconds since 1970. */
-  until: number
+  /** When it wrote last, milliseconds since 1970. */
+  ms: number
+  /** How many entries that are left there were then. */
+  number: number
 }
 
-/** @returns one at the least, the one to name last */
-function trimmersOf (instances: Iterable<InstanceCheck>, now: number, known?: Retention, given?: Partial<Retention>): Trimmer[] {
-  const told = [...instances].flatMap(({ retention, lastTime }) => (retention === undefined ? [] : [{ ...retentionIn(retention), until: lastTime }]))
-  told.sort((one, other) => one.until - other.until)
-  if (known !== undefined) told.push({ ...known, until: now })
-  const newest = told.at(-1) ?? { ...DEFAULT_RETENTION, until: now }
-  if (given !== undefined && Object.keys(given).length > 0) return [{ ...newest, ...given, until: now }]
-  return told.length > 0 ? told : [newest]
+function isTooOld (time: number, { retentionMs, ms }: Trimmer): boolean {
+  return retentionMs > 0 && time <= ms - retentionMs + CLOCK_SLACK_MS
+}
+
+function isOneTooMany (time: number, { maxEntries, ms, number }: Trimmer): boolean {
+  return maxEntries > 0 && number >= maxEntries && time <= ms + CLOCK_SLACK_MS
+}
+
+/** @returns what the newest instance keeps that tells it, too: of one that does not tell it is taken for the same */
+function trimmersOf (checks: readonly InstanceCheck[], now: Pick<Trimmer, 'ms' | 'number'>, { given, known, witnesses }: Required<Pick<VerifyOptions, 'witnesses'>> & { [option in 'given' | 'known']: Partial<Retention> | undefined }): { trimmers: Trimmer[], newest: Partial<Retention> } {
+  const told = checks.map(({ instance, retention, lastWrite }) => {
+    const text = retention ?? witnesses.map((witness) => witness.retentionOf?.(instance)).find((text) => text !== undefined)
+    return { lastWrite, retention: text === undefined ? undefined : retentionIn(text) }
+  }).sort((one, other) => one.lastWrite.ms - other.lastWrite.ms)
+  const logged = witnesses.map(({ retention }) => retention).find((text) => text !== undefined)
+  const last = known ?? told.findLast(({ retention }) => retention !== undefined)?.retention ?? (logged === undefined ? undefined : retentionIn(logged))
+  const newest = { ...last, ...given }
+  if (given !== undefined && Object.keys(given).length > 0) return { trimmers: [{ ...ANY, ...newest, ...now }], newest }
+  const trimmers = told.map(({ lastWrite, retention }) => ({ ...ANY, ...(retention ?? newest), ...lastWrite }))
+  return { trimmers: known === undefined ? trimmers : [...trimmers, { ...ANY, ...known, ...now }], newest }
 }
 
 class Problems {

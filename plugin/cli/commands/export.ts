@@ -39,7 +39,8 @@ export async function exportEvents ({ given, stream, out, env, connect }: Contex
     }
     await warnOfLoss(connection, stream, after, out)
     const isWhole = Object.keys(filters).length === 0
-    const entries = isWhole ? reader.entries(after) : reader.all(filters, 'asc', { after })
+    const tellOvertaken = (last: string): void => out.note(`events may be missing in this export: what came after ${last} was trimmed before it was read`)
+    const entries = isWhole ? reader.entries(after, tellOvertaken) : reader.all(filters, 'asc', { after })
     const showsProgress = out.showsProgress && (file !== undefined || !out.isTerminal)
     const total = showsProgress && isWhole && after === undefined ? Number(await connection.call('XLEN', stream)) : undefined
     const progress = new Progress(out, 'exported', total)

@@ -106,12 +106,13 @@ function isWrongKey ({ problems }: AuditReport): boolean {
 }
 
 /** What the log reaches over, and what it may have lost. */
-function spanOf ({ since = 'no event', until = 'no event', trimmed, problems, retention: { retentionMs, maxEntries } }: AuditReport): string {
+function spanOf ({ since = 'no event', until = 'no event', trimmed, problems, retention: { retentionMs, maxEntries }, retentionAssumed }: AuditReport): string {
   // Redis counts both as one
   const gone = problems.some(({ kind }) => kind === 'deleted') ? 'trimmed or deleted' : 'trimmed'
   const lost = trimmed === undefined ? 'Redis does not tell how many entries were trimmed' : `${plural(trimmed, 'entry', 'entries')} ${gone}`
   const time = retentionMs === 0 ? 'for ever' : `for ${plural(retentionMs / MS_PER_DAY, 'day')}`
-  return `since ${since}, newest ${until}, ${lost}; kept ${time}, ${maxEntries === 0 ? 'any number of' : `the newest ${grouped(maxEntries)}`} entries`
+  const kept = `kept ${time}, ${maxEntries === 0 ? 'any number of' : `the newest ${grouped(maxEntries)}`} entries`
+  return `since ${since}, newest ${until}, ${lost}; ${retentionAssumed ? 'no event tells the retention, taken to be ' : ''}${kept}`
 }
 
 async function showAsJson ({ problems, problemCount, ...report }: AuditReport, log: LogSummary | undefined, out: Output): Promise<void> {
@@ -119,10 +120,11 @@ async function showAsJson ({ problems, problemCount, ...report }: AuditReport, l
   await out.write(jsonLine({ ...report, ok: report.ok && log?.events !== 0, problems: problemCount, ...(log && { log }) }))
 }
 
-function showHints ({ problems, problemCount, instances }: AuditReport, out: Output): void {
+function showHints ({ problems, problemCount, instances, retentionAssumed }: AuditReport, out: Output): void {
   if (problemCount > problems.length) out.note(`these are the first ${grouped(problems.length)} of ${grouped(problemCount)} problems`)
   const verified = new Set(instances.map(({ instance }) => instance))
   const others = new Set(problems.flatMap(({ kind, instance }) => (kind === 'forged' && instance !== undefined && !verified.has(instance) ? [instance] : [])))
+  if (retentionAssumed && instances.some(({ trimmed }) => trimmed)) out.note('no audit.opened tells what was kept: say it with --retention and --max-entries, or give the app\'s log with --log')
   if (verified.size > 0 && others.size > 0) {
     out.note(`not one event of ${plural(others.size, 'instance')} has a mac of this key (${[...others].slice(0, 3).join(', ')}${others.size > 3 ? ', …' : ''}): registrations which share a stream need a common encryptionKey, else somebody forged these`)
   }
