@@ -427,7 +427,9 @@ test('past the bound of waiting events, an event is in the log at level error', 
 
 test('a user who is refused again and again leaves two events for each window', { timeout: 60_000 }, async (t) => {
   const portal = await Portal.open(t, { options: { rateLimit: { max: 3, mints: 3, timeWindow: 1500 } } })
-  const before = (await portal.redis.keys(`*${portal.prefix}*`)).length
+  // the mint queue has a fixed number of keys of its own
+  const keys = async () => (await portal.redis.keys(`*${portal.prefix}*`)).filter((key) => !key.includes(':tooljet:')).length
+  const before = await keys()
   let refused = 0
   const began = performance.now()
   while (performance.now() - began < 4000) {
@@ -444,7 +446,7 @@ test('a user who is refused again and again leaves two events for each window', 
   t.match(limited[1], { email: ANA, user_agent: /^agent \d+$/, request_id: /./, app: /^made-up-/ })
   t.match(events.at(-1), { event: 'audit.closed' })
   t.ok(events.some(({ event, email }) => event === 'url.minted' && email === BEN))
-  t.ok((await portal.redis.keys(`*${portal.prefix}*`)).length - before <= 20)
+  t.ok(await keys() - before <= 20)
   t.match(await (await Portal.open(t, { options: { redis: portal.redis, keyPrefix: portal.prefix } })).app.tooljetEmbed.audit.verify(), { ok: true })
 })
 

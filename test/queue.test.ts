@@ -90,7 +90,7 @@ test("'auto': no limit until ToolJet answers 429, then as many as it grants", { 
   t.ok(portal.toolJet.calls.length <= 4 + 3, `${portal.toolJet.calls.length} calls`)
   const { queue } = (await portal.app.tooljetEmbed.health()).tooljet
   t.equal(queue!.waiting, 8)
-  t.ok(queue!.perMinute! > 4 && queue!.perMinute! <= 8, `${queue!.perMinute} a minute: four in about half a minute`)
+  t.ok(queue!.perMinute! >= 4 && queue!.perMinute! <= 8, `${queue!.perMinute} a minute: four in about half a minute`)
   const waiting = emails.filter((_, i) => replies[i]!.status === 429)
   const places = await Promise.all(waiting.map(async (email) => (await portal.ask(email)).body.queue.position))
   t.same(places.sort((one, other) => one - other), [1, 2, 3, 4, 5, 6, 7, 8])

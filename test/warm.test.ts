@@ -33,7 +33,7 @@ test('what is minted, was cached and failed is told, with an event each', async 
     [`nobody@acme.test ${SALES.id}`]: 'USER_NOT_FOUND',
     [`nobody ${SALES.id}`]: 'BAD_REQUEST',
     [`${ANA} sales`]: 'BAD_REQUEST',
-    'undefined undefined': 'BAD_REQUEST',
+    ' undefined': 'BAD_REQUEST',
   })
   t.same(progress.map(({ done, total }) => [done, total]), list.map((_, i) => [i + 1, 8]))
   t.same(progress.at(-1), { done: 8, total: 8, minted: 2, alreadyCached: 1, failed: 5 })
@@ -155,6 +155,7 @@ test('a pair that fails for ten minutes is given up', async (t) => {
     cache: { get: async () => { tries++; throw embedError(fails) } },
     audit: { record () {} },
     timers,
+    closing: new AbortController().signal,
   } as unknown as ConstructorParameters<typeof Warming>[0]).run(pairsOf([ANA]))
   t.match(await warm(), { failed: [{ code: fails }] })
   t.ok(now > 600_000 && now < 610_000, `${now} ms`)
@@ -197,4 +198,18 @@ test('without Redis it waits: nothing is minted that other instances would not f
   t.match(await warming, { failed: [] })
   t.equal(portal.toolJet.calls.length, 1)
   t.equal((await portal.cached('url')).length, 1)
+})
+
+test('an app that closes does not wait for it, and it ends', async (t) => {
+  const portal = await Portal.open(t, { mintLimit: { max: 1, timeWindow: 60_000 } })
+  await portal.ask(ANA)
+  const warming = portal.app.tooljetEmbed.warm([{ email: BEN, appId: SALES.id }])
+  await portal.app.close()
+  t.match(await warming, { minted: 0, failed: [] })
+})
+
+test('wrong options and a host\'s own error reject', async (t) => {
+  const portal = await Portal.open(t)
+  for (const validFor of [NaN, -1, '10h'] as number[]) await t.rejects(portal.app.tooljetEmbed.warm([], { validFor }), { code: 'TOOLJET_EMBED_BAD_REQUEST' })
+  await t.rejects(portal.app.tooljetEmbed.warm([{ email: ANA, appId: SALES.id }], { onProgress: () => { throw new Error('of the host') } }), { message: 'of the host' })
 })
