@@ -909,6 +909,28 @@ test('planted values of any length hold Redis up neither in a write nor in a que
   t.notOk(await isSlow(), JSON.stringify(await redis.call('SLOWLOG', 'GET', '1')).slice(0, 300))
 })
 
+test('what is planted in an index is not read for ever: it goes with the next batch, and everybody says that the index is none', async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  await writeEvents(redis, stream, 5, { make: (seq) => ({ ...someEvent(seq), email: ANA, app: 'sales' }) })
+  const long = 'x'.repeat(1_000_000)
+  for (const fact of ['entries', 'last', 'building', 'broken', 'day', 'oldest', 'tidied', keys.email(ANA).key.slice(keys.index.length + 1)]) {
+    await redis.hset(keys.index, fact, long)
+    const asked = await redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA) as Page
+    if (!['day', 'oldest', 'tidied'].includes(fact)) t.match(asked[2], INCOMPLETE, fact)
+    t.equal((await problemsOf(redis, stream)).some(({ detail }) => detail.length > 1000), false, `${fact} in a report`)
+    await writeEvents(redis, stream, 1, { make: (seq) => ({ ...someEvent(seq), email: ANA, app: 'sales' }) })
+    t.ok(await redis.hstrlen(keys.index, fact) < 100, `${fact} went`)
+    t.match((await redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA) as Page)[2], INCOMPLETE, `after ${fact}`)
+    t.match(await reindex(redis as unknown as RedisLike, stream), { state: 'done' })
+    t.equal((await redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA) as Page).length, 2)
+  }
+  await redis.hset(keys.counts, long, '1', '2099-01-01\tx\turl.minted\t-', long)
+  await redis.hdel(keys.index, 'day')
+  await writeEvents(redis, stream, 1)
+  t.same((await redis.hgetall(keys.counts))[long], undefined, 'a name that no counter has')
+  t.equal(await redis.hexists(keys.counts, '2099-01-01\tx\turl.minted\t-'), 0)
+})
+
 test('a count of many digits in a forged entry counts as one answer', async (t) => {
   const { redis, stream, keys: { counts } } = await openStream(t)
   await redis.xadd(stream, '*', 'time', new Date().toISOString(), 'event', 'url.limited', 'outcome', 'failure', 'count', '9'.repeat(400))

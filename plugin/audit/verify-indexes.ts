@@ -8,7 +8,7 @@ import { fieldsOf, type AuditFields } from './event.js'
 import { SLACK_MS } from './reindex.js'
 import type { AuditProblem, Judge, Witness } from './verify.js'
 
-const READ_INDEX = Script.of('audit/scripts/entries.lua', 'audit/scripts/read-index.lua')
+const READ_INDEX = Script.of('audit/scripts/entries.lua', 'audit/scripts/counters.lua', 'audit/scripts/read-index.lua')
 
 const REMEDY = 'run tooljet-embed-audit reindex'
 const RECORD = 14
