@@ -931,6 +931,19 @@ test('what is planted in an index is not read for ever: it goes with the next ba
   t.equal(await redis.hexists(keys.counts, '2099-01-01\tx\turl.minted\t-'), 0)
 })
 
+test('of very many wrong counters the first thousand are told, and of more than there can be none is kept', { timeout: 60_000 }, async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  await writeEvents(redis, stream, 5)
+  const plant = async (count: number, name: (i: number) => string): Promise<void> => {
+    for (let i = 0; i < count; i += 10_000) await redis.hset(keys.counts, Object.fromEntries(Array.from({ length: Math.min(10_000, count - i) }, (_, n) => [name(i + n), '1 08:1'])))
+  }
+  await plant(1500, (i) => `garbage${i}`)
+  const problems = await problemsOf(redis, stream)
+  t.match([problems.length, problems.at(-1)!.detail], [1001, `500 more fields of ${keys.counts} are wrong: run tooljet-embed-audit reindex`])
+  await plant(200_000, (i) => `2020-01-01\tx${i}\turl.minted\t-`)
+  t.match(await problemsOf(redis, stream), [{ kind: 'counts', detail: /has more than any log's counters take: delete it/ }])
+})
+
 test('a count of many digits in a forged entry counts as one answer', async (t) => {
   const { redis, stream, keys: { counts } } = await openStream(t)
   await redis.xadd(stream, '*', 'time', new Date().toISOString(), 'event', 'url.limited', 'outcome', 'failure', 'count', '9'.repeat(400))
