@@ -426,7 +426,7 @@ function readerOf (redis: Redis): Record<'plugin' | 'command', RunScript> {
 }
 
 /** What the witness finds wrong. @param between what happens after the events were read */
-async function problemsOf (redis: Redis, stream: string, run: RunScript = readerOf(redis).plugin, between?: () => Promise<unknown>, retentionMs = 0): Promise<AuditProblem[]> {
+async function problemsOf (redis: Redis, stream: string, run: RunScript = readerOf(redis).plugin, between?: () => Promise<unknown>, retentionMs = 0, maxEntries = 0): Promise<AuditProblem[]> {
   const source = {
     async * pages () {
       const entries = await redis.xrange(stream, '-', '+')
@@ -436,7 +436,7 @@ async function problemsOf (redis: Redis, stream: string, run: RunScript = reader
     info: () => Promise.resolve(undefined),
     now: () => Promise.resolve(Date.now()),
   }
-  const { problems } = await verifyAudit(source, signerOf(stream), { retention: { retentionMs, maxEntries: 0 }, witnesses: [new IndexWitness(new AuditKeys(stream), run)] })
+  const { problems } = await verifyAudit(source, signerOf(stream), { retention: { retentionMs, maxEntries }, witnesses: [new IndexWitness(new AuditKeys(stream), run)] })
   return problems.filter(({ kind }) => kind === 'index' || kind === 'counts')
 }
 
@@ -574,7 +574,7 @@ test('verify while others write, trim and forget counters finds nothing wrong', 
   const { redis, stream } = await openStream(t)
   await writeEvents(redis, stream, 400)
   const retention = { retentionMs: 0, maxEntries: 200 }
-  for (let i = 0; i < 8; i++) t.same(await problemsOf(redis, stream, readerOf(redis).plugin, () => writeEvents(redis, stream, 150, { retention, make: hoursAgo(3, 150) })), [])
+  for (let i = 0; i < 8; i++) t.same(await problemsOf(redis, stream, readerOf(redis).plugin, () => writeEvents(redis, stream, 150, { retention, make: hoursAgo(3, 150) }), 0, 200), [])
 })
 
 test('a reindex makes what the plugin would have written, while it writes', { timeout: 60_000 }, async (t) => {
@@ -620,6 +620,20 @@ test('counters of hours that are no longer in the stream stay when it is reindex
   await redis.hset(keys.counts, `${day}\t${name}`, '50 08:40 09:2 10:3 12:5', '2026-01-09\tsales\turl.minted\t-', '7 23:7', '2026-01-09', 'sales\turl.minted\t-\n', day, `${name}\n`, '2026-01-11\tx\ty\tz', '1 00:1', '2026-01-11', 'x\ty\tz\n')
   await reindex(redis as unknown as RedisLike, stream)
   t.same(await redis.hgetall(keys.counts), { [`${day}\t${name}`]: '45 09:2 10:2 11:1 08:40', [day]: `${name}\n`, '2026-01-09\tsales\turl.minted\t-': '7 23:7', '2026-01-09': 'sales\turl.minted\t-\n' })
+})
+
+test('counters of hours before a log that was written anew are not believed, since nothing of it can have been trimmed', async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  await writeEvents(redis, stream, 20)
+  const flats = (await redis.xrange(stream, '-', '+')).map(([, flat]) => flat)
+  await redis.xtrim(stream, 'MAXLEN', 0)
+  for (const flat of flats) await redis.xadd(stream, '*', ...flat)
+  await reindex(redis as unknown as RedisLike, stream)
+  t.same(await problemsOf(redis, stream), [])
+  const yesterday = new Date(Date.now() - 24 * HOUR_MS).toISOString().slice(0, 10)
+  await redis.hset(keys.counts, `${yesterday}\tpayroll\turl.minted\t-`, '42 05:42', yesterday, 'payroll\turl.minted\t-\n')
+  t.match(await problemsOf(redis, stream), [{ kind: 'counts', detail: /payroll.* has 42 in place of 0 for the hour from 05:00/ }])
+  t.match(await problemsOf(redis, stream, undefined, undefined, 365 * 24 * HOUR_MS), [{ kind: 'counts' }], 'nor if it might be trimmed a year later')
 })
 
 test('of two reindexes the later one goes on; what is sent again changes nothing; an id that no record can hold ends it', async (t) => {
@@ -847,13 +861,13 @@ test('planted counters: verify names each, totals leave out what has another for
   await redis.xtrim(stream, 'MAXLEN', 24)
   await redis.hset(counts, '2026-01-01', `${NAME}\nx\n`, `2026-01-01\t${NAME}`, '5 08:4', '2026-01-02', `${NAME}\nx\n`, `2026-01-02\t${NAME}`, '5 08:5', '2026-02-30', `${NAME}\n`, `2026-02-30\t${NAME}`, '5 08:5')
   await redis.hset(counts, field, value.replace(/^48 (\d\d:)2/, '46 $10'))
-  const found = (await problemsOf(redis, stream)).map(({ detail }) => detail).join('\n')
+  const found = (await problemsOf(redis, stream, undefined, undefined, 0, 24)).map(({ detail }) => detail).join('\n')
   t.match(found, /the counter of 2026-01-01 .* is damaged/, 'the form holds for what is no longer in the stream')
   t.match(found, /the list of the counters of 2026-01-02 is damaged/)
   await reindex(redis as unknown as RedisLike, stream)
   t.same((await redis.hkeys(counts)).filter((field) => !field.startsWith(day)).sort(), ['2026-01-02', `2026-01-02\t${NAME}`], 'what is damaged is not carried over')
   t.equal(await redis.hget(counts, '2026-01-02'), `${NAME}\n`)
-  t.same((await problemsOf(redis, stream)), [])
+  t.same((await problemsOf(redis, stream, undefined, undefined, 0, 24)), [])
 })
 
 test('a counter counts no less than what is there, also in an hour of which some events are trimmed', async (t) => {
@@ -863,12 +877,12 @@ test('a counter counts no less than what is there, also in an hour of which some
   await redis.hincrby(new AuditKeys(stream).index, 'entries', -await redis.xtrim(stream, 'MAXLEN', 30))
   const field = `${time.slice(0, 10)}\tsales\turl.minted\t-`
   const hour = time.slice(11, 13)
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 30), [])
   await redis.hset(counts, field, `29 ${hour}:29`)
-  t.match(await problemsOf(redis, stream), [{ kind: 'counts', detail: /has 29 in place of 30/ }])
+  t.match(await problemsOf(redis, stream, undefined, undefined, 0, 30), [{ kind: 'counts', detail: /has 29 in place of 30/ }])
   await reindex(redis as unknown as RedisLike, stream)
   t.equal(await redis.hget(counts, field), `30 ${hour}:30`)
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 30), [])
   await redis.hset(counts, field, `40 ${hour}:40`)
   await reindex(redis as unknown as RedisLike, stream)
   t.equal(await redis.hget(counts, field), `40 ${hour}:40`, 'what was trimmed is still counted')

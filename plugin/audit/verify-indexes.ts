@@ -45,6 +45,8 @@ export class IndexWitness implements Witness {
   /** By day, app, event and code: how many there are in each hour. */
   readonly #counts = new Map<string, Float64Array>()
   #firstMs = Infinity
+  /** Time of the oldest event: some are written late. */
+  #since = Infinity
   #lastId = ''
 
   constructor (keys: AuditKeys, run: RunScript) {
@@ -58,6 +60,7 @@ export class IndexWitness implements Witness {
     const [ms, number] = partsOf(id)
     if (this.#lastId === '') this.#firstMs = ms
     this.#lastId = id
+    this.#since = Math.min(this.#since, Date.parse(fields.time ?? ''))
     const index = ({ key, hash }: IndexPlace): void => this.#buckets.get(key)!.add(hash, ms, number)
     if (email !== undefined) index(this.#keys.email(email))
     if (app !== undefined) index(this.#keys.app(app))
@@ -65,12 +68,12 @@ export class IndexWitness implements Witness {
     addTo(this.#counts, field, hour, Number(count))
   }
 
-  async problems ({ isExpired }: Judge): Promise<AuditProblem[]> {
+  async problems ({ isExpired, isTrimmed }: Judge): Promise<AuditProblem[]> {
     if (this.#lastId === '') return []
     const { index, counts } = this.#keys
     return [
       ...await readable(index, 'index', () => this.#wrongBuckets()),
-      ...await readable(counts, 'counts', () => this.#wrongCounters(isExpired)),
+      ...await readable(counts, 'counts', () => this.#wrongCounters({ isExpired, isTrimmed })),
     ]
   }
 
@@ -148,7 +151,7 @@ export class IndexWitness implements Witness {
     return absent > 0 ? `has ${absent} records of no entry` : ''
   }
 
-  async #wrongCounters (isExpired: Judge['isExpired']): Promise<AuditProblem[]> {
+  async #wrongCounters ({ isExpired, isTrimmed }: Judge): Promise<AuditProblem[]> {
     const expected = new Map([...this.#counts].map(([field, hours]) => [toBytes(field), hours]))
     const found = await this.#counters()
     if (found === undefined) return [{ kind: 'counts', detail: `${this.#keys.counts} has more than any log's counters take: delete it, then ${REMEDY}` }]
@@ -156,6 +159,8 @@ export class IndexWitness implements Witness {
     const newer = await this.#newerCounts() // after the counters: what they may have by now
     const [, , , , , , removed] = await this.#read([], 'state')
     const wholeFrom = Number(removed) === 0 ? -Infinity : this.#firstMs + SLACK_MS
+    // what went in another way than by trimming is no reason to believe a counter: whoever wrote the log anew may have made it
+    const mayLack = (hourMs: number): boolean => hourMs < wholeFrom && isTrimmed(Math.min(hourMs, this.#since))
     // a counter is dropped a day after the last of its events may be, which may not be trimmed yet
     const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + MS_PER_DAY)
     const wrong = new WrongCounters(this.#keys.counts)
@@ -164,7 +169,7 @@ export class IndexWitness implements Witness {
     for await (const field of inTurns(new Set([...expected.keys(), ...values.keys()]))) {
       const value = values.get(field)
       if (value === undefined && isDropped(field)) continue
-      const wrongHours = this.#wrongHours(field, value ?? '0', { expected: expected.get(field), newer: newer.get(field), wholeFrom })
+      const wrongHours = this.#wrongHours(field, value ?? '0', { expected: expected.get(field), newer: newer.get(field), mayLack })
       if (wrongHours !== '') wrong.add(`${counter(field)} ${wrongHours}`)
     }
     const days = new Map<string, Set<string>>()
@@ -192,16 +197,16 @@ export class IndexWitness implements Witness {
 
   /**
    * Of the hours that are wholly in the stream; of others only that all which is there was counted.
-   * @param those.wholeFrom ms since 1970
+   * @param those.mayLack whether events may have been trimmed of an hour that begins then
    */
-  #wrongHours (field: string, value: string, { expected, newer, wholeFrom }: { expected: Float64Array | undefined, newer: Float64Array | undefined, wholeFrom: number }): string {
+  #wrongHours (field: string, value: string, { expected, newer, mayLack }: { expected: Float64Array | undefined, newer: Float64Array | undefined, mayLack: (hourMs: number) => boolean }): string {
     const counted = hoursOf(value)
     if (counted === undefined) return `is damaged (${shown(value)})`
     const day = Date.parse(field.slice(0, 10))
     const wrong: string[] = []
     for (let hour = 0; hour < 24; hour++) {
       const [count, least] = [counted[hour]!, expected?.[hour] ?? 0]
-      const isTooMuch = day + hour * MS_PER_HOUR >= wholeFrom && count > least + (newer?.[hour] ?? 0)
+      const isTooMuch = count > least + (newer?.[hour] ?? 0) && !mayLack(day + hour * MS_PER_HOUR)
       if (count < least || isTooMuch) wrong.push(`has ${count} in place of ${least} for the hour from ${String(hour).padStart(2, '0')}:00 UTC`)
     }
     return wrong.length > 1 ? `${wrong[0]}, and ${wrong.length - 1} more are wrong` : wrong[0] ?? ''
