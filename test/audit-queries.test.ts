@@ -599,7 +599,7 @@ test('a reindex makes what the plugin would have written, while it writes', { ti
   await writeEvents(redis, stream, 10)
   t.equal(Number(await redis.hget(keys.index, 'entries')), await redis.xlen(stream))
   t.same(await indexesOf(redis, stream), await expectedIndexesOf(redis, stream))
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 1), [])
 
   const length = await redis.xlen(stream)
   let pages = 0
@@ -607,7 +607,7 @@ test('a reindex makes what the plugin would have written, while it writes', { ti
   t.ok(pages > 5)
   await writeEvents(redis, stream, 10)
   t.equal(Number(await redis.hget(keys.index, 'entries')), await redis.xlen(stream))
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 1), [])
 })
 
 test('counters of hours that are no longer in the stream stay when it is reindexed', async (t) => {
@@ -651,7 +651,7 @@ test('of two reindexes the later one goes on; what is sent again changes nothing
   }) as unknown as RedisLike
   t.match(await reindex(twice, stream), { state: 'done', entries: 1200 })
   t.same(await indexesOf(redis, stream), await expectedIndexesOf(redis, stream))
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 1), [])
 
   t.match(await reindex(redis as unknown as RedisLike, stream, () => { second ??= reindex(twice, stream) }), { state: 'taken' })
   t.match(await second, { state: 'done' })

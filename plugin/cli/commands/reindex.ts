@@ -1,3 +1,4 @@
+import { AuditKeys } from '../../audit/audit-keys.js'
 import { reindex as makeIndexes } from '../../audit/reindex.js'
 import type { Context } from '../commands.js'
 import { isReply } from '../connection.js'
@@ -9,7 +10,9 @@ import { message, plural } from '../text.js'
 /** Makes the indexes and counters anew. */
 export async function reindex ({ stream, out, connect }: Context): Promise<number> {
   const connection = await connect()
-  await assertStream(connection, stream)
+  const { index, counts } = new AuditKeys(stream)
+  // of a log that was renamed it takes away what stayed behind
+  if (Number(await connection.call('HLEN', index)) + Number(await connection.call('HLEN', counts)) === 0) await assertStream(connection, stream)
   const progress = new Progress(out, 'indexed', Number(await connection.call('XLEN', stream)))
   const result = await makeIndexes(connection, stream, (entries) => progress.add(entries)).catch((error: unknown) => { throw refusalOf(error) })
   progress.end()
