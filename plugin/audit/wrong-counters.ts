@@ -1,8 +1,8 @@
 import type { AuditProblem } from './verify.js'
 
 export const REMEDY = 'run tooljet-embed-audit reindex'
-/** Of what is wrong with counters: others may have planted any number. */
-export const TOLD = 1000
+/** Of what is wrong with counters: a report has a thousand, the last of which tells how many there are. */
+export const TOLD = 999
 
 /** What is wrong with counters: the first ones, and how many others are wrong. */
 export class WrongCounters {
