@@ -426,7 +426,7 @@ function readerOf (redis: Redis): Record<'plugin' | 'command', RunScript> {
 }
 
 /** What the witness finds wrong. @param between what happens after the events were read */
-async function problemsOf (redis: Redis, stream: string, run: RunScript = readerOf(redis).plugin, between?: () => Promise<unknown>, retentionMs = 0): Promise<AuditProblem[]> {
+async function problemsOf (redis: Redis, stream: string, run: RunScript = readerOf(redis).plugin, between?: () => Promise<unknown>, retentionMs = 0, maxEntries = 0): Promise<AuditProblem[]> {
   const source = {
     async * pages () {
       const entries = await redis.xrange(stream, '-', '+')
@@ -436,7 +436,7 @@ async function problemsOf (redis: Redis, stream: string, run: RunScript = reader
     info: () => Promise.resolve(undefined),
     now: () => Promise.resolve(Date.now()),
   }
-  const { problems } = await verifyAudit(source, signerOf(stream), { retention: { retentionMs, maxEntries: 0 }, witnesses: [new IndexWitness(new AuditKeys(stream), run)] })
+  const { problems } = await verifyAudit(source, signerOf(stream), { retention: { retentionMs, maxEntries }, witnesses: [new IndexWitness(new AuditKeys(stream), run)] })
   return problems.filter(({ kind }) => kind === 'index' || kind === 'counts')
 }
 
@@ -574,7 +574,7 @@ test('verify while others write, trim and forget counters finds nothing wrong', 
   const { redis, stream } = await openStream(t)
   await writeEvents(redis, stream, 400)
   const retention = { retentionMs: 0, maxEntries: 200 }
-  for (let i = 0; i < 8; i++) t.same(await problemsOf(redis, stream, readerOf(redis).plugin, () => writeEvents(redis, stream, 150, { retention, make: hoursAgo(3, 150) })), [])
+  for (let i = 0; i < 8; i++) t.same(await problemsOf(redis, stream, readerOf(redis).plugin, () => writeEvents(redis, stream, 150, { retention, make: hoursAgo(3, 150) }), 0, 200), [])
 })
 
 test('a reindex makes what the plugin would have written, while it writes', { timeout: 60_000 }, async (t) => {
@@ -599,7 +599,7 @@ test('a reindex makes what the plugin would have written, while it writes', { ti
   await writeEvents(redis, stream, 10)
   t.equal(Number(await redis.hget(keys.index, 'entries')), await redis.xlen(stream))
   t.same(await indexesOf(redis, stream), await expectedIndexesOf(redis, stream))
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 1), [])
 
   const length = await redis.xlen(stream)
   let pages = 0
@@ -607,7 +607,7 @@ test('a reindex makes what the plugin would have written, while it writes', { ti
   t.ok(pages > 5)
   await writeEvents(redis, stream, 10)
   t.equal(Number(await redis.hget(keys.index, 'entries')), await redis.xlen(stream))
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 1), [])
 })
 
 test('counters of hours that are no longer in the stream stay when it is reindexed', async (t) => {
@@ -620,6 +620,20 @@ test('counters of hours that are no longer in the stream stay when it is reindex
   await redis.hset(keys.counts, `${day}\t${name}`, '50 08:40 09:2 10:3 12:5', '2026-01-09\tsales\turl.minted\t-', '7 23:7', '2026-01-09', 'sales\turl.minted\t-\n', day, `${name}\n`, '2026-01-11\tx\ty\tz', '1 00:1', '2026-01-11', 'x\ty\tz\n')
   await reindex(redis as unknown as RedisLike, stream)
   t.same(await redis.hgetall(keys.counts), { [`${day}\t${name}`]: '45 09:2 10:2 11:1 08:40', [day]: `${name}\n`, '2026-01-09\tsales\turl.minted\t-': '7 23:7', '2026-01-09': 'sales\turl.minted\t-\n' })
+})
+
+test('counters of hours before a log that was written anew are not believed, since nothing of it can have been trimmed', async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  await writeEvents(redis, stream, 20)
+  const flats = (await redis.xrange(stream, '-', '+')).map(([, flat]) => flat)
+  await redis.xtrim(stream, 'MAXLEN', 0)
+  for (const flat of flats) await redis.xadd(stream, '*', ...flat)
+  await reindex(redis as unknown as RedisLike, stream)
+  t.same(await problemsOf(redis, stream), [])
+  const yesterday = new Date(Date.now() - 24 * HOUR_MS).toISOString().slice(0, 10)
+  await redis.hset(keys.counts, `${yesterday}\tpayroll\turl.minted\t-`, '42 05:42', yesterday, 'payroll\turl.minted\t-\n')
+  t.match(await problemsOf(redis, stream), [{ kind: 'counts', detail: /payroll.* has 42 in place of 0 for the hour from 05:00/ }])
+  t.match(await problemsOf(redis, stream, undefined, undefined, 365 * 24 * HOUR_MS), [{ kind: 'counts' }], 'nor if it might be trimmed a year later')
 })
 
 test('of two reindexes the later one goes on; what is sent again changes nothing; an id that no record can hold ends it', async (t) => {
@@ -637,7 +651,7 @@ test('of two reindexes the later one goes on; what is sent again changes nothing
   }) as unknown as RedisLike
   t.match(await reindex(twice, stream), { state: 'done', entries: 1200 })
   t.same(await indexesOf(redis, stream), await expectedIndexesOf(redis, stream))
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 1), [])
 
   t.match(await reindex(redis as unknown as RedisLike, stream, () => { second ??= reindex(twice, stream) }), { state: 'taken' })
   t.match(await second, { state: 'done' })
@@ -847,13 +861,13 @@ test('planted counters: verify names each, totals leave out what has another for
   await redis.xtrim(stream, 'MAXLEN', 24)
   await redis.hset(counts, '2026-01-01', `${NAME}\nx\n`, `2026-01-01\t${NAME}`, '5 08:4', '2026-01-02', `${NAME}\nx\n`, `2026-01-02\t${NAME}`, '5 08:5', '2026-02-30', `${NAME}\n`, `2026-02-30\t${NAME}`, '5 08:5')
   await redis.hset(counts, field, value.replace(/^48 (\d\d:)2/, '46 $10'))
-  const found = (await problemsOf(redis, stream)).map(({ detail }) => detail).join('\n')
+  const found = (await problemsOf(redis, stream, undefined, undefined, 0, 24)).map(({ detail }) => detail).join('\n')
   t.match(found, /the counter of 2026-01-01 .* is damaged/, 'the form holds for what is no longer in the stream')
   t.match(found, /the list of the counters of 2026-01-02 is damaged/)
   await reindex(redis as unknown as RedisLike, stream)
   t.same((await redis.hkeys(counts)).filter((field) => !field.startsWith(day)).sort(), ['2026-01-02', `2026-01-02\t${NAME}`], 'what is damaged is not carried over')
   t.equal(await redis.hget(counts, '2026-01-02'), `${NAME}\n`)
-  t.same((await problemsOf(redis, stream)), [])
+  t.same((await problemsOf(redis, stream, undefined, undefined, 0, 24)), [])
 })
 
 test('a counter counts no less than what is there, also in an hour of which some events are trimmed', async (t) => {
@@ -863,12 +877,12 @@ test('a counter counts no less than what is there, also in an hour of which some
   await redis.hincrby(new AuditKeys(stream).index, 'entries', -await redis.xtrim(stream, 'MAXLEN', 30))
   const field = `${time.slice(0, 10)}\tsales\turl.minted\t-`
   const hour = time.slice(11, 13)
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 30), [])
   await redis.hset(counts, field, `29 ${hour}:29`)
-  t.match(await problemsOf(redis, stream), [{ kind: 'counts', detail: /has 29 in place of 30/ }])
+  t.match(await problemsOf(redis, stream, undefined, undefined, 0, 30), [{ kind: 'counts', detail: /has 29 in place of 30/ }])
   await reindex(redis as unknown as RedisLike, stream)
   t.equal(await redis.hget(counts, field), `30 ${hour}:30`)
-  t.same(await problemsOf(redis, stream), [])
+  t.same(await problemsOf(redis, stream, undefined, undefined, 0, 30), [])
   await redis.hset(counts, field, `40 ${hour}:40`)
   await reindex(redis as unknown as RedisLike, stream)
   t.equal(await redis.hget(counts, field), `40 ${hour}:40`, 'what was trimmed is still counted')
@@ -907,6 +921,41 @@ test('planted values of any length hold Redis up neither in a write nor in a que
   for (let i = 0; i < 210; i++) await redis.hset(counts, Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`x${i}-${n}`, ''])))
   t.match(await redis.call('FCALL_RO', 'tooljet_audit_stats', '1', 'audit', 'by', 'event'), ['0-0', [['url.minted', 'events', 6]], ['total'], tooMany])
   t.notOk(await isSlow(), JSON.stringify(await redis.call('SLOWLOG', 'GET', '1')).slice(0, 300))
+})
+
+test('what is planted in an index is not read for ever: it goes with the next batch, and everybody says that the index is none', async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  await writeEvents(redis, stream, 5, { make: (seq) => ({ ...someEvent(seq), email: ANA, app: 'sales' }) })
+  const long = 'x'.repeat(1_000_000)
+  for (const fact of ['entries', 'last', 'building', 'broken', 'day', 'oldest', 'tidied', keys.email(ANA).key.slice(keys.index.length + 1)]) {
+    await redis.hset(keys.index, fact, long)
+    const asked = await redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA) as Page
+    if (!['day', 'oldest', 'tidied'].includes(fact)) t.match(asked[2], INCOMPLETE, fact)
+    t.equal((await problemsOf(redis, stream)).some(({ detail }) => detail.length > 1000), false, `${fact} in a report`)
+    await writeEvents(redis, stream, 1, { make: (seq) => ({ ...someEvent(seq), email: ANA, app: 'sales' }) })
+    t.ok(await redis.hstrlen(keys.index, fact) < 100, `${fact} went`)
+    t.match((await redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA) as Page)[2], INCOMPLETE, `after ${fact}`)
+    t.match(await reindex(redis as unknown as RedisLike, stream), { state: 'done' })
+    t.equal((await redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA) as Page).length, 2)
+  }
+  await redis.hset(keys.counts, long, '1', '2099-01-01\tx\turl.minted\t-', long)
+  await redis.hdel(keys.index, 'day')
+  await writeEvents(redis, stream, 1)
+  t.same((await redis.hgetall(keys.counts))[long], undefined, 'a name that no counter has')
+  t.equal(await redis.hexists(keys.counts, '2099-01-01\tx\turl.minted\t-'), 0)
+})
+
+test('of very many wrong counters the first thousand are told, and of more than there can be none is kept', { timeout: 60_000 }, async (t) => {
+  const { redis, stream, keys } = await openStream(t)
+  await writeEvents(redis, stream, 5)
+  const plant = async (count: number, name: (i: number) => string): Promise<void> => {
+    for (let i = 0; i < count; i += 10_000) await redis.hset(keys.counts, Object.fromEntries(Array.from({ length: Math.min(10_000, count - i) }, (_, n) => [name(i + n), '1 08:1'])))
+  }
+  await plant(1500, (i) => `garbage${i}`)
+  const problems = await problemsOf(redis, stream)
+  t.match([problems.length, problems.at(-1)!.detail], [1000, `501 more fields of ${keys.counts} are wrong: run tooljet-embed-audit reindex`])
+  await plant(200_000, (i) => `2020-01-01\tx${i}\turl.minted\t-`)
+  t.match(await problemsOf(redis, stream), [{ kind: 'counts', detail: /has more than any log's counters take: delete it/ }])
 })
 
 test('a count of many digits in a forged entry counts as one answer', async (t) => {

@@ -618,6 +618,20 @@ test('an instance whose stream was emptied says so in verify, too', async (t) =>
   t.match((await portal.app.tooljetEmbed.audit.verify()).problems.filter(({ kind }) => kind !== 'index'), [{ kind: 'erased', detail: /the last event that this instance has written/ }])
 })
 
+test('an answer that verify waits for in vain is no outage: nobody else is refused', { timeout: 60_000 }, async (t) => {
+  const behind = await Portal.open(t)
+  const held = { isHeld: false }
+  const redis = holdUp(behind.redis, (args) => held.isHeld && args[1] === 1 && args[2] === `${behind.prefix}audit`, 600)
+  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, redisTimeoutMs: 200 } })
+  await portal.ask(ANA)
+  held.isHeld = true
+  await t.rejects(portal.app.tooljetEmbed.audit.verify(), { code: 'TOOLJET_EMBED_REDIS_DOWN' })
+  t.match(await portal.ask(ANA), { status: 200, body: { source: 'reused' } })
+  t.notMatch(portal.logText, /Redis connection lost/)
+  held.isHeld = false
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true })
+})
+
 async function streamOf (portal: Portal): Promise<AuditStream> {
   return new AuditStream(await wayToRedis(portal.redis, 5000, portal.app.log), { stream: `${portal.prefix}audit`, retentionMs: 0, maxEntries: 0 })
 }

@@ -308,8 +308,10 @@ test('a Redis that cannot be reached or refuses ends with 3, soon, and shows no 
     [`redis://poor:hunter2@${authority}`, [], /refuses: NOPERM/],
     [`rediss://:hunter2@${authority}`, [], /cannot be reached at /],
     [`redis://:hunter2@${silentAt}`, [], /cannot be reached at .*(?:timeout|TIMEDOUT)/i],
-    [`redis://${authority}`, ['--stream', 'text'], /WRONGTYPE/],
   ]
+  const here = ['--redis', `redis://${authority}`, '--stream']
+  t.match(await cliHere(['query', ...here, 'text']), { code: 2, stderr: /text is no stream \(WRONGTYPE\)/ })
+  for (const command of ['query', 'stats', 'reindex', 'export']) t.match(await cliHere([command, ...here, 'nope']), { code: 2, stdout: '', stderr: /there is no stream nope here/ }, command)
   await Promise.all(cases.map(async ([url, args, message]) => {
     const began = performance.now()
     const { code, stdout, stderr } = await cli(['query', '--limit', '1', ...args], { REDIS_URL: url })

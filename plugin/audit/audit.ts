@@ -48,7 +48,6 @@ const LEAST_EVENTS = 10
 export class Audit {
   readonly #instance = `${hostname()}-${process.pid}-${randomBytes(4).toString('hex')}`
   readonly #breaker: RedisCircuitBreaker
-  readonly #scripts: ScriptClient
   readonly #clock: RedisClock
   readonly #signer: EventSigner
   readonly #log: Log
@@ -69,7 +68,6 @@ export class Audit {
     settings: AuditSettings & { limitWindowMs: number }
   ) {
     this.#breaker = deps.breaker
-    this.#scripts = deps.scripts
     this.#clock = deps.clock
     this.#signer = deps.signer
     this.#log = deps.log
@@ -116,7 +114,7 @@ export class Audit {
   }
 
   verify (): Promise<AuditReport> {
-    const indexes = new IndexWitness(this.#stream.keys, async (...call) => (await this.#scripts.run(...call)).values)
+    const indexes = new IndexWitness(this.#stream.keys, (...call) => this.#stream.read(...call))
     return verifyAudit(this.#stream, this.#signer, { known: this.#settings, witnesses: [indexes, new OwnWitness(this.#instance, this.#writer.last)] })
   }
 

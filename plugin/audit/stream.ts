@@ -1,7 +1,10 @@
 import { MS_PER_DAY } from '../durations.js'
+import { embedError, plainError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisClock } from '../redis/clock.js'
+import { classify } from '../redis/errors.js'
+import type { RedisArgument } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
@@ -83,7 +86,12 @@ export class AuditStream implements AuditSource {
   }
 
   info (): Promise<StreamInfo | undefined> {
-    return this.#breaker.run((redis) => streamInfo(redis, this.#keys.stream))
+    return this.#patiently(() => this.#breaker.attempt((redis) => streamInfo(redis, this.#keys.stream)))
+  }
+
+  /** For `verify`, which reads what may be of any size: that it takes too long is no outage of Redis. @returns a script's values after the time */
+  read (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<unknown[]> {
+    return this.#patiently(async () => (await this.#scripts.attempt(script, keys, args)).values)
   }
 
   /**
@@ -98,7 +106,16 @@ export class AuditStream implements AuditSource {
 
   /** All entries, oldest first, page by page. */
   pages (): AsyncGenerator<RawEntry[]> {
-    return entryPages(async (args) => (await this.#scripts.run(READ, [this.#keys.stream], args)).values)
+    return entryPages((args) => this.read(READ, [this.#keys.stream], args))
+  }
+
+  async #patiently<T> (ask: () => Promise<T>): Promise<T> {
+    if (this.isUnavailable) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
+    try {
+      return await ask()
+    } catch (error) {
+      throw classify(error) === 'unavailable' ? embedError('TOOLJET_EMBED_REDIS_DOWN', { cause: plainError(error) }) : this.#breaker.failure(error)
+    }
   }
 
   #logProblem (problem: string): void {

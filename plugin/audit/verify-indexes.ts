@@ -7,10 +7,10 @@ import type { AuditKeys, IndexPlace } from './audit-keys.js'
 import { fieldsOf, type AuditFields } from './event.js'
 import { SLACK_MS } from './reindex.js'
 import type { AuditProblem, Judge, Witness } from './verify.js'
+import { REMEDY, TOLD, WrongCounters } from './wrong-counters.js'
 
-const READ_INDEX = Script.of('audit/scripts/entries.lua', 'audit/scripts/read-index.lua')
+const READ_INDEX = Script.of('audit/scripts/entries.lua', 'audit/scripts/counters.lua', 'audit/scripts/read-index.lua')
 
-const REMEDY = 'run tooljet-embed-audit reindex'
 const RECORD = 14
 const ID = 10
 /** After every id. */
@@ -23,6 +23,9 @@ const READS = 10
 const LOOKED_FOR = 200
 /** Without a pause. */
 const COUNTERS_AT_ONCE = 500
+/** Of counters: far more than a log has, and as many as queries look through. */
+const MOST_COUNTERS = 200_000
+const MOST_BYTES = 64 * 1024 * 1024
 /** Of a name, for people. */
 const SHOWN = 200
 /** What `counters.lua` writes, and queries read. */
@@ -42,6 +45,8 @@ export class IndexWitness implements Witness {
   /** By day, app, event and code: how many there are in each hour. */
   readonly #counts = new Map<string, Float64Array>()
   #firstMs = Infinity
+  /** Time of the oldest event: some are written late. */
+  #since = Infinity
   #lastId = ''
 
   constructor (keys: AuditKeys, run: RunScript) {
@@ -55,6 +60,7 @@ export class IndexWitness implements Witness {
     const [ms, number] = partsOf(id)
     if (this.#lastId === '') this.#firstMs = ms
     this.#lastId = id
+    this.#since = Math.min(this.#since, Date.parse(fields.time ?? ''))
     const index = ({ key, hash }: IndexPlace): void => this.#buckets.get(key)!.add(hash, ms, number)
     if (email !== undefined) index(this.#keys.email(email))
     if (app !== undefined) index(this.#keys.app(app))
@@ -62,12 +68,12 @@ export class IndexWitness implements Witness {
     addTo(this.#counts, field, hour, Number(count))
   }
 
-  async problems ({ isExpired }: Judge): Promise<AuditProblem[]> {
+  async problems ({ isExpired, isTrimmed }: Judge): Promise<AuditProblem[]> {
     if (this.#lastId === '') return []
     const { index, counts } = this.#keys
     return [
       ...await readable(index, 'index', () => this.#wrongBuckets()),
-      ...await readable(counts, 'counts', () => this.#wrongCounters(isExpired)),
+      ...await readable(counts, 'counts', () => this.#wrongCounters({ isExpired, isTrimmed })),
     ]
   }
 
@@ -145,80 +151,93 @@ export class IndexWitness implements Witness {
     return absent > 0 ? `has ${absent} records of no entry` : ''
   }
 
-  async #wrongCounters (isExpired: Judge['isExpired']): Promise<AuditProblem[]> {
+  async #wrongCounters ({ isExpired, isTrimmed }: Judge): Promise<AuditProblem[]> {
     const expected = new Map([...this.#counts].map(([field, hours]) => [toBytes(field), hours]))
-    const { values, lists, others } = await this.#counters()
+    const found = await this.#counters()
+    if (found === undefined) return [{ kind: 'counts', detail: `${this.#keys.counts} has more than any log's counters take: delete it, then ${REMEDY}` }]
+    const { values, lists, others } = found
     const newer = await this.#newerCounts() // after the counters: what they may have by now
     const [, , , , , , removed] = await this.#read([], 'state')
     const wholeFrom = Number(removed) === 0 ? -Infinity : this.#firstMs + SLACK_MS
+    // what went in another way than by trimming is no reason to believe a counter: whoever wrote the log anew may have made it
+    const mayLack = (hourMs: number): boolean => hourMs < wholeFrom && isTrimmed(Math.min(hourMs, this.#since))
     // a counter is dropped a day after the last of its events may be, which may not be trimmed yet
     const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + MS_PER_DAY)
-    const wrong = others.map((field) => `the field ${shown(field)} of ${this.#keys.counts} is no counter`)
-    let looked = 0
-    for (const field of new Set([...expected.keys(), ...values.keys()])) {
-      if (++looked % COUNTERS_AT_ONCE === 0) await endOfTurn()
+    const wrong = new WrongCounters(this.#keys.counts)
+    for (const field of others.list) wrong.add(`the field ${shown(field)} of ${this.#keys.counts} is no counter`)
+    wrong.count += others.count - others.list.length
+    for await (const field of inTurns(new Set([...expected.keys(), ...values.keys()]))) {
       const value = values.get(field)
       if (value === undefined && isDropped(field)) continue
-      const wrongHours = this.#wrongHours(field, value ?? '0', { expected: expected.get(field), newer: newer.get(field), wholeFrom })
-      if (wrongHours !== '') wrong.push(`${counter(field)} ${wrongHours}`)
+      const wrongHours = this.#wrongHours(field, value ?? '0', { expected: expected.get(field), newer: newer.get(field), mayLack })
+      if (wrongHours !== '') wrong.add(`${counter(field)} ${wrongHours}`)
     }
-    const days = groupByDay(values.keys())
-    for (const day of new Set([...lists.keys(), ...days.keys()])) {
+    const days = new Map<string, Set<string>>()
+    for await (const field of inTurns(values.keys())) nameIn(days, field)
+    for await (const day of inTurns(new Set([...lists.keys(), ...days.keys()]), 1)) {
       const [names, there] = [namesIn(lists.get(day) ?? ''), days.get(day) ?? new Set<string>()]
-      if (names === undefined) wrong.push(`the list of the counters of ${day} is damaged`)
-      else if (!isDropped(day)) wrong.push(...await this.#apart(day, [...difference(names, there), ...difference(there, names)]))
+      if (names === undefined) wrong.add(`the list of the counters of ${day} is damaged`)
+      else if (!isDropped(day)) for await (const detail of this.#apart(day, [...difference(names, there), ...difference(there, names)])) wrong.add(detail)
     }
-    return wrong.map((detail) => ({ kind: 'counts', detail: `${detail}: ${REMEDY}` }))
+    return wrong.problems
   }
 
   /** Which of these counters of a day are there and not in its list, or the other way round; others may just have been made. */
-  async #apart (day: string, names: readonly string[]): Promise<string[]> {
-    const wrong: string[] = []
+  async * #apart (day: string, names: readonly string[]): AsyncGenerator<string> {
     for (let i = 0; i < names.length; i += COUNTERS_AT_ONCE) {
       const asked = names.slice(i, i + COUNTERS_AT_ONCE)
       const [[list, ...values]] = await this.#read([], 'values', day, ...asked.map((name) => Buffer.from(`${day}\t${name}`, 'latin1'))) as [[Buffer | null, ...(Buffer | null)[]]]
       const listed = namesIn(list?.toString('latin1') ?? '') ?? new Set<string>()
       for (const [n, name] of asked.entries()) {
         if (listed.has(name) === (values[n] !== null)) continue
-        wrong.push(`${counter(`${day}\t${name}`)} ${listed.has(name) ? 'is gone, and in the list of its day' : 'is not among those of its day'}`)
+        yield `${counter(`${day}\t${name}`)} ${listed.has(name) ? 'is gone, and in the list of its day' : 'is not among those of its day'}`
       }
     }
-    return wrong
   }
 
   /**
    * Of the hours that are wholly in the stream; of others only that all which is there was counted.
-   * @param those.wholeFrom ms since 1970
+   * @param those.mayLack whether events may have been trimmed of an hour that begins then
    */
-  #wrongHours (field: string, value: string, { expected, newer, wholeFrom }: { expected: Float64Array | undefined, newer: Float64Array | undefined, wholeFrom: number }): string {
+  #wrongHours (field: string, value: string, { expected, newer, mayLack }: { expected: Float64Array | undefined, newer: Float64Array | undefined, mayLack: (hourMs: number) => boolean }): string {
     const counted = hoursOf(value)
     if (counted === undefined) return `is damaged (${shown(value)})`
     const day = Date.parse(field.slice(0, 10))
     const wrong: string[] = []
     for (let hour = 0; hour < 24; hour++) {
       const [count, least] = [counted[hour]!, expected?.[hour] ?? 0]
-      const isTooMuch = day + hour * MS_PER_HOUR >= wholeFrom && count > least + (newer?.[hour] ?? 0)
+      const isTooMuch = count > least + (newer?.[hour] ?? 0) && !mayLack(day + hour * MS_PER_HOUR)
       if (count < least || isTooMuch) wrong.push(`has ${count} in place of ${least} for the hour from ${String(hour).padStart(2, '0')}:00 UTC`)
     }
     return wrong.length > 1 ? `${wrong[0]}, and ${wrong.length - 1} more are wrong` : wrong[0] ?? ''
   }
 
-  /** Names as bytes, one character for each: two of them are never the same for their looks. */
-  async #counters (): Promise<{ values: Map<string, string>, lists: Map<string, string>, others: string[] }> {
+  /**
+   * Names as bytes, one character for each: two of them are never the same for their looks.
+   * @returns nothing where there is more than can be, which is not kept
+   */
+  async #counters (): Promise<{ values: Map<string, string>, lists: Map<string, string>, others: { list: string[], count: number } } | undefined> {
     const values = new Map<string, string>()
     const lists = new Map<string, string>()
-    const others = new Set<string>()
+    const others = { list: [] as string[], count: 0 }
+    let bytes = 0
     for (let cursor = '0'; ;) {
       const [next, page] = await this.#read([], 'counters', cursor) as [Buffer, Buffer[]]
       for (let i = 0; i < page.length; i += 2) {
         const [field, value] = [page[i]!.toString('latin1'), page[i + 1]!.toString('latin1')]
-        if (!isDay(field.slice(0, 10))) others.add(field)
+        if (!isDay(field.slice(0, 10))) note(field)
         else if (field.length === 10) lists.set(field, value)
         else if (field[10] === '\t' && NAME.test(field.slice(11))) values.set(field, value)
-        else others.add(field)
+        else note(field)
+        bytes += field.length + value.length
       }
+      if (values.size > MOST_COUNTERS || bytes > MOST_BYTES) return undefined
       cursor = String(next)
-      if (cursor === '0') return { values, lists, others: [...others] }
+      if (cursor === '0') return { values, lists, others }
+    }
+    function note (field: string): void {
+      others.count++
+      if (others.list.length < TOLD) others.list.push(field.slice(0, SHOWN + 1))
     }
   }
 
@@ -278,14 +297,19 @@ function namesIn (list: string): Set<string> | undefined {
   return isSound ? names : undefined
 }
 
-function groupByDay (fields: Iterable<string>): Map<string, Set<string>> {
-  const days = new Map<string, Set<string>>()
-  for (const field of fields) {
-    const day = field.slice(0, 10)
-    if (!days.has(day)) days.set(day, new Set())
-    days.get(day)!.add(field.slice(11))
+function nameIn (days: Map<string, Set<string>>, field: string): void {
+  const day = field.slice(0, 10)
+  if (!days.has(day)) days.set(day, new Set())
+  days.get(day)!.add(field.slice(11))
+}
+
+/** So that others get their turn, too. */
+async function * inTurns<T> (all: Iterable<T>, atOnce = COUNTERS_AT_ONCE): AsyncGenerator<T> {
+  let given = 0
+  for (const one of all) {
+    if (++given % atOnce === 0) await endOfTurn()
+    yield one
   }
-  return days
 }
 
 function difference (some: Set<string>, others: Set<string>): string[] {

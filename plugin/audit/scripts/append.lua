@@ -18,6 +18,8 @@ local WRITTEN_MS = 20000
 local SPARE_ENTRIES = 100
 local SPARE_MS = 3600000
 local TRIM_AT_MOST = 160
+-- Of what the index says: two ids and a name at the most.
+local MOST_FACT = 64
 
 local stream, index, counts = KEYS[1], KEYS[3], KEYS[4]
 local lastId, lastMac, longest, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -64,9 +66,21 @@ end
 
 local asked = { 'HMGET', index, 'entries', 'last', 'building', 'broken', 'day', 'oldest', 'tidied' }
 local LENGTHS = 3 -- after these seven: of the bucket of KEYS[5] the eighth
+-- What is longer than it can be was planted: it goes, so that it costs once, and the index with it.
+local isPlanted = false
+local function drop (fact)
+  try('HDEL', index, fact)
+  isPlanted = true
+end
+for i = 3, LENGTHS + 6 do -- unread; of buckets it would cost too much to ask before
+  if (try('HSTRLEN', index, asked[i]) or 0) > MOST_FACT then drop(asked[i]) end
+end
 for bucket = 5, #KEYS do asked[#asked + 1] = KEYS[bucket]:sub(#index + 2) end
 local known = try(unpack(asked)) or {}
-local isComplete = tonumber(known[1] or nil) == length and not known[3] and not known[4]
+for i = LENGTHS + 5, #asked - 2 do
+  if known[i] and #known[i] > MOST_FACT then drop(asked[i + 2]) end
+end
+local isComplete = tonumber(known[1] or nil) == length and not known[3] and not known[4] and not isPlanted
 if length == 0 then
   isComplete = true -- what is left of another stream goes, below
 elseif isComplete then
@@ -85,7 +99,7 @@ end
 
 local written, last = 0, ''
 do
-  local mark = try('GET', KEYS[2])
+  local mark = try('GETRANGE', KEYS[2], 0, MOST_FACT) -- of any length, if somebody else wrote it
   local mac = type(mark) == 'string' and mark:find('^%d+%-%d+$') and macOf(mark)
   for i = 1, mac and #rows or 0 do
     if rows[i][#rows[i]] == mac then written, last = i, mark end
@@ -193,13 +207,14 @@ local function trim ()
 end
 trim()
 
--- From each new day on, the counters of days that are over go, some with each batch.
-local cursor = day ~= today and '0' or (tidied ~= '0' and tidied)
+-- From each new day on, the counters of days that are over go, some with each batch, and what is longer than any counter.
+local cursor = day ~= today and '0' or (tidied ~= '0' and (tidied or ''):match('^%d+$'))
 local page = cursor and try('HSCAN', counts, cursor, 'COUNT', 100)
 if page then
   local old, fields = { 'HDEL', counts }, page[2]
   for i = 1, #fields, 2 do
-    if fields[i]:sub(1, 10) < ARGV[6] and #old < 5000 then old[#old + 1] = fields[i] end
+    local isLonger = #fields[i] > MOST_NAME or #fields[i + 1] > (#fields[i] == 10 and MOST_NAMES or MOST_VALUE)
+    if (isLonger or fields[i]:sub(1, 10) < ARGV[6]) and #old < 5000 then old[#old + 1] = fields[i] end
   end
   if #old > 2 then try(unpack(old)) end
   try('HSET', index, 'day', today, 'tidied', page[1])

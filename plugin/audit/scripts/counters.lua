@@ -3,6 +3,7 @@
 -- and no list of names is read, before its length is known. `queries.lua` and `verify-indexes.ts` take the same form.
 local MOST_VALUE = 600 -- 24 hours take less
 local MOST_NAMES = 262144
+local MOST_NAME = 4096 -- more than a counter of the plugin's has
 
 -- The counts by hour, and the hours in their order; nothing where the value has another form.
 local function hoursOf (value)

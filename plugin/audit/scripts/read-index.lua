@@ -15,6 +15,19 @@ local MOST_BYTES = 4096 * RECORD
 local call, stream, index, counts = ask, KEYS[1], KEYS[2], KEYS[3]
 local what, given = ARGV[2], ARGV[3]
 
+-- What may have been planted is not replied, and where it has a length of its own not read, when it is longer than it can be.
+local MOST_FACT = 64
+local TOO_LONG = '?'
+
+local function factOf (name)
+  if call('HSTRLEN', index, name) > MOST_FACT then return TOO_LONG end
+  return call('HGET', index, name)
+end
+
+local function mostOf (field)
+  return #field == 10 and MOST_NAMES or MOST_VALUE
+end
+
 local function isAfter (ms, number, otherMs, otherNumber)
   return ms > otherMs or (ms == otherMs and number > otherNumber)
 end
@@ -30,12 +43,13 @@ local function removed ()
 end
 
 if what == 'state' then
-  local known = call('HMGET', index, 'entries', 'last', 'building', 'broken')
+  local known = {}
+  for i, fact in ipairs { 'entries', 'last', 'building', 'broken' } do known[i] = factOf(fact) end
   local reply = { at, call('XLEN', stream), endOf('XREVRANGE', '+', '-'), known[1] or '0', known[2] or '', known[3] or '', known[4] or '', removed() }
   for i = 4, #KEYS do
     reply[#reply + 1] = redis.pcall('STRLEN', KEYS[i])
     if type(reply[#reply]) == 'table' then reply[#reply] = -1 end -- of another type
-    reply[#reply + 1] = call('HGET', index, KEYS[i]:match('%a+:%d+$')) or '0'
+    reply[#reply + 1] = factOf(KEYS[i]:match('%a+:%d+$')) or '0'
   end
   return reply
 elseif what == 'records' then
@@ -56,8 +70,18 @@ elseif what == 'absent' then
   return { at, absent }
 elseif what == 'counters' then
   local page = call('HSCAN', counts, given, 'COUNT', 500)
-  return { at, page[1], page[2] }
+  local fields = page[2]
+  for i = 1, #fields, 2 do
+    if #fields[i + 1] > mostOf(fields[i]) then fields[i + 1] = TOO_LONG end
+    if #fields[i] > MOST_NAME then fields[i] = fields[i]:sub(1, MOST_NAME) end
+  end
+  return { at, page[1], fields }
 elseif what == 'values' then
-  return { at, call('HMGET', counts, unpack(ARGV, 3)) }
+  local values = {}
+  for i = 3, #ARGV do
+    local isTooLong = call('HSTRLEN', counts, ARGV[i]) > mostOf(ARGV[i])
+    values[i - 2] = isTooLong and TOO_LONG or call('HGET', counts, ARGV[i])
+  end
+  return { at, values }
 end
 return { at, entriesAfter(stream, given, 500) }

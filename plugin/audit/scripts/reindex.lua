@@ -9,7 +9,6 @@
 --        'done' with how many entries there are; 'taken' when another reindex has begun; 'unfit' with an id that no index
 --        can hold.
 local PAGE = 250
-local MOST_FIELD = 4096 -- of a counter that the plugin makes
 local call, stream, index, counts, new = redis.call, KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local name, from, firstHour = ARGV[2], ARGV[3], ARGV[4]
 
@@ -26,7 +25,7 @@ local function keepEarlier (made)
   local lastDay, lastHour = firstHour:sub(1, 10), firstHour:sub(12)
   for i = 1, known.err and 0 or #known, 2 do
     local field, day = known[i], known[i]:sub(1, 10)
-    local isEarlier = day <= lastDay and isDay(day) and #field <= MOST_FIELD and field:find('^\t[^\t\n]*\t[^\t\n]*\t[^\t\n]*$', 11)
+    local isEarlier = day <= lastDay and isDay(day) and #field <= MOST_NAME and field:find('^\t[^\t\n]*\t[^\t\n]*\t[^\t\n]*$', 11)
     local earlier, order = nil, nil
     if isEarlier then earlier, order = hoursOf(known[i + 1]) end
     if earlier then
@@ -83,7 +82,7 @@ local function counterOf (fields)
   local parts = { isCounted and fields.app or '-', fields.event, fields.code or '-' }
   for i, part in ipairs(parts) do parts[i] = part:gsub('[\t\n]', ' ') end
   local field = day .. '\t' .. table.concat(parts, '\t')
-  if #field <= MOST_FIELD then return field, hour end
+  if #field <= MOST_NAME then return field, hour end
 end
 
 local places = {}

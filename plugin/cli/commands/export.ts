@@ -11,6 +11,7 @@ import type { Output } from '../output.js'
 import { Progress } from '../progress.js'
 import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
+import { assertStream } from '../stream.js'
 import { plural } from '../text.js'
 
 const PAGE = 500
@@ -37,6 +38,7 @@ export async function exportEvents ({ given, stream, out, env, connect }: Contex
       const remedy = file === undefined ? '' : `; to export this log from its beginning delete ${state} and move ${given.out} away`
       throw new UsageError(`the position ${where}, ${after}, is beyond the newest event of ${stream}, ${newest}, and new events would be left out: the log began anew, or is another one${remedy}`)
     }
+    await assertStream(connection, stream)
     await warnOfLoss(connection, stream, after, out)
     const isWhole = Object.keys(filters).length === 0
     const tellOvertaken = (last: string): void => out.note(`events may be missing in this export: what came after ${last} was trimmed before it was read`)

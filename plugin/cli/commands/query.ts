@@ -6,6 +6,7 @@ import { filtersOf } from '../filters.js'
 import { eventId, wholeNumber } from '../options.js'
 import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
+import { assertStream } from '../stream.js'
 import { grouped } from '../text.js'
 
 const DEFAULT_LIMIT = 100
@@ -18,6 +19,7 @@ export async function query ({ given, stream, out, env, connect }: Context): Pro
   const after = eventId(given)
   const pseudonyms = await pseudonymsOf(given, env)
   const connection = await connect()
+  await assertStream(connection, stream)
   const problem = await emailProblem({ given, env, stream }, connection)
   const reader = new AuditReader(connection, stream, pseudonyms, (note) => out.note(note))
   const writer = new EventWriter(out, given.json !== undefined)

@@ -4,6 +4,7 @@ import { EXIT, UsageError } from '../errors.js'
 import { filtersOf } from '../filters.js'
 import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
+import { assertStream } from '../stream.js'
 import { Table, type Column } from '../table.js'
 import { grouped, jsonLine } from '../text.js'
 
@@ -12,6 +13,7 @@ export async function stats ({ given, stream, out, env, connect }: Context): Pro
   const by = (given.by ?? 'event') as AuditGrouping
   const pseudonyms = await pseudonymsOf(given, env)
   const connection = await connect()
+  await assertStream(connection, stream)
   const problem = await emailProblem({ given, env, stream }, connection)
   const reader = new AuditReader(connection, stream, pseudonyms, (note) => out.note(note))
   const { rows, total } = await reader.stats(by, filtersOf(given), { users: given.users !== undefined, looked: (upTo) => out.progress(`counted up to ${timeOf(upTo)}`) })

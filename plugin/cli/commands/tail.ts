@@ -11,6 +11,7 @@ import { filtersOf, isMatch } from '../filters.js'
 import { wholeNumber } from '../options.js'
 import { emailProblem } from '../people.js'
 import { pseudonymsOf } from '../secrets.js'
+import { hasStream } from '../stream.js'
 
 /** Less than what a connection may be silent. */
 const BLOCK_MS = 2000
@@ -30,6 +31,7 @@ export async function tail ({ given, stream, out, env, connect, interrupted }: C
   try {
     const problem = await emailProblem({ given, env, stream }, connection)
     if (problem !== undefined) throw new UsageError(problem)
+    if (!await hasStream(connection, stream)) out.note(`there is no stream ${stream} here yet: waiting for it`)
     const filters = filtersOf(given)
     const reader = new AuditReader(connection, stream, pseudonyms)
     const writer = new EventWriter(out, given.json !== undefined)

@@ -18,12 +18,24 @@ local function placeOf (stream, kind, value)
   return { key = keyOf(stream, 'index:' .. bucket), name = bucket, hash = struct.pack('>I4', tonumber(digest:sub(9, 16), 16)) }
 end
 
+-- What a field of the index says; '' where that is longer than it can be.
+local MOST_FACT = 64
+local function factOf (key, name)
+  local length = redis.pcall('HSTRLEN', key, name)
+  if type(length) == 'table' then return nil, length.err end
+  return length > MOST_FACT and '' or ask('HGET', key, name)
+end
+
 -- Whether the index has all of the stream, and the newest id in it. A user who may not read it is told, and gets a walk
 -- through the stream.
 local function isIndexed (stream, place)
-  local known = redis.pcall('HMGET', keyOf(stream, 'index'), 'entries', 'last', 'building', 'broken', place and place.name or 'entries')
+  local key, known, err = keyOf(stream, 'index'), {}, nil
+  for i, name in ipairs { 'entries', 'last', 'building', 'broken', place and place.name or 'entries' } do
+    known[i], err = factOf(key, name)
+    if err then break end
+  end
   local length = place and redis.pcall('STRLEN', place.key) or 0
-  local err = known.err or (type(length) == 'table' and length.err)
+  err = err or (type(length) == 'table' and length.err)
   if err then
     note('index cannot be read: ' .. err)
     return false
