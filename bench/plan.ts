@@ -16,7 +16,7 @@ export interface Plan {
   monday: { users: number }
 }
 
-/** About ten minutes on two cores that have nothing else to do. */
+/** About a quarter of an hour on two cores that have nothing else to do. */
 export const FULL: Plan = {
   boundMs: 25 * 60_000,
   connections: 50,
