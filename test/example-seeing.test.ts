@@ -45,7 +45,7 @@ test('npm start: after some asks /metrics has what the dashboard shows, and the 
   const reply = await fetch(`${url}/metrics`)
   t.match(reply.headers.get('content-type'), /^text\/plain; version=0\.0\.4/)
   const text = await reply.text()
-  t.same(familiesOf(text), ['tooljet_embed_answers_total', 'tooljet_embed_mint_duration_seconds', 'tooljet_embed_reuse_ratio', 'tooljet_embed_tooljet_pause_seconds', 'tooljet_embed_redis_up', 'tooljet_embed_audit_backlog'])
+  t.same(familiesOf(text), ['tooljet_embed_answers_total', 'tooljet_embed_mint_duration_seconds', 'tooljet_embed_mint_slots_total', 'tooljet_embed_mint_wait_seconds', 'tooljet_embed_reuse_ratio', 'tooljet_embed_tooljet_pause_seconds', 'tooljet_embed_mint_queue_length', 'tooljet_embed_redis_up', 'tooljet_embed_audit_backlog'])
   const answers = (labels: Record<string, string>) => valueOf(text, 'tooljet_embed_answers_total', labels)
   t.same([answers({ source: 'minted' }), answers({ source: 'reused' }), answers({ code: 'TOOLJET_EMBED_ACCESS_DENIED' }), answers({ code: 'other' })], [1, 1, 1, 1])
   t.match([valueOf(text, 'tooljet_embed_redis_up'), valueOf(text, 'tooljet_embed_reuse_ratio')], [1, 0.5])
@@ -102,7 +102,8 @@ test('/docs/json is a valid document of the route, with each status', async (t) 
   t.equal(rows.length, Object.keys(errorCodes).length - 1, 'the error table of the README')
   for (const [code, status] of rows) {
     t.ok(responses[status]!.description.includes(`\`${code}\`: `), code)
-    t.same(Object.keys(responses[status]!.content['application/json'].schema.properties), ['statusCode', 'code', 'error', 'message'])
+    const besides = { 429: ['retryAfter', 'queue'], 503: ['retryAfter'] }[status] ?? []
+    t.same(Object.keys(responses[status]!.content['application/json'].schema.properties), ['statusCode', 'code', 'error', 'message', ...besides])
   }
   t.same(Object.keys(responses).sort(), [...new Set(['200', ...rows.map(([, status]) => status), '4XX', '5XX'])].sort(), 'and no other, but for those of the host')
   t.same(Object.keys(responses['200']!.content['application/json'].schema.properties), ['redirectUrl', 'urlId', 'source', 'expiresAt', 'expiresIn'])

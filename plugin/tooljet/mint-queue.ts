@@ -159,9 +159,10 @@ export class MintQueue {
         throw embedError('TOOLJET_EMBED_RATE_LIMITED', { detail: 'the user waits for too many apps already', retryAfter: ms / 1000 })
       default: {
         if (request.purpose === 'warm') return { heldForMs: again }
-        const held = this.#holds(request, ms, again)
+        const paused = Number(reply[12])
+        const held = this.#holds(request, ms, again, paused)
         if (held !== undefined) return { heldForMs: held }
-        throw this.#busy(request, { wait: ms, again, position, place, ends })
+        throw this.#busy(request, { wait: ms, again, position, place, ends, paused })
       }
     }
   }
@@ -210,9 +211,9 @@ export class MintQueue {
     this.#pausedUntil = Math.max(this.#pausedUntil, this.#timers.now() + ms)
     if (this.#settings.limit === 'auto') this.#own.drop(turn.calls.at(-1)!) // only what is granted counts
     const values = await this.#settle('refused', turn, request, ms, asked.isLimit ? asked.isGiven ? ms : -1 : 0)
-    const [wait, again, position, place, ends] = values?.slice(0, 5).map(Number) ?? []
+    const [wait, again, position, place, ends, paused] = values?.map(Number) ?? []
     if (again === undefined) return embedError('TOOLJET_EMBED_BUSY', { retryAfter: asked.seconds })
-    return this.#busy(request, { wait: wait!, again: Math.max(ms, again), position: position!, place: place!, ends: ends! })
+    return this.#busy(request, { wait: wait!, again: Math.max(ms, again), position: position!, place: place!, ends: ends!, paused: Math.max(ms, paused!) })
   }
 
   get standingKeys (): StandingKeys {
@@ -240,17 +241,17 @@ export class MintQueue {
   }
 
   /** Milliseconds for which to hold a request rather than to send it away; `undefined`: it is sent away. */
-  #holds ({ heldMs }: TurnRequest, wait: number, again: number): number | undefined {
+  #holds ({ heldMs }: TurnRequest, wait: number, again: number, paused: number): number | undefined {
     const isLearning = wait < 0 && this.#rate === undefined && this.#failures < MAX_FAILURES
     if (isLearning) return heldMs < this.#settings.callMs ? Math.min(NEXT_LOOK_MS + heldMs / 4, MAX_LOOKS_MS) : undefined
-    if (wait < 0 || this.#pausedUntil > this.#timers.now()) return undefined
+    if (wait < 0 || paused > 0) return undefined
     return again <= HELD_MS && heldMs < 2 * HELD_MS ? Math.max(10, again) : undefined
   }
 
-  #busy ({ user, app }: TurnRequest, { wait, again, position, place, ends }: { wait: number, again: number, position: number, place: number, ends: number }): EmbedError {
+  #busy ({ user, app }: TurnRequest, { wait, again, position, place, ends, paused }: { wait: number, again: number, position: number, place: number, ends: number, paused: number }): EmbedError {
     this.#promisedUntil = Math.max(this.#promisedUntil, this.#timers.now() + wait)
     // who comes a moment before a slot is held until it is there; nobody comes before the end of a pause
-    const retryAfter = Math.max(Math.ceil(this.pausedFor(0)), Math.floor(again / 1000))
+    const retryAfter = Math.max(Math.ceil(paused / 1000), Math.floor(again / 1000))
     const ticket = this.#tickets.seal(this.#owner(user, app), { epoch: this.#known?.epoch ?? '-', place, ends })
     return embedError('TOOLJET_EMBED_BUSY', { retryAfter, queue: { position, etaSeconds: wait < 0 ? null : Math.ceil(wait / 1000), ticket } })
   }
@@ -294,8 +295,9 @@ export class MintQueue {
       brought?.epoch ?? '-', brought?.place ?? 0, brought?.ends ?? 0, ...untold,
     ])
     if (reply === undefined) return undefined
-    const [epoch, max, timeWindow, instances, failures, lastHour] = [String(reply.values[6]), ...reply.values.slice(7).map(Number)] as [string, number, number, number, number, number]
+    const [epoch, max, timeWindow, instances, failures, lastHour, paused] = [String(reply.values[6]), ...reply.values.slice(7).map(Number)] as [string, number, number, number, number, number, number]
     this.#failures = failures
+    this.#pausedUntil = now + paused // Redis knows better: its clock may have gone back
     if (limit === false) return reply.values
     this.#own.told(untold)
     if (known !== '-' && known !== epoch) this.#own.forgotten()

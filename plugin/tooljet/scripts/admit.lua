@@ -7,7 +7,7 @@
 -- pairs, the last calls of this instance and ms since then: Redis may not know them (any more).
 -- Reply: { time, 'granted' | 'wait' | 'paused' | 'failing' | 'many', ms (since the first request for what is granted; until the turn
 --        of who waits, -1: unknown; until the end of a pause), ms until it is to ask again, position, place, its end, epoch,
---        limit or 0, its window, instances, failures, mints of the last hour where they are too many or 0 }.
+--        limit or 0, its window, instances, failures, mints of the last hour where they are too many or 0, ms of ToolJet's pause }.
 local MAX, probeTtl, instance, known, knownLimit, knownWindow, promised = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local user, app, what, most, broughtEpoch, broughtPlace, broughtEnds = ARGV[14], ARGV[15], ARGV[16], tonumber(ARGV[17]), ARGV[18], tonumber(ARGV[19]), tonumber(ARGV[20])
 local member = user .. ' ' .. app
@@ -28,7 +28,7 @@ local instances, mintsToTell = 1, 0
 local function reply (kind, ms, again, position, ticket)
   return {
     at, kind, math.floor(ms), math.floor(again or ms), position or 0, string.format('%.0f', ticket and ticket.place or 0),
-    string.format('%.0f', ticket and ticket.ends or 0), budget.epoch or '', limit or 0, window or 0, instances, failures, mintsToTell,
+    string.format('%.0f', ticket and ticket.ends or 0), budget.epoch or '', limit or 0, window or 0, instances, failures, mintsToTell, paused,
   }
 end
 

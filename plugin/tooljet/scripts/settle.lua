@@ -4,7 +4,8 @@
 -- ARGV besides: outcome, user, app ('-' for both: nobody waits for it), ms of the pause that ToolJet asked for, ms of its
 -- `Retry-After` (-1: it had none; 0: it was no limit), TTL of the failures in ms, pause to the next probe in ms, then the
 -- earlier calls of the same mint.
--- Reply: { time, ms until its turn (-1: unknown), ms until it is to ask again, position, place, its end, epoch }; for who waits again.
+-- Reply: { time, ms until its turn (-1: unknown), ms until it is to ask again, position, place, its end, ms of ToolJet's
+--        pause }; for who waits again.
 local outcome, user, app, pauseMs, retryAfter = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
 local keepsPlace = user ~= '-' and given ~= 'off'
 
@@ -89,4 +90,4 @@ local paused = pauseLeft(PAUSE)
 local wait, again = promise(user, ticket, others, paused, false)
 keepTickets(user, tickets)
 keepKeys()
-return { at, wait, again, others + 1, string.format('%.0f', ticket.place), string.format('%.0f', ticket.ends), budget.epoch or '' }
+return { at, wait, again, others + 1, string.format('%.0f', ticket.place), string.format('%.0f', ticket.ends), paused }
