@@ -388,7 +388,7 @@ const PAUSES: [name: string, status: number, headers: Record<string, string>, se
 ]
 for (const [name, status, headers, seconds] of PAUSES) {
   test(`pause: ${name}`, async (t) => {
-    const portal = await Portal.open(t)
+    const portal = await Portal.open(t, { mintLimit: false })
     portal.toolJet.faults = () => ({ reply: { status, headers } })
     t.match(await portal.ask(ANA), { status: 429, headers: { 'retry-after': String(seconds) }, body: { code: 'TOOLJET_EMBED_BUSY' } })
     t.equal(portal.toolJet.calls.length, 1)
