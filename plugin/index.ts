@@ -132,7 +132,8 @@ export type { AuditProblem, AuditReport, InstanceReport } from './audit/verify.j
 export type { MetricsRegistry } from './observability/metrics.js'
 export type { RedisLike } from './redis/redis-like.js'
 export type { TooljetOfRequest, TooljetTarget } from './tooljet/target.js'
-export type { QueueHealth, ToolJetHealth } from './tooljet/tooljet.js'
+export type { QueueHealth } from './tooljet/mint-queue.js'
+export type { ToolJetHealth } from './tooljet/tooljet.js'
 export type { ToolJetsHealth }
 export type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmProgress, TooljetEmbedWarmReport } from './warm.js'
 export type { TooljetEmbedMintTrace, TooljetEmbedUrlTrace } from './observability/tracing.js'

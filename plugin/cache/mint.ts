@@ -1,3 +1,5 @@
+import type { Minted } from '../tooljet/tooljet.js'
+
 /** What is known where a URL is to be minted. */
 interface MintCall {
   /** To be called right before ToolJet is; throws when the lock may have passed to another meanwhile. */
@@ -12,7 +14,7 @@ interface MintCall {
  * Mints a URL at ToolJet.
  * @returns the URL, and all names by which its app is known; or after how long to call again
  */
-export type Mint = (call: MintCall) => Promise<{ redirectUrl: string, names: string[] } | { heldForMs: number }>
+export type Mint = (call: MintCall) => Promise<Minted>
 
 /** This process stood still for longer than it held the lock. */
 export class LockExpired extends Error {}

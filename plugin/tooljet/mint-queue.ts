@@ -70,6 +70,16 @@ export interface Turn {
   askedAt: number
 }
 
+/** How the mint queue is. */
+export interface QueueHealth {
+  /** Who waits for a turn. */
+  waiting: number
+  /** Mints that are granted at present; `null` while no limit is known. */
+  perMinute: number | null
+  /** Seconds until the turn of who comes now; `null` while ToolJet does not answer. */
+  etaSeconds: number | null
+}
+
 interface QueueSettings {
   limit: MintLimit
   /** The longest that a call takes, ms. */
@@ -185,7 +195,7 @@ export class MintQueue {
   }
 
   /** ToolJet has answered: with a URL, or with its verdict. */
-  async done (turn: Turn, request?: TurnRequest): Promise<void> {
+  async done (turn: Turn, request: TurnRequest): Promise<void> {
     const hadFailures = this.#failures > 0
     this.#failures = 0
     this.#probingUntil = 0
@@ -193,14 +203,14 @@ export class MintQueue {
   }
 
   /** ToolJet is not there. */
-  async failed (turn: Turn, request?: TurnRequest): Promise<void> {
+  async failed (turn: Turn, request: TurnRequest): Promise<void> {
     this.#failures++
     if (this.#failures >= MAX_FAILURES) this.#probingUntil = this.#timers.now() + PROBE_PAUSE_MS
     await this.#settle('failed', turn, request)
   }
 
   /** The call was not made. */
-  async unused (turn: Turn, request?: TurnRequest): Promise<void> {
+  async unused (turn: Turn, request: TurnRequest): Promise<void> {
     this.#own.drop(turn.calls.at(-1)!)
     await this.#settle('unused', turn, request)
   }
@@ -226,7 +236,7 @@ export class MintQueue {
   }
 
   /** How long the queue is; `undefined` where there is none. */
-  health ({ waiting = 0, learned, pauseMs }: Standing): { waiting: number, perMinute: number | null, etaSeconds: number | null } | undefined {
+  health ({ waiting = 0, learned, pauseMs }: Standing): QueueHealth | undefined {
     const { limit } = this.#settings
     if (limit === false) return undefined
     const rate = limit === 'auto' ? learned ?? this.#learned : limit
@@ -291,7 +301,7 @@ export class MintQueue {
     const untold = limit === false ? [] : this.#own.toTell(this.#rate?.timeWindow ?? HOUR_MS)
     const reply = await this.#run(ADMIT, call, [
       MAX_FAILURES, callMs, instance, known, this.#learned?.max ?? 0, this.#learned?.timeWindow ?? 0, Math.max(0, Math.ceil(this.#promisedUntil - now)),
-      typeof who === 'string' ? who : who.user, request === undefined ? '-' : appField(request.app), what, request?.maxPlaces ?? 0,
+      typeof who === 'string' ? who : who.user, request?.app.key ?? '-', what, request?.maxPlaces ?? 0,
       brought?.epoch ?? '-', brought?.place ?? 0, brought?.ends ?? 0, ...untold,
     ])
     if (reply === undefined) return undefined
@@ -308,9 +318,9 @@ export class MintQueue {
     return reply.values
   }
 
-  async #settle (outcome: string, { calls }: Turn, request: TurnRequest | undefined, pauseMs = 0, retryAfterMs = 0): Promise<unknown[] | undefined> {
+  async #settle (outcome: string, { calls }: Turn, request: TurnRequest, pauseMs = 0, retryAfterMs = 0): Promise<unknown[] | undefined> {
     const [call, ...earlier] = calls.toReversed()
-    const whose = request === undefined || request.purpose === 'warm' ? ['-', '-'] : [request.user, appField(request.app)]
+    const whose = request.purpose === 'warm' ? ['-', '-'] : [request.user, request.app.key]
     const reply = await this.#run(SETTLE, call!, [outcome, ...whose, pauseMs, retryAfterMs, FAILURES_MS, PROBE_PAUSE_MS, ...earlier])
     return reply?.values
   }
@@ -360,9 +370,4 @@ function isSpoilt (error: unknown): boolean {
 
 function unavailable (ms: number): EmbedError {
   return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it has failed repeatedly', retryAfter: ms / 1000 })
-}
-
-/** In a place's name, which holds no white space and no ";". */
-function appField (app: App): string {
-  return app.key
 }

@@ -1,6 +1,7 @@
 import { isEmbedError } from '../errors.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
+import type { Rate } from './mint-limit.js'
 
 /** Where one call cannot have keys of several ToolJets: so many are looked at, each by a call of its own. */
 const MAX_ASKED_EACH = 20
@@ -15,7 +16,7 @@ export interface Standing {
   /** Who waits for a turn; `undefined`: not known. */
   waiting: number | undefined
   /** Its limit as learnt from its 429s. */
-  learned: { max: number, timeWindow: number } | undefined
+  learned: Rate | undefined
 }
 
 export interface StandingKeys {

@@ -5,18 +5,8 @@ import { pauseAsked, readReply, type PauseAsked } from './replies.js'
 import { namesIn } from '../cache/store.js'
 import type { KeyNames } from '../crypto/names.js'
 import type { ToolJetClient } from './client.js'
-import type { MintQueue, Turn, TurnRequest } from './mint-queue.js'
+import type { MintQueue, QueueHealth, Turn, TurnRequest } from './mint-queue.js'
 import type { Standing, StandingKeys } from './standings.js'
-
-/** How the mint queue is. */
-export interface QueueHealth {
-  /** Who waits for a turn. */
-  waiting: number
-  /** Mints that are granted at present; `null` while no limit is known. */
-  perMinute: number | null
-  /** Seconds until the turn of who comes now; `null` while ToolJet does not answer. */
-  etaSeconds: number | null
-}
 
 /** What `health()` tells of ToolJet: how the last mint of this instance went. */
 export interface ToolJetHealth {

@@ -5,8 +5,7 @@
 --       its whole life in ms as this app has it, id of a URL that is reported dead ('-': none), id of one that cannot be
 --       decrypted ('-': none), the owner waited for so far ('-': none).
 -- Reply: { time, 'url' | 'failed' | 'wait' | 'acquired', detail, id or '', URL as it is kept or '', how many other URLs the
---        user has } with detail: the error
---        for 'failed', the owner for 'wait', the lock's start for 'acquired'.
+--        user has, if acquired } with detail: the error for 'failed', the owner for 'wait', the lock's start for 'acquired'.
 local life, app, owner, lockTtl, least, own, invalidated, unreadable, observed = unpack(ARGV, 2)
 life = tonumber(life)
 
@@ -21,14 +20,18 @@ local starts, ends, kept = urlOf(id)
 local left = kept and starts <= at and math.min(ends, starts + own) - at or 0
 if left <= 0 then id, kept = nil, nil end
 
-local function reply (kind, detail)
-  local others = 0
+local function others ()
+  local count = 0
   for field in pairs(fields) do
     local other = field:match('^u(.+)$')
     local _, otherEnds = urlOf(other)
-    if other and other ~= id and (otherEnds or 0) > at then others = others + 1 end
+    if other and other ~= id and (otherEnds or 0) > at then count = count + 1 end
   end
-  return { at, kind, detail, id or '', kept or '', others }
+  return count
+end
+
+local function reply (kind, detail)
+  return { at, kind, detail, id or '', kept or '', kind == 'acquired' and others() or 0 }
 end
 
 local holder, since = lockOf(app)

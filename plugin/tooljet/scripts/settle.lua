@@ -28,9 +28,9 @@ if outcome == 'done' then
 end
 
 if outcome == 'failed' then
-  local number, last = (redis.call('GET', FAILURES) or ''):match('^(%d+) (%S+)$')
+  local count, last = (redis.call('GET', FAILURES) or ''):match('^(%d+) (%S+)$')
   if last ~= call then
-    redis.call('SET', FAILURES, string.format('%d %s', (number or 0) + 1, call), 'PX', ARGV[12])
+    redis.call('SET', FAILURES, string.format('%d %s', (count or 0) + 1, call), 'PX', ARGV[12])
     redis.call('PEXPIRE', PROBE, ARGV[13])
   end
 end
