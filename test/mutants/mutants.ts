@@ -223,7 +223,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'probe-ttl', file: 'tooljet/scripts/settle.lua', from: ", 'PX', ARGV[12])", to: ')', tests: [PROBES], why: 'failures count for ever, and a key has no end' },
 
   // the mint queue
-  { name: 'queue-window', file: 'tooljet/scripts/queue.lua', from: 'at - window - spare() - (later or 0)', to: 'at - window / 2 - (later or 0)', tests: ['queue-rush: a given limit', 'queue: a turn that comes'], why: 'a window sees more calls than ToolJet allows' },
+  { name: 'queue-window', file: 'tooljet/scripts/queue.lua', from: 'callsIn(span() + (later or 0))', to: 'callsIn(window / 2 + (later or 0))', tests: ['queue-rush: a given limit', 'queue: a turn that comes'], why: 'a window sees more calls than ToolJet allows' },
   { name: 'queue-order', file: 'tooljet/scripts/queue.lua', from: 'BEHIND * (ticket.class == 3 and 2 or math.min(ticket.class, 1)) + ticket.place', to: '-ticket.place', tests: ['queue-rush: a given limit'], why: 'who comes last is served first' },
   { name: 'queue-class', file: 'tooljet/scripts/queue.lua', from: 'BEHIND * (ticket.class == 3 and 2 or math.min(ticket.class, 1)) + ticket.place', to: 'ticket.place', tests: ['queue: further apps and replaces'], why: 'one user with many apps holds up those who have nothing' },
   { name: 'queue-replaces', file: 'tooljet/scripts/admit.lua', from: "if what == 'replaces' then ticket.class = math.max(2, ticket.class) elseif", to: 'if', tests: ['queue: further apps and replaces'], why: 'a report of a dead URL makes a beginner of its user' },

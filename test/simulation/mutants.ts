@@ -209,7 +209,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 0,
     why: 'a window sees more calls than ToolJet allows',
     changes: [
-      { file: 'tooljet/scripts/queue.lua', from: 'at - window - spare() - (later or 0)', to: 'at - window / 2 - (later or 0)' },
+      { file: 'tooljet/scripts/queue.lua', from: 'callsIn(span() + (later or 0))', to: 'callsIn(window / 2 + (later or 0))' },
     ]
   },
   {

@@ -106,8 +106,8 @@ end
 if what == 'warm' then
   local waiting = redis.call('ZCARD', QUEUE)
   local allowed = limit and math.max(1, math.floor(0.8 * limit)) or 10
-  local since = limit and window + spare() or MINUTE
-  local count = redis.call('ZCOUNT', CALLS, '(' .. string.format('%.3f', at - since), '+inf')
+  local since = limit and span() or MINUTE
+  local count = callsIn(since)
   if paused == 0 and not isFailing and waiting == 0 and count < allowed and at >= number('blackout') and free() > 0 then return grant() end
   local first = redis.call('ZRANGE', CALLS, -allowed, -allowed, 'WITHSCORES')
   local wait = math.max(100, paused, isFailing and probing or 0, count >= allowed and first[2] + since - at or 0, waiting > 0 and limit and slotAfter(waiting) or 0)

@@ -67,9 +67,9 @@ end
 local limit, window = tonumber(given), tonumber(ARGV[5])
 if given == 'auto' then limit, window = tonumber(budget.limit or ''), tonumber(budget.window or '') end
 
--- What is between a grant and the call at ToolJet differs: windows are longer by what that may make.
-local function spare ()
-  return math.max(math.min(100, window / 20), window / 100)
+-- So long a call counts: what is between a grant and the call at ToolJet differs, and the window is longer by what that may make.
+local function span ()
+  return window + math.max(math.min(100, window / 20), window / 100)
 end
 
 -- The sets are read from here on as if the clock had never gone back, and without what counts no more.
@@ -77,7 +77,7 @@ local function tidy ()
   for _, key in ipairs({ CALLS, FLIGHT }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. at, '+inf')) do redis.call('ZADD', key, at, name) end
   end
-  local counts = limit and math.max(window + spare() + GRACE, given == 'auto' and MINUTE + GRACE or 0)
+  local counts = limit and math.max(span() + GRACE, given == 'auto' and MINUTE + GRACE or 0)
   redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', at - (counts or HOUR))
   if not limit then redis.call('ZREMRANGEBYRANK', CALLS, 0, -1 - MOST_MOMENTS) end
   redis.call('ZREMRANGEBYSCORE', FLIGHT, '-inf', at - SOON)
@@ -88,9 +88,13 @@ local function tidy ()
   if number('blackout') > at + (window or 0) then set('blackout', at) end -- the clock went back
 end
 
+local function callsIn (ms)
+  return redis.call('ZCOUNT', CALLS, '(' .. string.format('%.3f', at - ms), '+inf')
+end
+
 -- Calls that count now, and, with `later`, that would have counted so many ms ago.
 local function used (later)
-  return redis.call('ZCOUNT', CALLS, '(' .. string.format('%.3f', at - window - spare() - (later or 0)), '+inf')
+  return callsIn(span() + (later or 0))
 end
 
 -- While no limit is known: few calls at once, twice as many when all were granted. Small steps up to ToolJet's documented
@@ -117,11 +121,11 @@ local function slotAfter (others)
   if others < unused then return math.max(0, number('blackout') - at) end
   local turns, index = math.floor((others - unused) / limit), (others - unused) % limit
   local first = total - math.min(count, limit) + index -- of those that count, the ones that make room leave in this order
-  local leaves = window + spare()
+  local leaves = span()
   if index < math.min(count, limit) then
-    leaves = redis.call('ZRANGE', CALLS, first, first, 'WITHSCORES')[2] + window + spare() - at
+    leaves = redis.call('ZRANGE', CALLS, first, first, 'WITHSCORES')[2] + span() - at
   end
-  return math.max(0, leaves + turns * (window + spare()), number('blackout') - at)
+  return math.max(0, leaves + turns * span(), number('blackout') - at)
 end
 
 -- Tickets -------------------------------------------------------------------------------------------------------------
