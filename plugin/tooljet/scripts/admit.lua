@@ -154,7 +154,7 @@ local recovers = ticket.place >= moment('began') and number('recovers') - at or 
 if recovers > RECOVERY then recovers = 0 end -- the clock went back
 if paused <= 0 and not isFailing and recovers <= 0 then
   local slots = free()
-  local isFree = others < slots
+  local isFree = others < slots and (ticket.class < 3 or others == 0) -- refused again, it would begin a pause for those before it
   -- nobody who had a better right has come for it
   if not isFree and limit and at - moment('resumed') >= GRACE and limit - used(GRACE) > 0 and at >= number('blackout') then isFree = true end
   if not isFree and mayProbe(others) then
