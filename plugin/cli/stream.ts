@@ -18,5 +18,9 @@ export async function hasStream (connection: Connection, stream: string): Promis
 
 /** A mistyped name would look like a log without events. @throws UsageError */
 export async function assertStream (connection: Connection, stream: string): Promise<void> {
-  if (!await hasStream(connection, stream)) throw new UsageError(`there is no stream ${stream} here: --stream names the audit log`)
+  if (!await hasStream(connection, stream)) throw noStream(stream)
+}
+
+export function noStream (stream: string): UsageError {
+  return new UsageError(`there is no stream ${stream} here: --stream names the audit log`)
 }

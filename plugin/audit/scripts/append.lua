@@ -18,8 +18,6 @@ local WRITTEN_MS = 20000
 local SPARE_ENTRIES = 100
 local SPARE_MS = 3600000
 local TRIM_AT_MOST = 160
--- Of what the index says: two ids and a name at the most.
-local MOST_FACT = 64
 
 local stream, index, counts = KEYS[1], KEYS[3], KEYS[4]
 local lastId, lastMac, longest, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])

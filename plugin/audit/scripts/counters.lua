@@ -1,9 +1,12 @@
 -- Counters of a day: "total hour:count hour:count …"; a field of the day itself lists their names, in lines, so that a
 -- query finds those of some days without reading all. What is there may have been planted: no pattern goes over a value,
--- and no list of names is read, before its length is known. `queries.lua` and `verify-indexes.ts` take the same form.
+-- and no list of names is read, before its length is known. `queries/totals.lua` and `verify-indexes.ts` take the same form.
 local MOST_VALUE = 600 -- 24 hours take less
 local MOST_NAMES = 262144
 local MOST_NAME = 4096 -- more than a counter of the plugin's has
+
+-- Of what the index says of itself: two ids and a name at the most.
+local MOST_FACT = 64
 
 -- The counts by hour, and the hours in their order; nothing where the value has another form.
 local function hoursOf (value)

@@ -16,7 +16,6 @@ local call, stream, index, counts = ask, KEYS[1], KEYS[2], KEYS[3]
 local what, given = ARGV[2], ARGV[3]
 
 -- What may have been planted is not replied, and where it has a length of its own not read, when it is longer than it can be.
-local MOST_FACT = 64
 local TOO_LONG = '?'
 
 local function factOf (name)

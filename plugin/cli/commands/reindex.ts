@@ -4,7 +4,7 @@ import type { Context } from '../commands.js'
 import { isReply } from '../connection.js'
 import { EXIT, RedisError } from '../errors.js'
 import { Progress } from '../progress.js'
-import { assertStream, hasStream } from '../stream.js'
+import { hasStream, noStream } from '../stream.js'
 import { message, plural } from '../text.js'
 
 /** Makes the indexes and counters anew. */
@@ -13,7 +13,7 @@ export async function reindex ({ stream, out, connect }: Context): Promise<numbe
   const { index, counts } = new AuditKeys(stream)
   // of a log that was renamed it takes away what stayed behind
   const hasIndexes = async (): Promise<boolean> => Number(await connection.call('HLEN', index)) + Number(await connection.call('HLEN', counts)) > 0
-  if (!await hasStream(connection, stream) && !await hasIndexes()) await assertStream(connection, stream)
+  if (!await hasStream(connection, stream) && !await hasIndexes()) throw noStream(stream)
   const progress = new Progress(out, 'indexed', Number(await connection.call('XLEN', stream)))
   const result = await makeIndexes(connection, stream, (entries) => progress.add(entries)).catch((error: unknown) => { throw refusalOf(error) })
   progress.end()

@@ -19,7 +19,6 @@ local function placeOf (stream, kind, value)
 end
 
 -- What a field of the index says; '' where that is longer than it can be.
-local MOST_FACT = 64
 local function factOf (key, name)
   local length = redis.pcall('HSTRLEN', key, name)
   if type(length) == 'table' then return nil, length.err end
