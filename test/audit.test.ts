@@ -264,9 +264,12 @@ test('an event that comes just when the last batch is written does not wait for 
 test('a batch is written once, however often it is sent, and whatever else says that it is', async (t) => {
   const { redis, stream, keys, next, entries } = await ownStream(t)
   const [one, two, three] = [next(), next(), next()] as [QueuedEvent, QueuedEvent, QueuedEvent]
-  t.match(await stream.append('me', [one, two]), { written: 2, last: { mac: two.mac } })
-  t.match(await stream.append('me', [one, two]), { written: 2, last: { mac: two.mac } }, 'sent again')
-  t.match(await stream.append('me', [one, two, three]), { written: 3, last: { mac: three.mac } }, 'with one more')
+  const { last } = await stream.append('me', [one, two], undefined, '')
+  t.equal(last?.mac, two.mac)
+  t.match(await stream.append('me', [one, two], undefined, ''), { written: 2, last: { mac: two.mac } }, 'sent again')
+  t.match(await stream.append('me', [one, two, three], undefined, ''), { written: 3, last: { mac: three.mac } }, 'with one more')
+  t.match(await stream.append('me', [one, two], undefined, ''), { written: 0, otherMark: String }, 'an attempt that comes after what was written since')
+  t.match(await stream.append('me', [one, two], undefined, last!.id), { written: 0, otherMark: String }, 'likewise')
   t.same((await entries()).map(({ mac }) => mac), [one.mac, two.mac, three.mac])
   t.same(await redis.hget(keys.index, 'entries'), '3')
   t.match(Object.values(await redis.hgetall(keys.counts)), [/^3 \d\d:3$/, /^-\turl.reused\t-\n$/])
@@ -276,12 +279,36 @@ test('a batch is written once, however often it is sent, and whatever else says 
   for (const mark of ['9007199254740991', '18446744073709551615-18446744073709551615', other!, 'x', '1-', '']) {
     await redis.set(written, mark)
     const event = next()
-    t.match(await stream.append('me', [event]), { written: 1, last: { mac: event.mac } }, `the mark is "${mark}"`)
+    t.match(await stream.append('me', [event], undefined, ''), mark === '' ? { written: 1 } : { written: 0, otherMark: mark.slice(0, 10) }, `the mark is "${mark}"`)
+    t.match(await stream.append('me', [event], undefined, mark), { written: 1, last: { mac: event.mac } }, `the mark "${mark}" is known`)
     t.equal((await entries()).at(-1)!['mac'], event.mac)
   }
   await redis.del(written)
   await redis.lpush(written, 'of another type')
-  t.match(await stream.append('me', [next()]), { written: 1 })
+  t.match(await stream.append('me', [next()], undefined, ''), { written: 1 })
+})
+
+test('marks that change all the time keep no event from the stream', async (t) => {
+  const { redis, way, stream, keys, next, entries } = await ownStream(t)
+  let changes = 0
+  const writer = new AuditWriter({
+    timers: way.timers,
+    onLost () {},
+    onProblem () {},
+    stream: {
+      isUnavailable: false,
+      startOfWrite: () => stream.startOfWrite(),
+      trimIndex () {},
+      find: (macs, after) => stream.find(macs, after),
+      async append (...args) {
+        await redis.set(keys.written('me'), `${++changes}-1`)
+        return stream.append(...args)
+      },
+    },
+  }, 'me', 100)
+  const events = [next(), next(), next()]
+  for (const event of events) await writer.addAndWait(event)
+  t.same((await entries()).map(({ mac }) => mac), events.map(({ mac }) => mac))
 })
 
 test('forged entries and marks keep no event from the stream, be its writing in doubt or not', { timeout: 60_000 }, async (t) => {
@@ -311,7 +338,7 @@ test('an instance in doubt looks at what came since, and at each entry once', as
   const junk = redis.pipeline()
   for (let i = 0; i < 5000; i++) junk.xadd(keys.stream, `${i + 1}-0`, 'a', 'b')
   await junk.exec()
-  await stream.append('other', [next('other')]) // after which Redis's time is known
+  await stream.append('other', [next('other')], undefined, '') // after which Redis's time is known
   let fails = 0
   let parts = 0
   const looked: string[] = []

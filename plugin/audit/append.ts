@@ -57,14 +57,20 @@ export interface Appended {
   trimmed: number
   /** Why something besides the events could not be written; '' when all is well. */
   problem: string
+  /** Nothing was done, for Redis knows this as the last that the instance wrote; '' when it was done. */
+  otherMark: string
 }
+
+/** In place of a mark: whatever Redis knows. */
+export const ANY_MARK = '*'
 
 /**
  * Writes one instance's events, each once, however often this is sent.
  * @param own the entry that it wrote last, if it knows one
+ * @param mark the id of it that Redis knows, as far as this instance knows
  * @param oldestDay before which counters are dropped, like `2026-01-31`; '': none is
  */
-export async function append (scripts: ScriptClient, keys: AuditKeys, { retentionMs, maxEntries }: Retention, oldestDay: string, instance: string, events: readonly QueuedEvent[], own?: WrittenEntry): Promise<Appended> {
+export async function append (scripts: ScriptClient, keys: AuditKeys, { retentionMs, maxEntries }: Retention, oldestDay: string, instance: string, events: readonly QueuedEvent[], own?: WrittenEntry, mark: string = ANY_MARK): Promise<Appended> {
   const declared = [keys.stream, keys.written(instance), keys.index, keys.counts]
   const numberOf = numbering((key) => declared.push(key))
   const shapes: string[] = []
@@ -78,8 +84,8 @@ export async function append (scripts: ScriptClient, keys: AuditKeys, { retentio
   ))
   // the values are UTF-8 already, one character for each byte
   const batch = Buffer.from(`{"shapes":[${shapes.join()}],"counters":[${counters.join()}],"rows":[${rows.join()}]}`, 'latin1')
-  const { values } = await scripts.run(APPEND, declared, [own?.id ?? '', own?.mac ?? '', retentionMs, maxEntries, oldestDay, batch])
-  const [written, last, refusal, integrity, trimmed, problem] = values.map(String) as [string, string, string, Appended['integrity'], string, string]
+  const { values } = await scripts.run(APPEND, declared, [own?.id ?? '', own?.mac ?? '', retentionMs, maxEntries, oldestDay, batch, mark])
+  const [written, last, refusal, integrity, trimmed, problem, otherMark] = values.map(String) as [string, string, string, Appended['integrity'], string, string, string]
   return {
     written: Number(written),
     last: last === '' ? undefined : { id: last, mac: events[Number(written) - 1]!.mac },
@@ -87,6 +93,7 @@ export async function append (scripts: ScriptClient, keys: AuditKeys, { retentio
     integrity,
     trimmed: Number(trimmed),
     problem,
+    otherMark,
   }
 }
 

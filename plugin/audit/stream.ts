@@ -65,11 +65,12 @@ export class AuditStream implements AuditSource {
   /**
    * Writes one instance's events, each once, however often it is sent, and trims what is too much or too old.
    * @param own what this instance wrote last
+   * @param mark what Redis knows of that, as far as this instance knows
    */
-  async append (instance: string, events: readonly QueuedEvent[], own?: WrittenEntry): Promise<Appended> {
+  async append (instance: string, events: readonly QueuedEvent[], own: WrittenEntry | undefined, mark: string): Promise<Appended> {
     const { retentionMs } = this.#settings
     const oldestDay = retentionMs === 0 ? '' : new Date(this.#clock.now() - retentionMs - MS_PER_DAY).toISOString().slice(0, 10)
-    const appended = await append(this.#scripts, this.#keys, this.#settings, oldestDay, instance, events, own)
+    const appended = await append(this.#scripts, this.#keys, this.#settings, oldestDay, instance, events, own, mark)
     this.#logProblem(appended.problem)
     return appended
   }

@@ -1,6 +1,6 @@
 import { embedError } from '../errors.js'
 import type { Timers } from '../timers.js'
-import type { QueuedEvent, WrittenEntry } from './append.js'
+import { ANY_MARK, type QueuedEvent, type WrittenEntry } from './append.js'
 import type { AuditFields } from './event.js'
 import { fieldsOfSigned } from './signer.js'
 import type { AuditStream } from './stream.js'
@@ -56,6 +56,8 @@ export class AuditWriter {
   #running: Promise<void> | undefined
   #isRunning = false
   #last: WrittenEntry | undefined
+  #mark = ''
+  #isSuperseded = false
   #doubt: Doubt | undefined
   #isWritable = true
   #wake: (() => void) | undefined
@@ -140,8 +142,15 @@ export class AuditWriter {
     const count = this.#doubt?.count ?? Math.min(this.#queue.length, MAX_BATCH)
     if (count === 0) return
     this.#doubt ??= { count, after: this.#stream.startOfWrite() }
-    const { written, last, refusal, integrity, trimmed } = await this.#stream.append(this.#instance, this.#queue.slice(0, count).map(({ event }) => event), this.#last)
+    const { written, last, refusal, integrity, trimmed, otherMark } = await this.#stream.append(this.#instance, this.#queue.slice(0, count).map(({ event }) => event), this.#last, this.#mark)
+    if (otherMark !== '') { // after a failover; twice in a row it is somebody else's
+      this.#mark = this.#isSuperseded ? ANY_MARK : otherMark
+      this.#isSuperseded = true
+      return
+    }
+    this.#isSuperseded = false
     this.#doubt = undefined
+    if (last !== undefined) this.#mark = last.id
     this.#last = last ?? (integrity === '' ? this.#last : undefined) // what is gone is told once
     this.#confirm(written)
     if (integrity !== '') this.#onProblem({ kind: integrity })
@@ -161,7 +170,10 @@ export class AuditWriter {
     for (let isOver = false; !isOver;) {
       const macs = this.#queue.slice(0, doubt.count).map(({ event }) => event.mac)
       const { place, id, after, isEnd } = await this.#stream.find(macs, doubt.after)
-      if (place > 0) this.#last = { id, mac: macs[place - 1]! }
+      if (place > 0) {
+        this.#last = { id, mac: macs[place - 1]! }
+        this.#mark = id
+      }
       doubt.after = after
       doubt.count -= place
       this.#confirm(place)

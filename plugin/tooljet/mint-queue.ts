@@ -252,9 +252,10 @@ export class MintQueue {
 
   /** Milliseconds for which to hold a request rather than to send it away; `undefined`: it is sent away. */
   #holds ({ heldMs }: TurnRequest, wait: number, again: number, paused: number): number | undefined {
+    if (paused > 0) return undefined
     const isLearning = wait < 0 && this.#rate === undefined && this.#failures < MAX_FAILURES
     if (isLearning) return heldMs < this.#settings.callMs ? Math.min(NEXT_LOOK_MS + heldMs / 4, MAX_LOOKS_MS) : undefined
-    if (wait < 0 || paused > 0) return undefined
+    if (wait < 0) return undefined
     return again <= HELD_MS && heldMs < 2 * HELD_MS ? Math.max(10, again) : undefined
   }
 

@@ -10,7 +10,7 @@ export function * checkMints (facts: Facts): Generator<Violation> {
   // Excused: those whose process could not reach Redis from when it asked for the lock to the mint's end, for then it
   // goes on by itself; those that stood still, past their lock; locks that Redis has lost.
   const isExcused = (mint: MintRecord, to: number): boolean => (
-    facts.hadTrouble(mint.process, mint.openSince, to) || facts.stoodStill(mint.process, mint.openSince, to) || facts.lost(mint.openSince, to)
+    facts.wasBlind(mint.process, mint.openSince, to) || facts.lost(mint.openSince, to)
   )
   for (const [i, one] of mints.entries()) {
     for (const other of mints.slice(i + 1)) {

@@ -7,10 +7,11 @@
 --       age), most entries (0: any number), the oldest day whose counters are kept, and JSON: { shapes, counters, rows }
 --       with shapes: lists of names of fields; counters: pairs of a field of `counts` and an hour; a row: the numbers of
 --       its shape and of its counter, how many answers it counts for, the number of its e-mail's bucket among the KEYS (0:
---       none) and its hash, likewise its app's, and the values, the mac last.
+--       none) and its hash, likewise its app's, and the values, the mac last. And what the sender knows `written` to be
+--       ('*': it may be anything).
 -- Reply: { time, how many of the events are in the stream, id of the last of them, why the stream takes no more (''),
 --          whether the last entry is where it was ('', 'shortened' or 'replaced'), how many entries were trimmed, what
---          besides could not be done ('') }
+--          besides could not be done (''), what `written` is when it keeps the events out ('') }
 
 -- How long a batch may be under way, and be sent again: it is longer than any deadline.
 local WRITTEN_MS = 20000
@@ -40,7 +41,7 @@ end
 local length = redis.pcall('XLEN', stream)
 if type(length) == 'table' then
   if not length.err:find('WRONGTYPE', 1, true) then return length end
-  return { at, 0, '', length.err, '', 0, '' }
+  return { at, 0, '', length.err, '', 0, '', '' }
 end
 
 -- Whether the index has all of the stream, which only a reindex mends: a number alone may come to be right by chance ------
@@ -98,10 +99,13 @@ end
 local written, last = 0, ''
 do
   local mark = try('GETRANGE', KEYS[2], 0, MOST_FACT) -- of any length, if somebody else wrote it
-  local mac = type(mark) == 'string' and mark:find('^%d+%-%d+$') and macOf(mark)
+  if type(mark) ~= 'string' then mark = '' end
+  local mac = mark:find('^%d+%-%d+$') and macOf(mark)
   for i = 1, mac and #rows or 0 do
     if rows[i][#rows[i]] == mac then written, last = i, mark end
   end
+  -- An attempt of long ago must not come after what was written since; who still waits for an answer sends it again.
+  if written == 0 and mark ~= '' and mark ~= ARGV[8] and ARGV[8] ~= '*' then return { at, 0, '', '', '', 0, '', mark } end
 end
 
 local integrity = ''
@@ -218,4 +222,4 @@ if page then
   try('HSET', index, 'day', today, 'tidied', page[1])
 end
 
-return { at, written, last, refusal, integrity, trimmed, besides }
+return { at, written, last, refusal, integrity, trimmed, besides, '' }

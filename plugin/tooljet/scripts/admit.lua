@@ -134,6 +134,12 @@ for _, one in ipairs(tickets) do
 end
 local isKnown = ticket ~= nil
 if not ticket then
+  if #tickets >= most and not limit then -- a place is of use to who looks all the time: the others are given up
+    for _, one in ipairs(tickets) do
+      if not redis.call('ZSCORE', QUEUE, user .. ' ' .. one.app) then dropTicket(user, one.app) end
+    end
+    tickets = ticketsOf(user)
+  end
   if #tickets >= most then
     if limit then return reply('many', 30000) end
     return reply('wait', -1, 1000, redis.call('ZCARD', QUEUE) + 1) -- it will be soon

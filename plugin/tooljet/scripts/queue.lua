@@ -193,7 +193,8 @@ local function promise (user, ticket, others, least, isStopped)
   if wait < 0 then again = isStopped and math.min(60000, math.max(10000, since / 2)) or 1000 end
   if wait > 4000 and others > 0 then again = math.max(least, math.min(0.75 * wait, math.max(SOONEST, 1.5 * since))) end
   ticket.ends = at + math.max(LEAST_PLACE, 2 * math.max(wait, again))
-  redis.call('ZADD', DUE, string.format('%.0f', at + again + GRACE), user .. ' ' .. ticket.app)
+  -- while no limit is known, who waits is held and looks all the time
+  redis.call('ZADD', DUE, string.format('%.0f', at + again + (limit and GRACE or 0)), user .. ' ' .. ticket.app)
   return math.floor(wait), math.floor(again)
 end
 
