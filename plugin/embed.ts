@@ -136,7 +136,7 @@ export class Embed {
     const { lockTtlMs, timeoutMs } = tooljet
     const name = randomId(9) // it is counted once, however often a lock has to be taken for it
     const url = await cache.get({ user, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs }) => {
-      await limits?.mayMint(user) // who may not does not wait for a turn
+      await limits?.mayMint(user, name) // who may not does not wait for a turn
       const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
       return tooljet.mint({ email, user, app, purpose, ticket: ask.ticket, maxPlaces: limits?.mints ?? MAX_PLACES, heldMs, count: () => limits?.mint(user, name), checkLock })
     })

@@ -10,8 +10,8 @@ import type { Timers } from '../timers.js'
 
 const MINTS = Script.of('access/scripts/mints.lua')
 const TOO_MANY_MINTS = 'too many of them needed a new URL of ToolJet'
-/** In place of a mint's name: it is not counted. */
-const LOOKS = '-'
+/** Before a mint's name: it is not counted. */
+const LOOKS = '?'
 
 export interface LimitSettings {
   /** Requests of one user in a window. */
@@ -35,8 +35,8 @@ export interface Limits {
   request (userHash: string): Promise<LimitState>
   /** Counts one mint. @param name of it: it counts once @throws TOOLJET_EMBED_RATE_LIMITED */
   mint (userHash: string, name: string): Promise<LimitState>
-  /** Looks whether one more mint would be allowed. @throws TOOLJET_EMBED_RATE_LIMITED */
-  mayMint (userHash: string): Promise<LimitState>
+  /** Looks whether this mint would be allowed. @throws TOOLJET_EMBED_RATE_LIMITED */
+  mayMint (userHash: string, name: string): Promise<LimitState>
   /** Mints of one user in a window. */
   readonly mints: number
 }
@@ -81,7 +81,7 @@ export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, 
     mints: maxMints,
     request: (userHash) => check(requests, userHash, 'ask again later'),
     mint: (userHash, name) => check(mints, `${userHash} ${name}`, TOO_MANY_MINTS),
-    mayMint: (userHash) => check(mints, `${userHash} ${LOOKS}`, TOO_MANY_MINTS),
+    mayMint: (userHash, name) => check(mints, `${userHash} ${LOOKS}${name}`, TOO_MANY_MINTS),
   }
 }
 
@@ -148,11 +148,13 @@ const MAX_USERS = 10_000
 function slidingWindow (timers: Timers, maxUsers = MAX_USERS): Increment {
   const users = new LRUCache<string, Map<string, number>>({ max: maxUsers })
   return (key, timeWindow, max) => {
-    const [userHash, name] = key.split(' ') as [string, string]
+    const [userHash, question] = key.split(' ') as [string, string]
+    const isLook = question.startsWith(LOOKS)
+    const name = isLook ? question.slice(LOOKS.length) : question
     const now = timers.now()
     const moments = new Map([...users.get(userHash) ?? []].filter(([, moment]) => moment > now - timeWindow))
     const isAllowed = moments.has(name) || moments.size < max
-    if (isAllowed && name !== LOOKS) moments.set(name, moments.get(name) ?? now)
+    if (isAllowed && !isLook) moments.set(name, moments.get(name) ?? now)
     users.set(userHash, moments)
     const [oldest = now] = moments.values()
     return { current: isAllowed ? moments.size : max + 1, ttl: oldest + timeWindow - now }

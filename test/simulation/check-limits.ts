@@ -72,8 +72,8 @@ function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violati
     const calls = mints.filter((mint) => mint.user === request.user && mint.openSince <= end && mint.begin >= begin - timeWindow - 20_000)
     if (Math.max(minting.length, calls.length + 1) > maxMints) continue
     // or it waits for as many turns already, each of which is kept for a while
-    const places = new Set(own.filter((one) => one.code === 'TOOLJET_EMBED_BUSY' && one.begin <= end).map(({ name }) => name))
-    if (facts.history.settings.mintLimit !== false && places.size >= maxMints && !places.has(request.name)) continue
+    const places = new Set(own.filter((one) => one.answer === undefined && one.begin <= end).map(({ name }) => name))
+    if (facts.history.settings.mintLimit !== false && places.size > maxMints) continue
     yield { promise: '6 too early', what: `request ${request.id} is refused after ${asked.length} requests (${max} are allowed) and ${calls.length} mints (${maxMints})` }
   }
 }

@@ -134,7 +134,7 @@ for _, one in ipairs(tickets) do
 end
 local isKnown = ticket ~= nil
 if not ticket then
-  if #tickets >= most and not limit then -- a place is of use to who looks all the time: the others are given up
+  if #tickets >= most then -- what nobody came for in time is given up
     for _, one in ipairs(tickets) do
       if not redis.call('ZSCORE', QUEUE, user .. ' ' .. one.app) then dropTicket(user, one.app) end
     end
