@@ -1,6 +1,7 @@
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
-import { ANA, Portal, releaseRedisAfter } from './support/portal.js'
+import { ANA, BEN, Portal, releaseRedisAfter } from './support/portal.js'
+import { holdUp, newClient, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -36,4 +37,21 @@ test('mints that a clock which went back has left in the future do not count', a
   await portal.redis.zadd(key, Date.now() + 3_600_000, member!)
   t.equal((await portal.ask(ANA, { appSlug: 'made-up' })).body.code, 'TOOLJET_EMBED_APP_NOT_FOUND')
   t.equal((await portal.ask(ANA, { appSlug: 'made-up-too' })).body.code, 'TOOLJET_EMBED_RATE_LIMITED')
+})
+
+test('a mint whose lock has to be taken again, for its process stood still, counts once', async (t) => {
+  let turns = -Infinity // scripts are known to Redis from the first mint on
+  const redis = holdUp(newClient(await sharedRedisUrl()), (args) => {
+    if (String(args).includes(':calls') && turns++ === 0) {
+      for (const until = performance.now() + 700; performance.now() < until;);
+    }
+    return false
+  }, 0)
+  const portal = await Portal.open(t, { options: { redis, redisTimeoutMs: 100, rateLimit: { mints: 1 } } })
+  t.teardown(() => redis.disconnect())
+  await portal.ask(BEN)
+  turns = 0
+  t.match(await portal.ask(ANA), { status: 200, body: { source: 'minted' } })
+  t.ok(turns >= 2, 'another turn was asked for')
+  t.equal((await portal.ask(ANA, { appSlug: 'made-up' })).body.code, 'TOOLJET_EMBED_RATE_LIMITED')
 })

@@ -125,6 +125,20 @@ test('a user has at most `mints` places', async (t) => {
   const codes = []
   for (const appSlug of slugs) codes.push((await portal!.ask(ANA, { appSlug })).body.code)
   t.same(codes, ['TOOLJET_EMBED_BUSY', 'TOOLJET_EMBED_BUSY', 'TOOLJET_EMBED_BUSY', 'TOOLJET_EMBED_RATE_LIMITED'])
+  const due = (await portal!.keys()).find((key) => key.endsWith(':due'))!
+  const [member] = await portal!.redis.zrange(due, '0', '0')
+  await portal!.redis.zadd(due, 1, member!)
+  t.match((await portal!.ask(ANA, { appSlug: slugs[3] })).body, { code: 'TOOLJET_EMBED_BUSY', queue: { position: 3 } }, 'one that nobody came for in time makes room')
+})
+
+test('while ToolJet pauses, whoever asks is told so at once', async (t) => {
+  const portal = await Portal.open(t, { options: { rateLimit: { mints: 2 } } })
+  portal.toolJet.faults = () => ({ reply: { status: 503, headers: { 'retry-after': '60' } } })
+  for (const appSlug of ['one', 'two', 'three', 'four']) {
+    const begun = performance.now()
+    t.match(await portal.ask(ANA, { appSlug }), { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', retryAfter: /^(?:60|59)$/ } })
+    t.ok(performance.now() - begun < 1500)
+  }
 })
 
 test('Redis that comes back empty: tickets bring the order back, and no slot is given twice', async (t) => {
