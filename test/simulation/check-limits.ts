@@ -57,7 +57,7 @@ function countedUntil (facts: Facts, { process, begin, end = Infinity }: Request
 
 /** One request counts once: nobody is refused who cannot have used up anything. No excuse. */
 function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violation> {
-  const { max, mints: maxMints, timeWindow } = facts.history.settings
+  const { max, mints: maxMints, timeWindow, minRemaining } = facts.history.settings
   const { mints } = facts.history
   for (const request of own) {
     if (request.code !== 'TOOLJET_EMBED_RATE_LIMITED' || request.end === undefined) continue
@@ -71,8 +71,8 @@ function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violati
     // (a mint is counted before its call, by a process that may stand still in between)
     const calls = mints.filter((mint) => mint.user === request.user && mint.openSince <= end && mint.begin >= begin - timeWindow - 20_000)
     if (Math.max(minting.length, calls.length + 1) > maxMints) continue
-    // or it waits for as many turns already, each of which is kept for a while
-    const places = new Set(own.filter((one) => one.answer === undefined && one.begin <= end).map(({ name }) => name))
+    // or it waits for as many turns already, each of which is kept for a while (its URL may have had some seconds left)
+    const places = new Set(own.filter(({ begin, answer }) => begin <= end && (answer === undefined || answer.expiresIn < minRemaining)).map(({ name }) => name))
     if (facts.history.settings.mintLimit !== false && places.size > maxMints) continue
     yield { promise: '6 too early', what: `request ${request.id} is refused after ${asked.length} requests (${max} are allowed) and ${calls.length} mints (${maxMints})` }
   }
