@@ -89,7 +89,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '5-no-log',
     breaks: '9',
-    from: 405,
+    from: 760,
     why: 'memory is served after a forget elsewhere',
     changes: [
       { file: FORGET_LOG, from: 'this.#known.set(user, kept)\n    this.#onForget(user, forget)', to: 'this.#known.set(user, [])' },
@@ -140,7 +140,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
   {
     name: '7-put-back',
     breaks: '9 forget',
-    from: 385,
+    from: 760,
     why: 'a URL that Redis brings back after a forget is served',
     changes: [
       { file: FORGET_LOG, from: 'return moments.length === 0 ? undefined : Math.max(...moments)', to: 'return moments.length >= 0 ? undefined : 0' },
@@ -182,6 +182,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     why: 'a batch whose reply was lost is appended twice',
     changes: [
       { file: 'audit/scripts/append.lua', from: 'if rows[i][#rows[i]] == mac then', to: 'if false then' },
+      { file: 'audit/scripts/append.lua', from: "if written == 0 and mark ~= ''", to: 'if false' },
     ]
   },
   {
