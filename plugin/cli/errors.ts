@@ -3,6 +3,8 @@ export const EXIT = {
   fine: 0,
   /** `verify` found something. */
   notIntact: 1,
+  /** The doctor found something. */
+  found: 1,
   /** Some pairs could not be warmed. */
   failed: 1,
   usage: 2,

@@ -43,6 +43,11 @@ const TABLE = {
   'key-prefix': { value: 'PREFIX', about: 'keyPrefix of the portal, which is the start of --stream, too, if that is not given; default: tooljet-embed:' },
   'mint-limit': { value: 'LIMIT', about: 'tooljet.mintLimit of the portal: auto (the default), none, or like 10/1m: ten in any minute' },
   pseudonyms: { about: 'the portal has audit.identity: \'hmac\': events do not name people' },
+  user: { value: 'EMAIL...', about: 'whose PATs may be minted; a second one tells whether a mint for one user ends the sessions of others' },
+  opens: { value: 'APP...', about: 'apps that --user may open: ids or slugs' },
+  outsider: { value: 'EMAIL', about: 'a user who may not open the first app: tells where ToolJet looks at that' },
+  'check-access': { about: 'the portal has tooljet.checkAccess: true' },
+  pairs: { value: 'N', about: 'how many pairs of a user and an app are in use at the same time' },
   'dry-run': { about: 'check FILE and count its pairs, and call nothing' },
   help: { about: 'this text' },
   version: { about: 'the version of fastify-tooljet-embed' },
@@ -53,7 +58,7 @@ export type OptionName = keyof typeof TABLE
 export const OPTIONS: Readonly<Record<OptionName, Option>> = TABLE
 
 /** Options that may be there more than once, with one value or more each. */
-const LISTS = ['log'] as const
+const LISTS = ['log', 'user', 'opens'] as const
 
 type ListName = typeof LISTS[number]
 
@@ -108,7 +113,7 @@ function isList (name: OptionName): name is ListName {
 }
 
 /** @throws UsageError */
-export function wholeNumber (given: Given, name: 'limit' | 'last' | 'max-entries' | 'pat-expiry' | 'session-expiry' | 'min-remaining', least: number): number | undefined {
+export function wholeNumber (given: Given, name: 'limit' | 'last' | 'pairs' | 'max-entries' | 'pat-expiry' | 'session-expiry' | 'min-remaining', least: number): number | undefined {
   const value = given[name]
   if (value === undefined) return undefined
   const number = /^\d+$/.test(value) ? Number(value) : NaN

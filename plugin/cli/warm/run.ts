@@ -3,10 +3,10 @@ import type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmPro
 import { EXIT, UnreachableError, UsageError } from '../errors.js'
 import { parseOptions, type OptionName } from '../options.js'
 import type { Output } from '../output.js'
+import { portalSettingsOf } from '../portal-settings.js'
 import { runProgram, writeVersion, type Run, type World } from '../program.js'
 import { jsonLine, plural } from '../text.js'
 import { readPairs } from './pairs.js'
-import { settingsOf } from './settings.js'
 
 const OPTION_NAMES: OptionName[] = ['valid-for', 'pat-expiry', 'session-expiry', 'min-remaining', 'key-prefix', 'stream', 'pseudonyms', 'mint-limit', 'key-file', 'dry-run', 'json', 'version']
 
@@ -36,7 +36,7 @@ async function runWarm (args: string[], out: Output, { stdin = process.stdin, en
     return EXIT.fine
   }
 
-  const { options, validFor } = settingsOf(given, env)
+  const { options, validFor } = portalSettingsOf(given, env)
   const stop = interrupted(EXIT.stopped)
   const { openHost } = await import('./host.js')
   const app = await openHost(options, out)

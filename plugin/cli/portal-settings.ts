@@ -1,10 +1,10 @@
 import { parse as parseDuration } from '@lukeed/ms'
-import { resolveOptions, type TooljetEmbedOptions } from '../../config/options.js'
-import { isEmbedError } from '../../errors.js'
-import type { TooljetTarget } from '../../tooljet/target.js'
-import { UsageError } from '../errors.js'
-import { wholeNumber, type Given } from '../options.js'
-import { secretsOf } from '../secrets.js'
+import { resolveOptions, type TooljetEmbedOptions } from '../config/options.js'
+import { isEmbedError } from '../errors.js'
+import type { TooljetTarget } from '../tooljet/target.js'
+import { UsageError } from './errors.js'
+import { wholeNumber, type Given } from './options.js'
+import { secretsOf } from './secrets.js'
 
 /** By which name of the plugin's options an argument or a variable is known. */
 const NAMES: Record<string, string> = {
@@ -21,20 +21,23 @@ const NAMES: Record<string, string> = {
   'tooljet.mintLimit.timeWindow': '--mint-limit',
 }
 
-/** The plugin's options, with those on which it depends that the portal finds what is cached. */
-export interface WarmSettings {
+/** What a portal is registered with, as far as the environment and the arguments tell. */
+export interface PortalSettings {
+  /** With those on which it depends that the portal finds what is cached. */
   options: TooljetEmbedOptions & { redis: string }
+  /** The same with every default filled in. */
+  resolved: ReturnType<typeof resolveOptions>
   /** Seconds. */
   validFor: number | undefined
 }
 
 /** @throws UsageError for what is missing or wrong; no secret is in it */
-export function settingsOf (given: Given, env: NodeJS.ProcessEnv): WarmSettings {
+export function portalSettingsOf (given: Given, env: NodeJS.ProcessEnv): PortalSettings {
   const redis = env['REDIS_URL'] ?? ''
   if (!/^rediss?:\/\/./.test(redis)) throw new UsageError(`REDIS_URL ${redis === '' ? 'is missing' : 'is something else (not shown)'}, it takes a redis:// or rediss:// URL`)
   const embedOrigins = (env['TOOLJET_EMBED_ORIGINS'] ?? '').split(',').map((origin) => origin.trim()).filter((origin) => origin !== '')
   const secrets = secretsOf(given, { TOOLJET_EMBED_ENCRYPTION_KEY: env['ENCRYPTION_KEY'] || env['TOOLJET_EMBED_ENCRYPTION_KEY'] })
-  const options: WarmSettings['options'] = {
+  const options: PortalSettings['options'] = {
     tooljet: {
       url: env['TOOLJET_URL'] || undefined!,
       apiToken: env['TOOLJET_API_TOKEN'] || undefined!,
@@ -56,10 +59,11 @@ export function settingsOf (given: Given, env: NodeJS.ProcessEnv): WarmSettings 
     route: false,
     client: false,
   }
-  const { lifetimes: { patExpiry } } = checked(options)
+  const resolved = checked(options)
+  const { patExpiry } = resolved.lifetimes
   const validFor = given['valid-for'] === undefined ? undefined : durationOf('valid-for', given['valid-for']) / 1000
   if (validFor !== undefined && validFor >= patExpiry) throw new UsageError(`--valid-for is "${given['valid-for']}", it takes less than --pat-expiry, which is ${patExpiry} seconds`)
-  return { options, validFor }
+  return { options, resolved, validFor }
 }
 
 function checked (options: TooljetEmbedOptions) {

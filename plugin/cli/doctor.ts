@@ -1,0 +1,6 @@
+#!/usr/bin/env node
+import { start } from './process.js'
+
+/* `node_modules/.bin/tooljet-embed-doctor` */
+
+await start('tooljet-embed-doctor', 'there was no answer', async () => (await import('./doctor/run.js')).run)

@@ -1,0 +1,22 @@
+export const AREAS = ['environment', 'tooljet', 'redis', 'capacity'] as const
+
+/** What the doctor has found. */
+export interface Finding {
+  area: typeof AREAS[number]
+  /** What was looked at, like `token`. */
+  name: string
+  /** `fine`; `note`: to know; `problem`: to be mended; `unreachable`: nothing more can be found out there. */
+  level: 'fine' | 'note' | 'problem' | 'unreachable'
+  /** What was found; never a secret. */
+  text: string
+  /** What to do. */
+  mend?: string
+}
+
+export type Findings = AsyncGenerator<Finding>
+
+/** Makes the findings of one area. */
+export function findingsOf (area: Finding['area']) {
+  const of = (level: Finding['level']) => (name: string, text: string, mend?: string): Finding => ({ area, name, level, text, ...(mend !== undefined && { mend }) })
+  return { fine: of('fine'), note: of('note'), problem: of('problem'), unreachable: of('unreachable') }
+}

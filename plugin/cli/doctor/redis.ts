@@ -1,0 +1,191 @@
+import { AuditKeys } from '../../audit/audit-keys.js'
+import { VERSION } from '../../audit/functions.js'
+import { Connection, isReply } from '../connection.js'
+import { RedisError } from '../errors.js'
+import { grouped } from '../text.js'
+import { MAY_NOT, neededCommands, TOO_MUCH } from './acl.js'
+import { findingsOf, type Finding, type Findings } from './finding.js'
+
+const { fine, note, problem, unreachable } = findingsOf('redis')
+
+const LEAST_VERSION = [6, 2]
+const PINGS = 5
+const SLOW_MS = 100
+const CLOCK_MS = 5000
+const NEARLY = 0.9
+const ACL_MEND = 'docs/audit.md has the user with exactly what is needed'
+
+export interface RedisSettings {
+  url: string
+  keyPrefix: string
+  stream: string
+  /** The longest wait of the plugin, ms. */
+  timeoutMs: number
+}
+
+/** Whether this Redis serves the plugin. Nothing is written. */
+export async function * examineRedis (settings: RedisSettings): Findings {
+  let connection: Connection
+  try {
+    connection = await Connection.open({ url: settings.url })
+  } catch (error) {
+    if (!(error instanceof RedisError)) throw error
+    yield unreachable('address', error.message, mendOf(error.message))
+    return
+  }
+  try {
+    yield * new Examination(connection, settings).findings()
+  } catch (error) {
+    if (!(error instanceof RedisError)) throw error
+    yield unreachable('address', error.message, mendOf(error.message))
+  } finally {
+    connection.close()
+  }
+}
+
+function mendOf (message: string): string {
+  if (/WRONGPASS|NOAUTH|invalid username/i.test(message)) return 'REDIS_URL takes redis://user:password@host'
+  if (/certificate|SIGNED|SIGNATURE/i.test(message)) return 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed it'
+  if (/wrong version number|packet length/i.test(message)) return 'it does not speak TLS: REDIS_URL begins with redis:// then'
+  if (/no answer|ECONNRESET|closed/i.test(message)) return 'does it want TLS? REDIS_URL begins with rediss:// then'
+  return 'is REDIS_URL the address of Redis, as this machine sees it?'
+}
+
+class Examination {
+  readonly #connection: Connection
+  readonly #settings: RedisSettings
+  readonly #keys: AuditKeys
+
+  constructor (connection: Connection, settings: RedisSettings) {
+    this.#connection = connection
+    this.#settings = settings
+    this.#keys = new AuditKeys(settings.stream)
+  }
+
+  async * findings (): Findings {
+    const info = await this.#info()
+    if (info?.['redis_mode'] === 'sentinel') {
+      yield problem('kind', 'this is a Sentinel, which keeps nothing itself', 'REDIS_URL takes the address of a Redis; for Sentinel the plugin takes an ioredis client')
+      return
+    }
+    yield * this.#kind(info)
+    yield * this.#speed()
+    yield * this.#clock()
+    yield * this.#rights()
+    if (info !== undefined) {
+      yield * this.#memory(info)
+      yield * this.#persistence(info)
+    }
+    yield * this.#stream()
+    yield * this.#functions()
+  }
+
+  /** @returns nothing where it is refused */
+  async #told (command: string, ...args: (string | number)[]): Promise<unknown> {
+    try {
+      return await this.#connection.call(command, ...args)
+    } catch (error) {
+      if (isReply(error)) return undefined
+      throw error
+    }
+  }
+
+  async #info (): Promise<Record<string, string> | undefined> {
+    const text = await this.#told('INFO')
+    if (typeof text !== 'string') return undefined
+    return Object.fromEntries(text.split(/\r?\n/).filter((line) => line.includes(':')).map((line) => {
+      const colon = line.indexOf(':')
+      return [line.slice(0, colon), line.slice(colon + 1)]
+    }))
+  }
+
+  * #kind (info: Record<string, string> | undefined): Generator<Finding> {
+    if (info === undefined) {
+      yield note('kind', 'it does not tell what it is: this user may not run INFO', ACL_MEND)
+      return
+    }
+    const { redis_version: version = '', server_name: name = 'redis', valkey_version: valkey, redis_mode: mode = 'standalone', role, loading } = info
+    const [major = 0, minor = 0] = version.split('.').map(Number)
+    const what = `${valkey === undefined ? name : 'valkey'} ${valkey ?? version}, ${mode}`
+    if (major < LEAST_VERSION[0]! || (major === LEAST_VERSION[0] && minor < LEAST_VERSION[1]!)) yield problem('version', `${what}: it is older than 6.2`, 'use Redis 6.2 or later, or Valkey')
+    else yield fine('version', what)
+    if (role === 'slave' && mode !== 'cluster') yield problem('role', 'it is a replica, and takes no writes', 'REDIS_URL takes the address of the master')
+    if (loading === '1') yield problem('loading', 'it still reads its data from disk', 'call again later')
+  }
+
+  async * #speed (): Findings {
+    const times: number[] = []
+    for (let i = 0; i < PINGS; i++) {
+      const began = performance.now()
+      await this.#told('PING')
+      times.push(performance.now() - began)
+    }
+    const median = times.sort((one, other) => one - other)[Math.floor(PINGS / 2)]!
+    const text = `it answers in ${median < 10 ? median.toFixed(1) : Math.round(median)} ms`
+    if (median > SLOW_MS) yield problem('speed', `${text}, and a request waits for it several times`, `run it nearer to the portal; redisTimeoutMs is ${this.#settings.timeoutMs}`)
+    else yield fine('speed', text)
+  }
+
+  async * #clock (): Findings {
+    const began = Date.now()
+    const told = await this.#told('TIME') as [string, string] | undefined
+    if (told === undefined) return
+    const skewMs = Number(told[0]) * 1000 + Number(told[1]) / 1000 - (began + Date.now()) / 2
+    if (Math.abs(skewMs) < CLOCK_MS) yield fine('clock', 'its clock and this machine\'s are the same')
+    else yield problem('clock', `its clock is ${Math.round(Math.abs(skewMs) / 1000)} s ${skewMs > 0 ? 'ahead of' : 'behind'} this machine's`, 'let both follow a time server: audit times and expiresAt are by these clocks')
+  }
+
+  async * #rights (): Findings {
+    const { keyPrefix } = this.#settings
+    try {
+      const refused = await this.#connection.eval(MAY_NOT, 0, ...neededCommands(keyPrefix, this.#keys)) as string[]
+      if (refused.length > 0) {
+        yield problem('acl', `this user may not run ${refused.map((command) => command.toUpperCase()).join(', ')} on the plugin's keys`, ACL_MEND)
+        return
+      }
+      const tooMuch = TOO_MUCH.length - (await this.#connection.eval(MAY_NOT, 0, ...TOO_MUCH) as string[]).length
+      if (tooMuch > 0) yield note('acl', 'this user may do more than is needed: who has the password can take the audit log away', ACL_MEND)
+      else yield fine('acl', 'this user may do what is needed, and no more')
+    } catch (error) {
+      if (!isReply(error)) throw error
+      if (error.message.startsWith('NOPERM')) yield problem('acl', 'this user may not run EVAL', ACL_MEND)
+      else yield note('acl', 'it cannot tell what this user may run: it is older than 7', ACL_MEND)
+    }
+  }
+
+  * #memory (info: Record<string, string>): Generator<Finding> {
+    const { maxmemory = '0', used_memory: used = '0', maxmemory_policy: policy = '', connected_clients: clients = '0', maxclients = '0' } = info
+    const [most, now] = [Number(maxmemory), Number(used)]
+    if (most > 0 && policy.startsWith('allkeys')) yield problem('eviction', `maxmemory-policy is ${policy}: when memory is short, the audit log goes first`, 'CONFIG SET maxmemory-policy noeviction, or volatile-lru; audit.maxEntries bounds the log')
+    else yield fine('eviction', most > 0 ? `when memory is short, ${policy === 'noeviction' ? 'writes are refused, and nothing is lost' : 'URLs go, and the audit log stays'}` : 'it has no bound of memory of its own')
+    if (most > 0 && now > NEARLY * most) yield problem('room', `${Math.floor(now * 100 / most)} % of its memory is used`, 'give it more, or lower audit.retentionDays or audit.maxEntries')
+    else yield fine('room', `${grouped(Math.ceil(now / 2 ** 20))} MB are used${most > 0 ? ` of ${grouped(Math.floor(most / 2 ** 20))}` : ''}`)
+    if (Number(maxclients) > 0 && Number(clients) > NEARLY * Number(maxclients)) yield problem('clients', `${clients} of ${maxclients} connections are used`, 'CONFIG SET maxclients, or find out who opens them')
+  }
+
+  * #persistence (info: Record<string, string>): Generator<Finding> {
+    const { aof_enabled: aof, aof_last_write_status: written = 'ok', rdb_last_bgsave_status: saved = 'ok' } = info
+    if (saved !== 'ok' || written !== 'ok') {
+      yield problem('persistence', 'it could not write to its disk, and may refuse writes', 'see its log; the disk may be full')
+      return
+    }
+    if (aof === '1') yield fine('persistence', 'it writes an append-only file')
+    else yield note('persistence', 'it writes no append-only file: the last audit events, or all of them, are gone after a restart', 'CONFIG SET appendonly yes')
+  }
+
+  async * #stream (): Findings {
+    const { stream } = this.#keys
+    const type = await this.#told('TYPE', stream)
+    const length = await this.#told('XLEN', stream)
+    if (typeof type === 'string' && type !== 'stream' && type !== 'none') yield problem('stream', `${stream} is no stream, but a ${type}`, 'who else writes under this prefix? --stream and audit.stream take another name')
+    else if (typeof length === 'number') yield fine('stream', `${stream} has ${grouped(length)} entries`)
+  }
+
+  async * #functions (): Findings {
+    const mend = 'redis-cli -x FUNCTION LOAD REPLACE < node_modules/fastify-tooljet-embed/dist/tooljet_embed.lua'
+    const version = await this.#told('FCALL_RO', 'tooljet_audit_version', 0) ?? await this.#told('FCALL', 'tooljet_audit_version', 0)
+    if (typeof version !== 'number') yield note('functions', 'the queries of the audit log are not loaded, or this user may not run them; redis-cli --eval and tooljet-embed-audit do without', mend)
+    else if (version < VERSION) yield problem('functions', `the queries of the audit log are of an older version (${version}, here ${VERSION})`, mend)
+    else yield fine('functions', 'the queries of the audit log are loaded')
+  }
+}

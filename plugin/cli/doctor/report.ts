@@ -1,0 +1,46 @@
+import { EXIT } from '../errors.js'
+import type { Output, Style } from '../output.js'
+import { jsonLine, plural, printable } from '../text.js'
+import type { Finding } from './finding.js'
+
+const TITLES: Record<Finding['area'], string> = { environment: 'This machine', tooljet: 'ToolJet', redis: 'Redis', capacity: 'Capacity' }
+const MARKS: Record<Finding['level'], { mark: string, style: Style }> = {
+  fine: { mark: 'ok', style: 'green' },
+  note: { mark: '-', style: 'yellow' },
+  problem: { mark: 'WRONG', style: 'red' },
+  unreachable: { mark: 'WRONG', style: 'red' },
+}
+const COLUMN = 8
+
+/** Findings on a screen, and what comes of them all. */
+export class Report {
+  readonly #out: Output
+  readonly #isJson: boolean
+  readonly #counts = { fine: 0, note: 0, problem: 0, unreachable: 0 }
+  #area: Finding['area'] | undefined
+
+  constructor (out: Output, isJson: boolean) {
+    this.#out = out
+    this.#isJson = isJson
+  }
+
+  async tell (finding: Finding): Promise<void> {
+    const { area, level, text, mend } = finding
+    this.#counts[level]++
+    if (this.#isJson) return this.#out.write(jsonLine(finding))
+    if (area !== this.#area) await this.#out.write(`${this.#area === undefined ? '' : '\n'}${this.#out.styled('bold', TITLES[area])}\n`)
+    this.#area = area
+    const { mark, style } = MARKS[level]
+    await this.#out.write(`  ${this.#out.styled(style, mark.padEnd(COLUMN - 2))}${printable(text)}\n`)
+    if (mend !== undefined && level !== 'fine') await this.#out.write(`${' '.repeat(COLUMN)}→ ${printable(mend)}\n`)
+  }
+
+  /** @returns the exit code */
+  async end (): Promise<number> {
+    const { problem, unreachable } = this.#counts
+    const wrong = problem + unreachable
+    if (!this.#isJson) await this.#out.write(`\n${wrong === 0 ? 'Nothing is wrong.' : `${plural(wrong, 'thing is', 'things are')} wrong.`}\n`)
+    if (unreachable > 0) return EXIT.unreachable
+    return wrong > 0 ? EXIT.found : EXIT.fine
+  }
+}

@@ -1,0 +1,65 @@
+import { APP_ID, APP_SLUG } from '../../access/apps.js'
+import { parseEmail } from '../../access/identity.js'
+import type { Target } from '../../tooljet/target.js'
+import { EXIT, UsageError } from '../errors.js'
+import { parseOptions, wholeNumber, type Given, type OptionName } from '../options.js'
+import type { Output } from '../output.js'
+import { portalSettingsOf } from '../portal-settings.js'
+import { runProgram, writeVersion, type Run, type World } from '../program.js'
+import type { Finding } from './finding.js'
+import { Report } from './report.js'
+
+const OPTION_NAMES: OptionName[] = ['user', 'opens', 'outsider', 'pairs', 'check-access', 'pat-expiry', 'min-remaining', 'mint-limit', 'key-prefix', 'stream', 'key-file', 'json', 'version']
+
+export const run: Run = (args, world) => runProgram('tooljet-embed-doctor', world, (out) => runDoctor(args, out, world))
+
+async function runDoctor (args: string[], out: Output, { env }: World): Promise<number> {
+  const { given, words } = parseOptions(args, OPTION_NAMES)
+  if (given.version !== undefined) return writeVersion(out)
+  if (given.help !== undefined) {
+    const { doctorHelp } = await import('./help.js')
+    await out.write(doctorHelp(OPTION_NAMES))
+    return EXIT.fine
+  }
+  if (words.length > 0) throw new UsageError('it takes options alone')
+  const report = new Report(out, given.json !== undefined)
+  for await (const finding of examine(given, env)) await report.tell(finding)
+  return report.end()
+}
+
+async function * examine (given: Given, env: NodeJS.ProcessEnv): AsyncGenerator<Finding> {
+  const { resolved } = portalSettingsOf(given, env)
+  const people = peopleOf(given)
+  const pairs = wholeNumber(given, 'pairs', 1)
+  const { redis, keyPrefix, audit, redisTimeoutMs, lifetimes } = resolved
+  const { url, apiToken, embedOrigins, timeoutMs, mintLimit } = resolved.tooljet as Target
+
+  const { examineEnvironment } = await import('./environment.js')
+  yield * examineEnvironment(env, given['key-file'] !== undefined || Boolean(env['ENCRYPTION_KEY'] || env['TOOLJET_EMBED_ENCRYPTION_KEY']))
+
+  const { ToolJetCalls } = await import('./tooljet-calls.js')
+  const { examineToolJet } = await import('./tooljet.js')
+  const calls = new ToolJetCalls({ url, apiToken, timeoutMs })
+  if (yield * examineToolJet(calls, url, embedOrigins)) {
+    const { examinePeople } = await import('./people.js')
+    yield * examinePeople(calls, { ...people, embedOrigins, checksAccess: given['check-access'] !== undefined })
+  }
+
+  const { examineRedis } = await import('./redis.js')
+  yield * examineRedis({ url: String(redis), keyPrefix, stream: audit.stream, timeoutMs: redisTimeoutMs })
+
+  const { examineCapacity } = await import('./capacity.js')
+  yield * examineCapacity(mintLimit, lifetimes, pairs)
+}
+
+/** @throws UsageError */
+function peopleOf (given: Given): { users: string[], outsider: string | undefined, apps: string[] } {
+  const { user: users = [], opens: apps = [], outsider } = given
+  for (const [name, address] of [...users.map((address) => ['user', address] as const), ...(outsider === undefined ? [] : [['outsider', outsider] as const])]) {
+    if (parseEmail(address) === undefined) throw new UsageError(`--${name} is "${address}", it takes an e-mail address`)
+  }
+  for (const app of apps) {
+    if (!APP_ID.test(app) && !APP_SLUG.test(app)) throw new UsageError('--opens takes ids or slugs of apps')
+  }
+  return { users, outsider, apps }
+}

@@ -1,0 +1,80 @@
+import { request } from 'undici'
+import type { Reply } from '../../tooljet/replies.js'
+
+const MAX_BYTES = 256 * 1024
+const CERTIFICATE = /CERT|SIGNATURE|ALTNAME/
+
+/** ToolJet could not be asked. */
+export class NoAnswer extends Error {
+  constructor (text: string, readonly mend: string) {
+    super(text)
+  }
+}
+
+/** A ToolJet, one call at a time. */
+export class ToolJetCalls {
+  readonly #url: string
+  readonly #apiToken: string
+  readonly #timeoutMs: number
+
+  constructor ({ url, apiToken, timeoutMs }: { url: string, apiToken: string, timeoutMs: number }) {
+    this.#url = url
+    this.#apiToken = apiToken
+    this.#timeoutMs = timeoutMs
+  }
+
+  /** @throws NoAnswer */
+  mint (body: object): Promise<Reply> {
+    return this.#call('POST', `${this.#url}/api/ext/users/personal-access-token`, { authorization: `Basic ${this.#apiToken}` }, body)
+  }
+
+  /** As ToolJet's own page does it: without the API token. @throws NoAnswer */
+  session (appId: string, accessToken: string): Promise<Reply> {
+    return this.#call('POST', `${this.#url}/api/ext/users/session`, {}, { appId, accessToken })
+  }
+
+  /** Whether the app of a session shows: 501 says that it is not released. @throws NoAnswer */
+  releasedApp (app: string, signedPat: string): Promise<Reply> {
+    return this.#call('GET', `${this.#url}/api/apps/validate-released-app-access/${encodeURIComponent(app)}`, { tj_auth_token: signedPat })
+  }
+
+  /** A page of the front end. @throws NoAnswer */
+  page (url: string): Promise<Reply> {
+    return this.#call('GET', url, { accept: 'text/html' })
+  }
+
+  async #call (method: 'GET' | 'POST', url: string, headers: Record<string, string>, body?: object): Promise<Reply> {
+    try {
+      const { statusCode, headers: told, body: stream } = await request(url, {
+        method,
+        headers: { accept: 'application/json', ...headers, ...(body !== undefined && { 'content-type': 'application/json' }) },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+        signal: AbortSignal.timeout(this.#timeoutMs),
+      })
+      return { status: statusCode, headers: told, body: await beginOf(stream) }
+    } catch (error) {
+      throw this.#noAnswer(error)
+    }
+  }
+
+  #noAnswer (error: unknown): NoAnswer {
+    const { code = '', message = '', name = '' } = error as NodeJS.ErrnoException
+    if (name === 'TimeoutError') return new NoAnswer(`it does not answer within ${this.#timeoutMs / 1000} s`, 'is the address right, and is a firewall between?')
+    if (code === 'CERT_HAS_EXPIRED') return new NoAnswer('its certificate has expired', 'renew it')
+    if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return new NoAnswer('its certificate is for another name', 'TOOLJET_URL takes a name that is in it')
+    if (CERTIFICATE.test(code)) return new NoAnswer(`its certificate is not trusted here (${code})`, 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed it')
+    if (/wrong version number|packet length/i.test(message)) return new NoAnswer('it does not speak TLS at this port', 'TOOLJET_URL begins with http:// then')
+    return new NoAnswer(`it cannot be reached (${code || name})`, 'is TOOLJET_URL the address of ToolJet, as this machine sees it?')
+  }
+}
+
+async function beginOf (stream: AsyncIterable<Buffer>): Promise<string> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of stream) {
+    chunks.push(chunk)
+    bytes += chunk.length
+    if (bytes > MAX_BYTES) break
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}

@@ -1,0 +1,89 @@
+import { isEmbedError } from '../../errors.js'
+import { readReply, type Reply } from '../../tooljet/replies.js'
+import { findingsOf, type Finding, type Findings } from './finding.js'
+import { NoAnswer, type ToolJetCalls } from './tooljet-calls.js'
+
+const { fine, note, problem, unreachable } = findingsOf('tooljet')
+
+const NOBODYS_APP = '00000000-0000-4000-8000-000000000000'
+const CLOCK_MS = 5000
+const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/
+
+/** Whether this is a ToolJet that mints for this token. Nothing is minted: nobody is named. @returns whether it is */
+export async function * examineToolJet (calls: ToolJetCalls, url: string, embedOrigins: readonly string[]): AsyncGenerator<Finding, boolean> {
+  const { protocol, hostname, host } = new URL(url)
+  if (protocol === 'http:' && !LOOPBACK.test(hostname)) yield note('https', 'ToolJet is called without TLS: the token and the PATs can be read on the way', 'use https:// in TOOLJET_URL, or keep both in one private network')
+  const began = performance.now()
+  let reply: Reply
+  try {
+    reply = await calls.mint({ appId: NOBODYS_APP, patExpiry: 60, sessionExpiry: 1 })
+  } catch (error) {
+    if (!(error instanceof NoAnswer)) throw error
+    yield unreachable('address', `${host}: ${error.message}`, error.mend)
+    return false
+  }
+  const wrong = await refusalOf(calls, url, reply)
+  yield wrong ?? fine('token', `${host} answers in ${Math.round(performance.now() - began)} ms, has the external API and takes the token`)
+  yield * clockOf(reply)
+  if (wrong?.level === 'problem') return false
+  yield * pageOf(calls, embedOrigins)
+  return wrong === undefined
+}
+
+/** Of a mint that names nobody: the refusal which says that all else was right is none. */
+async function refusalOf (calls: ToolJetCalls, url: string, reply: Reply): Promise<Finding | undefined> {
+  const { status } = reply
+  try {
+    readReply(reply, [])
+  } catch (error) {
+    if (!isEmbedError(error)) throw error
+    const { code, mend } = error
+    if (code === 'TOOLJET_EMBED_BAD_REQUEST' || code === 'TOOLJET_EMBED_APP_NOT_FOUND' || code === 'TOOLJET_EMBED_USER_NOT_FOUND') return undefined
+    if (code === 'TOOLJET_EMBED_BUSY') return note('token', `it takes no call at present (status ${status})`, 'call again later')
+    if (status >= 300 && status < 400) return problem('address', `it redirects (status ${status})${redirectOf(reply, url)}`, 'TOOLJET_URL takes the address that it redirects to, and redirects are not followed')
+    if (status === 200 || status === 201) return problem('address', 'what answers is no API: a web page, maybe of ToolJet\'s front end', 'TOOLJET_URL takes the address of ToolJet\'s server, where /api is')
+    if (status === 404 && url.endsWith('/api')) return problem('address', 'there is no external API at TOOLJET_URL', 'leave "/api" out at its end')
+    if (code === 'TOOLJET_EMBED_MISCONFIGURED') return problem('token', `it refuses this server (status ${status})`, mend)
+    if (status >= 500) return problem('server', `it answers with status ${status}`, 'see ToolJet\'s own log')
+    return problem('address', `it answers with status ${status}, as no ToolJet does`, 'is TOOLJET_URL the address of ToolJet\'s server?')
+  }
+  return problem('address', 'it mints for nobody', 'is TOOLJET_URL the address of ToolJet\'s server?')
+}
+
+function redirectOf ({ headers: { location } }: Reply, url: string): string {
+  if (typeof location !== 'string' || !URL.canParse(location, url)) return ''
+  const { origin, pathname } = new URL(location, url)
+  return ` to ${origin}${pathname}`
+}
+
+function * clockOf ({ headers: { date } }: Reply): Generator<Finding> {
+  const skewMs = Date.parse(String(date)) + 500 - Date.now() // whole seconds, cut off
+  if (Math.abs(skewMs) < CLOCK_MS) yield fine('clock', 'its clock and this machine\'s are the same')
+  else if (!Number.isNaN(skewMs)) yield problem('clock', `its clock is ${Math.round(Math.abs(skewMs) / 1000)} s ${skewMs > 0 ? 'ahead of' : 'behind'} this machine's`, 'let both follow a time server')
+}
+
+/** Whether browsers may show the opening page in a frame. */
+async function * pageOf (calls: ToolJetCalls, embedOrigins: readonly string[]): Findings {
+  for (const origin of embedOrigins) {
+    let reply: Reply
+    try {
+      reply = await calls.page(`${origin}/embed-apps/${NOBODYS_APP}`)
+    } catch (error) {
+      if (!(error instanceof NoAnswer)) throw error
+      yield problem('page', `${origin}, where users get the app from: ${error.message}`, error.mend)
+      continue
+    }
+    const { status, headers } = reply
+    const forbids = frameRuleOf(headers)
+    if (forbids !== undefined) yield problem('frame', `the page at ${origin} may not be shown in a frame (${forbids})`, 'let the proxy in front of ToolJet leave that header out, or name your portal\'s origin in frame-ancestors')
+    else if (status >= 400 || !String(headers['content-type']).includes('html')) yield problem('page', `there is no page at ${origin}/embed-apps (status ${status})`, 'TOOLJET_EMBED_ORIGINS takes the origin of ToolJet\'s front end')
+    else yield fine('page', `${origin} has the page for frames`)
+  }
+}
+
+function frameRuleOf (headers: Reply['headers']): string | undefined {
+  const ancestors = /frame-ancestors\s+([^;,]*)/i.exec(String(headers['content-security-policy'] ?? ''))?.[1]?.trim()
+  if (ancestors !== undefined) return /^'(?:none|self)'$/i.test(ancestors) ? `Content-Security-Policy: frame-ancestors ${ancestors}` : undefined
+  const option = headers['x-frame-options']
+  return option === undefined ? undefined : `X-Frame-Options: ${String(option)}`
+}
