@@ -250,7 +250,8 @@ test('in a browser: two apps at once, and back and forth', { ...IN_A_BROWSER }, 
   await page.locator('tooljet-embed[state="ready"]').waitFor()
   // ToolJet's opening page leaves an entry in the history with each mount: the way back leads past them
   await until('it is back at the overview', async () => {
-    await page.goBack()
+    await page.evaluate('history.back()')
+    await page.waitForTimeout(300)
     return await page.locator('h1').textContent() === 'Good to see you, Ana'
   })
   await page.locator('tooljet-embed').nth(1).waitFor()
