@@ -43,6 +43,7 @@ export function portalSettingsOf (given: Given, env: NodeJS.ProcessEnv): PortalS
       apiToken: env['TOOLJET_API_TOKEN'] || undefined!,
       ...(embedOrigins.length > 0 && { embedOrigins }),
       mintLimit: mintLimitOf(given['mint-limit']),
+      checkAccess: given['check-access'] !== undefined,
     },
     redis,
     ...(secrets.length > 0 && { encryptionKey: secrets }),
