@@ -99,7 +99,7 @@ export function appPage (settings: PageSettings, demo: Demo, workspace: string):
       el('name').textContent = app.name
       el('user').textContent = email
       document.querySelector('main').hidden = false
-      const { status } = await ask('api/apps/' + app.id)
+      const { status } = await ask('api/apps/validate-released-app-access/' + app.id)
       if (status === 501) location.href = 'error/url-unavailable'
       if (status === 403) location.href = 'error/restricted'
       setInterval(async () => { if (!(await ask('api/session')).ok) location.reload() }, 5000)

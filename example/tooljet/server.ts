@@ -213,7 +213,7 @@ export class ToolJetStandIn {
       this.#sessions.delete(sessionName(request))
       return {}
     })
-    app.get<{ Params: { appId: string } }>('/api/apps/:appId', async (request) => {
+    app.get<{ Params: { appId: string } }>('/api/apps/validate-released-app-access/:appId', async (request) => {
       this.#useSession(request)
       const app = this.#appOf(request.params.appId)
       if (app?.status === 'unreleased') throw new Refused(501, { message: 'App has not been released yet' })

@@ -47,7 +47,6 @@ const TABLE = {
   user: { value: 'EMAIL...', about: 'whose PATs may be minted; a second one tells whether a mint for one user ends the sessions of others' },
   opens: { value: 'APP...', about: 'apps that --user may open: ids or slugs' },
   outsider: { value: 'EMAIL', about: 'a user who may not open the first app: tells where ToolJet looks at that' },
-  'check-access': { about: 'the portal has tooljet.checkAccess: true' },
   pairs: { value: 'N', about: 'how many pairs of a user and an app are in use at the same time' },
   'dry-run': { about: 'check FILE and count its pairs, and call nothing' },
   help: { about: 'this text' },

@@ -11,6 +11,7 @@ import { AuditKeys } from '../../plugin/audit/audit-keys.js'
 import { toFields, type AuditEvent, type AuditFields } from '../../plugin/audit/event.js'
 import { EventSigner } from '../../plugin/audit/signer.js'
 import { deriveKeys } from '../../plugin/crypto/secret-keys.js'
+import type { Run } from '../../plugin/cli/program.js'
 import { run } from '../../plugin/cli/run.js'
 import { plainEnv } from './plain-env.js'
 import { wayToRedis } from './way-to-redis.js'
@@ -48,6 +49,10 @@ export function mainFile (): string {
 
 export function warmFile (): string {
   return join(builtPackage(), 'dist', 'cli', 'warm.js')
+}
+
+export function doctorFile (): string {
+  return join(builtPackage(), 'dist', 'cli', 'doctor.js')
 }
 
 /** Nothing of a developer's own settings. */
@@ -93,8 +98,9 @@ export function cliOnTerminal (args: string[], env: NodeJS.ProcessEnv = {}, befo
   return ended('script', scriptArgs(args, before), { TERM: 'xterm', ...env })
 }
 
-/** Runs the command line in this process. */
-export async function cliHere (args: string[], { env = {}, signal, isTTY = false, columns, slow = false, failsWith, shows }: {
+/** Runs the command line, or another program, in this process. */
+export async function cliHere (args: string[], { program = run, env = {}, signal, isTTY = false, columns, slow = false, failsWith, shows }: {
+  program?: Run
   env?: NodeJS.ProcessEnv
   signal?: AbortSignal
   isTTY?: boolean
@@ -119,7 +125,7 @@ export async function cliHere (args: string[], { env = {}, signal, isTTY = false
   }
   const stdout = collector(failsWith)
   const stderr = collector()
-  const code = await run(args, { stdout, stderr, env, interrupted: () => signal ?? new AbortController().signal })
+  const code = await program(args, { stdout, stderr, env, interrupted: () => signal ?? new AbortController().signal })
   await Promise.all([stdout, stderr].map((stream) => new Promise<void>((resolve) => { stream.end(() => resolve()) })))
   return { code, stdout: stdout.text, stderr: stderr.text }
 }

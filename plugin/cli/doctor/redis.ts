@@ -30,24 +30,25 @@ export async function * examineRedis (settings: RedisSettings): Findings {
     connection = await Connection.open({ url: settings.url })
   } catch (error) {
     if (!(error instanceof RedisError)) throw error
-    yield unreachable('address', error.message, mendOf(error.message))
+    yield unreachable('address', error.message, mendOf(error.message, settings.url))
     return
   }
   try {
     yield * new Examination(connection, settings).findings()
   } catch (error) {
     if (!(error instanceof RedisError)) throw error
-    yield unreachable('address', error.message, mendOf(error.message))
+    yield unreachable('address', error.message, mendOf(error.message, settings.url))
   } finally {
     connection.close()
   }
 }
 
-function mendOf (message: string): string {
+function mendOf (message: string, url: string): string {
   if (/WRONGPASS|NOAUTH|invalid username/i.test(message)) return 'REDIS_URL takes redis://user:password@host'
   if (/certificate|SIGNED|SIGNATURE/i.test(message)) return 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed it'
-  if (/wrong version number|packet length/i.test(message)) return 'it does not speak TLS: REDIS_URL begins with redis:// then'
-  if (/no answer|ECONNRESET|closed/i.test(message)) return 'does it want TLS? REDIS_URL begins with rediss:// then'
+  if (/no answer|ECONNRESET|closed|timed ?out|wrong version number|packet length/i.test(message)) {
+    return url.startsWith('rediss:') ? 'does it speak TLS? if not, REDIS_URL begins with redis://' : 'does it want TLS? REDIS_URL begins with rediss:// then'
+  }
   return 'is REDIS_URL the address of Redis, as this machine sees it?'
 }
 
@@ -95,7 +96,7 @@ class Examination {
     if (typeof text !== 'string') return undefined
     return Object.fromEntries(text.split(/\r?\n/).filter((line) => line.includes(':')).map((line) => {
       const colon = line.indexOf(':')
-      return [line.slice(0, colon), line.slice(colon + 1)]
+      return [line.slice(0, colon), line.slice(colon + 1).trim()]
     }))
   }
 

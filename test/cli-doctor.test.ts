@@ -1,0 +1,288 @@
+import { readFileSync } from 'node:fs'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { t as tap, test, type Test } from 'tap'
+import { startServer } from '../example/redis.js'
+import { errorBody, ToolJetStandIn, type ToolJetOptions } from '../example/tooljet/server.js'
+import { DEFAULT_SEED } from '../example/tooljet/seed.js'
+import { AuditKeys } from '../plugin/audit/audit-keys.js'
+import { LIBRARY, VERSION } from '../plugin/audit/functions.js'
+import { neededCommands } from '../plugin/cli/doctor/acl.js'
+import type { Finding } from '../plugin/cli/doctor/finding.js'
+import { run } from '../plugin/cli/doctor/run.js'
+import { urlFor } from './support/acl.js'
+import { CERT, KEY } from './support/certificate.js'
+import { cliEnv, cliHere, doctorFile, ended, parsed } from './support/cli.js'
+import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, newPrefix, SALES } from './support/portal.js'
+import { newClient, stopOwnRedis } from './support/redis.js'
+import { TcpProxy, type Inspector } from './support/tcp-proxy.js'
+
+const SECRET = 'key-of-the-doctor-81c2'
+const PEOPLE = ['--user', ANA, '--user', BEN, '--outsider', CLEO, '--opens', SALES.slug, INVENTORY.id]
+const server = await startServer({ args: ['--appendonly', 'yes'] })
+tap.teardown(async () => {
+  await server.stop()
+  await stopOwnRedis()
+})
+
+interface Examined {
+  code: number
+  findings: Finding[]
+  /** `area name level` of all but what is fine. */
+  told: string[]
+  of: (name: string) => Finding | undefined
+}
+
+async function examine (args: string[], env: NodeJS.ProcessEnv): Promise<Examined> {
+  const { code, stdout } = await cliHere(['--json', ...args], { program: run, env: { ENCRYPTION_KEY: SECRET, TOOLJET_API_TOKEN: API_TOKEN, ...env } })
+  const findings = parsed(stdout) as unknown as Finding[]
+  const told = findings.filter(({ level }) => level !== 'fine').map(({ area, name, level }) => `${area} ${name} ${level}`)
+  return { code, findings, told, of: (name) => findings.find((finding) => finding.name === name && finding.level !== 'fine') }
+}
+
+async function toolJet (t: Test, options: Partial<ToolJetOptions> = {}): Promise<ToolJetStandIn> {
+  const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, ...options }).listen()
+  t.teardown(() => standIn.close())
+  return standIn
+}
+
+/** Something else at TOOLJET_URL. */
+async function httpServer (t: Test, answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<string> {
+  const server = createServer(answer)
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve) })
+  t.teardown(() => { server.close() })
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+/** A Redis with the plugin's own user, and its URL. */
+async function goodRedis (): Promise<{ url: string, prefix: string }> {
+  const prefix = newPrefix()
+  const admin = newClient(server.url)
+  await admin.call('FUNCTION', 'LOAD', 'REPLACE', LIBRARY).catch(() => {})
+  admin.disconnect()
+  return { url: await urlFor('tooljet-embed', server.url, prefix), prefix }
+}
+
+test('where all is well, nothing is found', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const { code, told } = await examine([...PEOPLE, '--key-prefix', prefix, '--pairs', '500'], { TOOLJET_URL: (await toolJet(t)).url, REDIS_URL: url })
+  t.same(told, ['tooljet spelling note', 'redis functions note'], 'but for what cannot be better')
+  t.equal(code, 0)
+})
+
+test('the ACL that is asked for is that of docs/audit.md', (t) => {
+  const docs = readFileSync(new URL('../docs/audit.md', import.meta.url), 'utf8')
+  const [, rule] = /^redis-cli ACL SETUSER tooljet-embed (?:.*\n)((?:.*\\\n)*.*)$/m.exec(docs)!
+  const inDocs = new Set([...`${rule} +ping +info +time`.matchAll(/\+([a-z]+)/g)].map(([, command]) => command))
+  const asked = new Set(neededCommands('tooljet-embed:', new AuditKeys('tooljet-embed:audit')).map((line) => line.split(' ')[0]))
+  t.same([...asked].sort(), [...inDocs].sort())
+  t.end()
+})
+
+const forbidden = (message: string) => ({ status: 403, body: errorBody(403, message) })
+
+/** What is wrong with a ToolJet, and what is said of it. */
+const TOOLJETS: Record<string, { reply?: { status: number, body?: unknown, headers?: Record<string, string> }, env?: NodeJS.ProcessEnv, path?: string, told: string, mend: RegExp }> = {
+  'a wrong token': { env: { TOOLJET_API_TOKEN: 'another' }, told: 'token', mend: /EXTERNAL_API_ACCESS_TOKEN/ },
+  'a scheme in the token': { env: { TOOLJET_API_TOKEN: `Basic ${API_TOKEN}` }, told: 'token-form', mend: /the token alone/ },
+  'quotes around the token': { env: { TOOLJET_API_TOKEN: `"${API_TOKEN}"` }, told: 'token-form', mend: /leave them out/ },
+  'a workspace PAT': { env: { TOOLJET_API_TOKEN: 'tj_pat_0123456789' }, told: 'token-form', mend: /EXTERNAL_API_ACCESS_TOKEN/ },
+  'base64 of a user and a password': { env: { TOOLJET_API_TOKEN: Buffer.from('admin:password').toString('base64') }, told: 'token-form', mend: /as it stands/ },
+  'the same key twice': { env: { ENCRYPTION_KEY: API_TOKEN }, told: 'key', mend: /another/ },
+  'any certificate is believed': { env: { NODE_TLS_REJECT_UNAUTHORIZED: '0' }, told: 'tls', mend: /NODE_EXTRA_CA_CERTS/ },
+  'the external API is off': { reply: forbidden('External API is disabled'), told: 'token', mend: /ENABLE_EXTERNAL_API=true/ },
+  'no licence': { reply: forbidden('You do not have access to this resource'), told: 'token', mend: /licence/ },
+  'the community edition': { reply: { status: 404, body: errorBody(404, 'Cannot POST /api/ext/users/personal-access-token') }, told: 'token', mend: /community edition/ },
+  'the plan': { reply: { status: 451 }, told: 'token', mend: /plan/ },
+  'a gateway that refuses': { reply: { status: 403, body: '<h1>Forbidden</h1>' }, told: 'token', mend: /in front of ToolJet/ },
+  'a gateway that asks who is there': { reply: { status: 401 }, told: 'token', mend: /other credentials/ },
+  '/api at the end of the address': { path: '/api', told: 'address', mend: /leave "\/api" out/ },
+  'a redirect': { reply: { status: 308, headers: { location: 'https://tooljet.acme.test/x' } }, told: 'address', mend: /redirects to/ },
+  'the front end': { reply: { status: 200, body: '<!doctype html>', headers: { 'content-type': 'text/html' } }, told: 'address', mend: /server/ },
+  'a server with errors': { reply: { status: 500, body: errorBody(500, 'Internal server error') }, told: 'server', mend: /own log/ },
+}
+
+test('what is wrong with a ToolJet', async (t) => {
+  const { url, prefix } = await goodRedis()
+  for (const [name, { reply, env = {}, path = '', told, mend }] of Object.entries(TOOLJETS)) {
+    const standIn = await toolJet(t)
+    if (reply !== undefined) standIn.faults = () => ({ reply })
+    const examined = await examine(['--key-prefix', prefix], { TOOLJET_URL: standIn.url + path, REDIS_URL: url, ...env })
+    t.match(examined.of(told), { level: 'problem', mend }, name)
+    t.equal(examined.code, 1, name)
+    t.equal(standIn.mints.length, 0, 'nothing was minted')
+  }
+})
+
+test('a ToolJet that cannot be reached, with TLS and without', async (t) => {
+  const { url, prefix } = await goodRedis()
+  t.match(await examine(['--key-prefix', prefix], { TOOLJET_URL: 'http://127.0.0.1:1', REDIS_URL: url }), { code: 3, findings: [{}, {}, { name: 'address', level: 'unreachable', text: /ECONNREFUSED/ }] })
+  const tls = createTlsServer({ key: KEY, cert: CERT })
+  await new Promise<void>((resolve) => { tls.listen(0, '127.0.0.1', resolve) })
+  t.teardown(() => { tls.close() })
+  const { port } = tls.address() as AddressInfo
+  t.match(await examine(['--key-prefix', prefix], { TOOLJET_URL: `https://127.0.0.1:${port}`, REDIS_URL: url }), { code: 3, findings: [{}, {}, { level: 'unreachable', mend: /NODE_EXTRA_CA_CERTS/ }] })
+  const plain = await toolJet(t)
+  t.match(await examine(['--key-prefix', prefix], { TOOLJET_URL: plain.url.replace('http:', 'https:'), REDIS_URL: url }), { code: 3, findings: [{}, {}, { level: 'unreachable', mend: /http:\/\// }] })
+})
+
+test('a page that may not be shown in a frame, or is not there', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const standIn = await toolJet(t)
+  const look = async (headers: Record<string, string>, status = 200) => {
+    const page = await httpServer(t, (_request, response) => response.writeHead(status, headers).end())
+    return (await examine(['--key-prefix', prefix], { TOOLJET_URL: standIn.url, REDIS_URL: url, TOOLJET_EMBED_ORIGINS: page })).told
+  }
+  t.same(await look({ 'content-type': 'text/html', 'x-frame-options': 'SAMEORIGIN' }), ['tooljet frame problem', 'tooljet user note', 'redis functions note', 'capacity pairs note'])
+  t.has(await look({ 'content-type': 'text/html', 'content-security-policy': "default-src 'self'; frame-ancestors 'none'" }), ['tooljet frame problem'])
+  t.has(await look({ 'content-type': 'application/json' }, 404), ['tooljet page problem'])
+  t.has(await look({ 'content-type': 'text/html', 'content-security-policy': 'frame-ancestors *', 'x-frame-options': 'DENY' }), ['tooljet user note'], 'the newer header counts')
+})
+
+test('users, apps and origins', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const look = async (args: string[], options: Partial<ToolJetOptions> = {}, env: NodeJS.ProcessEnv = {}) => examine(['--key-prefix', prefix, ...args], { TOOLJET_URL: (await toolJet(t, options)).url, REDIS_URL: url, ...env })
+  t.match((await look(['--user', 'nobody@acme.test', '--opens', 'sales'])).of('user'), { level: 'problem', text: /no user nobody/ })
+  t.match((await look(['--user', CLEO, '--opens', 'sales'])).of('access'), { level: 'problem', text: /may not open sales: the mint/ })
+  t.match((await look(['--user', ANA, '--opens', 'none'])).of('app'), { level: 'problem', text: /no app none/ })
+  t.match((await look(['--user', ANA, '--opens', 'sales'], { publicUrl: 'https://front.acme.test' })).of('mint'), { level: 'problem', mend: /https:\/\/front\.acme\.test/ })
+  t.match((await look(['--user', ANA, '--opens', 'sales', '--outsider', BEN])).of('access'), { level: 'problem', text: /ben@acme.test may open sales/ })
+  const users = [{ email: 'Ana@acme.test', apps: ['sales'] }]
+  t.match((await look(['--user', 'Ana@acme.test', '--opens', 'sales'], { seed: { ...DEFAULT_SEED, users } })).of('spelling'), { level: 'problem', text: /in this spelling alone/ })
+  t.equal((await look(['--user', 'Ana@acme.test', '--opens', 'sales'], { emailCase: 'lower' })).of('spelling'), undefined)
+  for (const [status, text] of [['unreleased', /not released/], ['restricted', /restricted/]] as const) {
+    t.match((await look(['--user', ANA, '--opens', 'sales'], { seed: { ...DEFAULT_SEED, apps: [{ ...SALES, status }] } })).of('app'), { level: 'problem', text })
+  }
+  t.match((await look(['--user', ANA, '--opens', 'sales'], { mintsPerMinute: 1 })).of('limit'), { level: 'note' })
+  t.equal((await look(['--user', 'no address', '--opens', 'sales'])).code, 2)
+})
+
+test('where access is looked at', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const env = { TOOLJET_URL: (await toolJet(t, { access: 'session' })).url, REDIS_URL: url }
+  t.match((await examine([...PEOPLE, '--key-prefix', prefix], env)).of('access'), { level: 'problem', mend: /tooljet\.checkAccess: true/ })
+  t.equal((await examine([...PEOPLE, '--key-prefix', prefix, '--check-access'], env)).of('access'), undefined)
+  t.match((await examine(['--user', CLEO, '--opens', 'sales', '--key-prefix', prefix], env)).of('access'), { level: 'problem', text: /session call refuses/ })
+})
+
+test('the four generations of tokens, and both units', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const generations = { insert: ['fine', /leaves the older ones valid/], replace: ['fine', /of nobody else/], 'per-app': ['problem', /one token for each app/], keep: ['problem', /not valid before/] } as const
+  for (const [tokens, [level, text]] of Object.entries(generations)) {
+    for (const patUnit of ['seconds', 'minutes'] as const) {
+      const { findings } = await examine([...PEOPLE, '--key-prefix', prefix], { TOOLJET_URL: (await toolJet(t, { tokens: tokens as keyof typeof generations, patUnit })).url, REDIS_URL: url })
+      t.match(findings.find(({ name }) => name === 'tokens'), { level, text }, tokens)
+      t.match(findings.find(({ name }) => name === 'unit'), { text: new RegExp(`in ${patUnit}`) }, `${tokens}, ${patUnit}`)
+    }
+  }
+})
+
+test('clocks that differ', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const standIn = await toolJet(t)
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  Date.now = () => now() - 60_000
+  const { of } = await examine(['--key-prefix', prefix], { TOOLJET_URL: standIn.url, REDIS_URL: url })
+  Date.now = now
+  t.match(of('clock'), { level: 'problem', text: /60 s ahead of/ })
+})
+
+/** What is wrong with a Redis, as a server of its own shows it. */
+const SERVERS: Record<string, { args: string[], user?: string, told: string, text: RegExp }> = {
+  'the log goes first': { args: ['--maxmemory', '100mb', '--maxmemory-policy', 'allkeys-lru'], told: 'eviction', text: /audit log goes first/ },
+  'little room': { args: ['--maxmemory', '1mb'], told: 'room', text: /% of its memory/ },
+  'few connections': { args: ['--maxclients', '1'], told: 'clients', text: /1 of 1 connections/ },
+  'a replica': { args: ['--replicaof', '127.0.0.1', '1'], told: 'role', text: /replica/ },
+  'no persistence': { args: ['--appendonly', 'no'], told: 'persistence', text: /no append-only file/ },
+  'all rights': { args: [], told: 'acl', text: /more than is needed/ },
+}
+
+test('what is wrong with a Redis', { timeout: 60_000 }, async (t) => {
+  const { url: TOOLJET_URL } = await toolJet(t)
+  for (const [name, { args, told, text }] of Object.entries(SERVERS)) {
+    const redis = await startServer({ args })
+    const { of } = await examine([], { TOOLJET_URL, REDIS_URL: redis.url })
+    await redis.stop()
+    t.match(of(told), { text }, name)
+  }
+})
+
+test('rights that lack, functions of another version, a key of another type', async (t) => {
+  const { url: TOOLJET_URL } = await toolJet(t)
+  const own = await startServer()
+  t.teardown(() => own.stop())
+  const admin = newClient(own.url)
+  for (const [rule, text] of [['-zadd', /may not run ZADD on/], ['-eval', /EVAL/]] as const) {
+    await admin.call('ACL', 'SETUSER', 'lacking', 'reset', 'on', '>change-me', '~*', '+@all', rule)
+    const examined = await examine([], { TOOLJET_URL, REDIS_URL: own.url.replace('//', '//lacking:change-me@') })
+    t.match(examined.of('acl'), { level: 'problem', text })
+    t.equal(examined.code, 1)
+  }
+  await admin.set('tooljet-embed:audit', 'x')
+  await admin.call('FUNCTION', 'LOAD', LIBRARY.replace(`VERSION = ${VERSION}`, 'VERSION = 1'))
+  admin.disconnect()
+  const { of } = await examine([], { TOOLJET_URL, REDIS_URL: own.url })
+  t.match(of('stream'), { level: 'problem', text: /no stream, but a string/ })
+  t.match(of('functions'), { level: 'problem', text: /older version \(1,/ })
+})
+
+test('a Redis that cannot be reached, refuses, or is something else', async (t) => {
+  const { url: TOOLJET_URL } = await toolJet(t)
+  t.match((await examine([], { TOOLJET_URL, REDIS_URL: 'redis://127.0.0.1:1' })), { code: 3, told: ['tooljet user note', 'redis address unreachable', 'capacity pairs note'] })
+  t.match((await examine([], { TOOLJET_URL, REDIS_URL: server.url.replace('//', '//somebody:wrong@') })).of('address'), { level: 'unreachable', mend: /user:password/ })
+  t.match((await examine([], { TOOLJET_URL, REDIS_URL: server.url.replace('redis:', 'rediss:') })).of('address'), { level: 'unreachable', mend: /redis:\/\// })
+
+  const told = async (info: (text: string) => string) => {
+    const proxy = await Disguise.as(server.port, info)
+    t.teardown(() => proxy.close())
+    return (await examine([], { TOOLJET_URL, REDIS_URL: `redis://127.0.0.1:${proxy.port}` })).of
+  }
+  t.match((await told((text) => text.replace(/redis_version:\d+/, (version) => version.replace(/\d+$/, '5'))))('version'), { level: 'problem', text: /older than 6\.2/ })
+  t.match((await told((text) => text.replace('redis_mode:standalone', 'redis_mode:sentinel  ')))('kind'), { level: 'problem', text: /Sentinel/ })
+  t.match((await told((text) => text.replace('rdb_last_bgsave_status:ok', 'rdb_last_bgsave_status:er')))('persistence'), { level: 'problem', text: /disk/ })
+})
+
+/** A Redis that tells something else of itself, of the same length. */
+class Disguise extends TcpProxy {
+  #info: (text: string) => string = (text) => text
+
+  static async as (port: number, info: (text: string) => string): Promise<Disguise> {
+    const proxy = new Disguise(port)
+    proxy.#info = info
+    return proxy.listen()
+  }
+
+  protected override inspector (): Inspector {
+    return { request () {}, reply: (chunk) => [{ bytes: Buffer.from(this.#info(chunk.toString('latin1')), 'latin1') }] }
+  }
+}
+
+test('capacity', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const { url: TOOLJET_URL } = await toolJet(t)
+  const look = async (...args: string[]) => (await examine(['--key-prefix', prefix, ...args], { TOOLJET_URL, REDIS_URL: url })).findings.find(({ name }) => name === 'pairs')
+  t.match(await look('--pairs', '590'), { level: 'fine', text: /590 pairs/ })
+  const { mend } = await look('--pairs', '1000') ?? {}
+  t.match(mend, /patExpiry to 6,180/)
+  t.match(await look('--pairs', '1000', '--pat-expiry', '6180'), { level: 'fine' }, 'what is said is enough')
+  t.match(await look('--pairs', '3000', '--mint-limit', '60/1m'), { level: 'fine' })
+  t.match(await look('--mint-limit', 'none'), { level: 'fine' })
+})
+
+test('one screen, as a command; no secret is in it', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const standIn = await toolJet(t)
+  const env = cliEnv({ TOOLJET_URL: standIn.url, TOOLJET_API_TOKEN: API_TOKEN, REDIS_URL: url, ENCRYPTION_KEY: SECRET })
+  const screen = await ended(process.execPath, [doctorFile(), ...PEOPLE, '--key-prefix', prefix], env)
+  t.match(screen, { code: 0, stderr: '', stdout: /^This machine\n {2}ok {4}Node[^]*\nToolJet\n[^]*\nRedis\n[^]*\nCapacity\n[^]*\nNothing is wrong\.\n$/ })
+  t.ok(screen.stdout.split('\n').length <= 40, 'it is one')
+  const json = await ended(process.execPath, [doctorFile(), ...PEOPLE, '--key-prefix', prefix, '--json'], env)
+  for (const text of [screen.stdout, json.stdout]) {
+    for (const secret of [API_TOKEN, SECRET, 'change-me', 'pat_', ...standIn.mints.map(({ token }) => token!)]) t.notOk(text.includes(secret))
+  }
+  const help = await ended(process.execPath, [doctorFile(), '--help'], env)
+  for (const option of ['user', 'opens', 'outsider', 'pairs', 'check-access', 'pat-expiry', 'mint-limit', 'key-prefix', 'stream', 'json', 'version']) t.match(help.stdout, new RegExp(`^ {2}--${option} `, 'm'))
+  t.match(await ended(process.execPath, [doctorFile()], cliEnv({})), { code: 2, stderr: /REDIS_URL is missing/ })
+})
