@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import { errorBody, ToolJetStandIn, type ToolJetOptions } from '../example/tooljet/server.js'
@@ -13,7 +14,8 @@ import type { Finding } from '../plugin/cli/doctor/finding.js'
 import { run } from '../plugin/cli/doctor/run.js'
 import { urlFor } from './support/acl.js'
 import { CERT, KEY } from './support/certificate.js'
-import { cliEnv, cliHere, doctorFile, ended, parsed } from './support/cli.js'
+import { cliEnv, cliHere, doctorFile, ended, parsed, scratch } from './support/cli.js'
+import { blocksOf, file, rowsOf } from './support/markdown.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, newPrefix, SALES } from './support/portal.js'
 import { newClient, stopOwnRedis } from './support/redis.js'
 import { TcpProxy, type Inspector } from './support/tcp-proxy.js'
@@ -285,4 +287,19 @@ test('one screen, as a command; no secret is in it', async (t) => {
   const help = await ended(process.execPath, [doctorFile(), '--help'], env)
   for (const option of ['user', 'opens', 'outsider', 'pairs', 'check-access', 'pat-expiry', 'mint-limit', 'key-prefix', 'stream', 'json', 'version']) t.match(help.stdout, new RegExp(`^ {2}--${option} `, 'm'))
   t.match(await ended(process.execPath, [doctorFile()], cliEnv({})), { code: 2, stderr: /REDIS_URL is missing/ })
+})
+
+test('docs/doctor.md: the commands run as they are written', { timeout: 60_000 }, async (t) => {
+  const [block, ...others] = blocksOf('docs/doctor.md')
+  t.same(others, [])
+  const { url: TOOLJET_URL } = await toolJet(t)
+  const folder = scratch(t)
+  mkdirSync(join(folder, 'node_modules', '.bin'), { recursive: true })
+  symlinkSync(doctorFile(), join(folder, 'node_modules', '.bin', 'tooljet-embed-doctor'))
+  chmodSync(doctorFile(), 0o755) // as npm does
+  const { code, stdout, stderr } = await ended('sh', ['-euc', `cd '${folder}'; ${block!.code}`], { TOOLJET_URL, TOOLJET_API_TOKEN: API_TOKEN, REDIS_URL: server.url, ENCRYPTION_KEY: SECRET })
+  t.match({ code, stderr }, { code: 0, stderr: '' })
+  t.equal(stdout.split('Nothing is wrong.').length, 3)
+  const told = rowsOf(file('docs/doctor.md')).map(([cell]) => cell!.replaceAll('`', ''))
+  for (const cell of ['fine', 'note', 'problem', 'unreachable', '0', '1', '2', '3', '70']) t.ok(told.includes(cell), cell)
 })

@@ -34,6 +34,7 @@ const ELSEWHERE: Array<[doc: string, start: string, runner: string, what: string
   ['docs/audit.md', 'sources:', 'test/cli.test.ts', 'the settings of Vector and Filebeat in docs/audit.md name files and fields that there are'],
   ['docs/audit.md', 'filebeat.inputs:', 'test/cli.test.ts', 'the settings of Vector and Filebeat in docs/audit.md name files and fields that there are'],
   ['docs/operations.md', 'printf ', 'test/cli-warm.test.ts', 'docs/operations.md: the commands run as they are written'],
+  ['docs/doctor.md', '# address, token', 'test/cli-doctor.test.ts', 'docs/doctor.md: the commands run as they are written'],
   ['docs/metrics.md', 'groups:', 'test/metrics.test.ts', 'docs/metrics.md: its code runs, its table and its alerts name what there is'],
 ]
 

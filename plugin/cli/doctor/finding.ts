@@ -1,8 +1,6 @@
-export const AREAS = ['environment', 'tooljet', 'redis', 'capacity'] as const
-
 /** What the doctor has found. */
 export interface Finding {
-  area: typeof AREAS[number]
+  area: 'environment' | 'tooljet' | 'redis' | 'capacity'
   /** What was looked at, like `token`. */
   name: string
   /** `fine`; `note`: to know; `problem`: to be mended; `unreachable`: nothing more can be found out there. */
