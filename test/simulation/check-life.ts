@@ -38,9 +38,11 @@ export function * checkLife (facts: Facts): Generator<Violation> {
   }
 }
 
-/** ToolJet's limit, as it is set or was learnt, may have been used up. */
-function hadNoTurn ({ history: { settings: { mintLimit }, mints } }: Facts, begin: number, end: number): boolean {
+/** ToolJet's limit, as it is set or was learnt, may have been used up, by what Redis has lost, too. */
+function hadNoTurn (facts: Facts, begin: number, end: number): boolean {
+  const { settings: { mintLimit }, mints } = facts.history
   if (mintLimit === false) return false
   const reach = mintLimit === 'auto' ? Infinity : mintLimit.timeWindow + 30_000
+  if (facts.lost(begin - reach, end)) return true
   return mints.some((one) => one.begin <= end && one.begin >= begin - reach && (mintLimit !== 'auto' || one.outcome === 'paused'))
 }
