@@ -78,7 +78,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
       }
     })
   } as unknown as Pools
-  const client = new ToolJetClient(pools, timers, { url: TOOLJET_URL, apiToken: 'a token', timeoutMs: tooljetTimeoutMs })
+  const client = new ToolJetClient(pools, timers, { url: TOOLJET_URL, apiToken: 'a token', timeoutMs: tooljetTimeoutMs, headers: {}, dispatcher: undefined })
   const queue = new MintQueue({ scripts, timers, log, tickets: new Tickets(new Encryptor([TICKETS_KEY])) }, {
     limit: settings.mintLimit,
     callMs: tooljetTimeoutMs + redisTimeoutMs,
