@@ -70,7 +70,8 @@ export function proxyOf (url: string): URL | undefined {
   throw embedError('TOOLJET_EMBED_OPTIONS', { detail: `the variable ${protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY'} is something else (not shown), it takes a URL like http://proxy.example.com:3128` })
 }
 
-function newPool (url: string, timeoutMs: number): Dispatcher {
+/** Connections to the origin of a URL, through the environment's proxy where there is one. @throws TOOLJET_EMBED_OPTIONS as `proxyOf` does */
+export function newPool (url: string, timeoutMs: number): Dispatcher {
   const proxy = proxyOf(url)
   const options = { connections: CONNECTIONS, connect: { timeout: timeoutMs }, headersTimeout: 0, bodyTimeout: 0 }
   if (proxy === undefined) return new Pool(new URL(url).origin, options)
