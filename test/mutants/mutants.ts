@@ -297,7 +297,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'audit-hang', file: 'audit/writer.ts', from: 'for (const pending of this.#queue) pending.failed?.(error)', to: 'void error', tests: [REQUIRED], why: "with 'required' an ask waits for Redis without an end" },
   { name: 'audit-in-doubt', file: 'audit/writer.ts', from: 'if (this.#doubt !== undefined) await this.#lookFor(this.#doubt)', to: 'this.#doubt = undefined', tests: ['audit: events in doubt'], why: 'a batch whose answer was lost is written twice' },
   { name: 'audit-resend', file: 'audit/scripts/append.lua', from: 'if rows[i][#rows[i]] == mac then', to: 'if false then', tests: ['audit: a batch is written once', 'audit: a client that resends'], why: 'a batch that is sent again is written twice' },
-  { name: 'audit-mark-believed', file: 'audit/scripts/append.lua', from: "local mac = mark:find('^%d+%-%d+$') and macOf(mark)", to: "if macOf(mark) then written, last = #rows, mark end\n  local mac = false", tests: ['audit: a batch is written once', 'audit: forged entries'], why: 'a mark that somebody else wrote keeps events from the stream' },
+  { name: 'audit-mark-believed', file: 'audit/scripts/append.lua', from: "local mac = mark:find('^%d+%-%d+$') and macOf(mark)", to: 'if macOf(mark) then written, last = #rows, mark end\n  local mac = false', tests: ['audit: a batch is written once', 'audit: forged entries'], why: 'a mark that somebody else wrote keeps events from the stream' },
   { name: 'audit-doubt-believed', file: 'audit/scripts/find.lua', from: 'and wanted[fields[i]]', to: 'and (wanted[fields[i]] or 1)', tests: ['audit: forged entries', 'audit: an instance in doubt'], why: 'any entry passes for the event in doubt' },
   { name: 'audit-looks-again', file: 'audit/writer.ts', from: '      doubt.after = after\n', to: '', tests: ['audit: an instance in doubt'], why: 'an instance in doubt reads the stream from the start again' },
   { name: 'audit-find-bound', file: 'audit/scripts/find.lua', from: 'looked >= MOST_ENTRIES or bytes >= MOST_BYTES', to: 'false', tests: ['audit: an instance in doubt'], why: 'who looks for an event holds up Redis' },
@@ -360,9 +360,9 @@ export const MUTANTS: Mutant[] = [
   { name: 'cli-verdict', file: 'cli/commands/verify.ts', from: 'return report.ok && !isUnwitnessed ? EXIT.fine : EXIT.notIntact', to: 'return EXIT.fine', tests: ['cli: verify: an intact log'], why: 'a cron job does not learn that the log was changed' },
   { name: 'cli-terminal', file: 'cli/text.ts', from: '\\p{Cc}\\p{Cf}', to: '\\p{Cc}', tests: ['cli: what a client chose'], why: 'a user agent steers the terminal' },
   { name: 'cli-torn', file: 'cli/export-file.ts', from: 'if (end < size) await handle.truncate(end)', to: '', tests: ['cli-live: export --out'], why: 'a torn line stays in the file' },
-  { name: 'page-log-out', file: 'browser/keeper.ts', from: ' && new URL(mount.redirectUrl).origin === origin', to: '', tests: ['client-sessions: the log-out message'], why: 'a log-out of another origin is believed' },
-  { name: 'page-login', file: 'browser/keeper.ts', from: "if (mount === shown) return lose(mount, 'navigated')", to: '', tests: ['client-sessions: ToolJet goes to its login page'], why: "the user sees ToolJet's login page" },
-  { name: 'page-retry-after', file: 'browser/keeper.ts', from: 'mustWait = isFinal || retryAfter > 0', to: 'mustWait = isFinal', tests: ['client-heal: a 429 is waited for'], why: 'a page asks before the server said' },
+  { name: 'page-log-out', file: 'browser/session-controller.ts', from: ' && mount!.origin === origin', to: '', tests: ['client-sessions: the log-out message'], why: 'a log-out of another origin is believed' },
+  { name: 'page-login', file: 'browser/session-controller.ts', from: "else if (mount === active && mount.loads > loads) close(mount, 'navigated')", to: '', tests: ['client-sessions: ToolJet goes to its login page'], why: "the user sees ToolJet's login page" },
+  { name: 'page-retry-after', file: 'browser/session-controller.ts', from: ' && !problem.retryAfter', to: '', tests: ['client-heal: a 429 is waited for'], why: 'a page asks before the server said' },
 
   // what a look from outside found
   { name: 'text-unbounded', file: 'observability/sanitize.ts', from: '.slice(0, LOOKED_AT)', to: '', tests: ['secrets: a token is not told'], why: 'one long header keeps the process busy for seconds' },
