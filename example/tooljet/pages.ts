@@ -49,7 +49,7 @@ const tell = (error, message) => parent.postMessage({ ${type}error, message }, '
 ${script}</script></body></html>`
 }
 
-/** One that comes late holds up the \`load\` of its page. */
+/** One that comes late holds up the `load` of its page. */
 function image (name: 'opening' | 'app', ms: number): string {
   return ms === 0 ? '' : `<img src="assets/${name}.svg" alt="" hidden>`
 }
