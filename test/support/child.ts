@@ -8,7 +8,7 @@ import { plainEnv } from './plain-env.js'
 import { until } from './until.js'
 
 /** What the example reads from its environment: a developer's own settings are not for the tests. */
-const OF_THE_EXAMPLE = ['DEMO_ADMIN', 'DEMO_USERS', 'HOST', 'JWT_SECRET', 'LOG_LEVEL', 'OTEL_TRACES_EXPORTER', 'PORT', 'REDIS_URL', 'TEST_REDIS', 'TOOLJET_API_TOKEN', 'TOOLJET_APP_ID', 'TOOLJET_EMBED_ORIGINS', 'TOOLJET_URL', 'TRUST_PROXY']
+const OF_THE_EXAMPLE = ['DEMO_ADMIN', 'DEMO_USERS', 'HOST', 'JWT_SECRET', 'LOG_FORMAT', 'LOG_LEVEL', 'OTEL_TRACES_EXPORTER', 'PORT', 'REDIS_URL', 'TEST_REDIS', 'TOOLJET_API_TOKEN', 'TOOLJET_APP_ID', 'TOOLJET_EMBED_ORIGINS', 'TOOLJET_URL', 'TRUST_PROXY']
 const STOP_MS = 15_000
 
 /** A program that runs by itself, as a user starts it. */
