@@ -12,6 +12,7 @@ const port = (value: number) => Type.Integer({ minimum: 1, maximum: 65_535, defa
 const text = (description: string) => Type.Optional(Type.String({ description }))
 const httpUrl = Type.String({ pattern: '^https?://.', description: 'a URL that starts with http:// or https://', writeOnly: true })
 const HOST = Type.String({ default: 'localhost', description: 'a host name or an address' })
+const lateMs = Type.Integer({ minimum: 0, default: 0, description: 'a whole number of milliseconds, 0 or more' })
 const TOKEN = { minLength: 1, description: 'a string', writeOnly: true }
 
 function oneOf<const T extends string> (values: readonly T[], value: NoInfer<T>) {
@@ -55,6 +56,11 @@ export const toolJetEnv = Type.Object({
   TOOLJET_PAT_UNIT: oneOf(['seconds', 'minutes'], 'seconds'),
   TOOLJET_MINTS_PER_MINUTE: Type.Integer({ minimum: 0, default: 10, description: 'a whole number, 0 or more' }),
   TOOLJET_RETRY_AFTER: oneOf(['on', 'off'], 'on'),
+  TOOLJET_ACCESS: oneOf(['mint', 'session'], 'mint'),
+  TOOLJET_EMAIL_CASE: oneOf(['exact', 'lower'], 'exact'),
+  TOOLJET_MESSAGES: oneOf(['typed', 'untyped'], 'typed'),
+  TOOLJET_LATE_LOAD: lateMs,
+  TOOLJET_APP_LOAD: lateMs,
   TOOLJET_SEED: text('path of a JSON file'),
 })
 

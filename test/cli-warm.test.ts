@@ -54,7 +54,7 @@ function secretsIn ({ stdout, stderr }: Run): RegExpExecArray | null {
 test('help and version', async (t) => {
   const { stdout, code } = await start(['--help'], '', {}).end
   t.equal(code, 0)
-  for (const name of ['valid-for', 'pat-expiry', 'session-expiry', 'min-remaining', 'key-prefix', 'stream', 'mint-limit', 'dry-run', 'json', 'version', 'help']) {
+  for (const name of ['valid-for', 'pat-expiry', 'session-expiry', 'min-remaining', 'key-prefix', 'stream', 'mint-limit', 'check-access', 'dry-run', 'json', 'version', 'help']) {
     t.match(stdout, new RegExp(`^ {2}--${name} `, 'm'))
   }
   for (const exit of [0, 1, 2, 3, 70, 130]) t.match(stdout, new RegExp(`^ {2}${exit} `, 'm'))
@@ -98,6 +98,15 @@ test('lifetimes, keys and limit are those that are given', { timeout: 60_000 }, 
   t.ok(body.expiresIn > 7000)
   t.match(await warm([...args, '--valid-for', '7199.9s', '-'], csvOf([ANA])), { code: 0, stdout: /^1 minted/ }, 'what ends sooner is minted anew')
   t.notMatch(await portal.dumpRedis(), ANA, 'it names nobody')
+})
+
+test('--check-access: who may not open the app is not cached', { timeout: 60_000 }, async (t) => {
+  const { portal, warm } = await open(t, { toolJet: { access: 'session' } })
+  t.match(await warm(['--check-access', '-'], csvOf([ANA, CLEO])), { code: 1, stdout: /^1 minted/, stderr: /ACCESS_DENIED/ })
+  t.equal(portal.toolJet.sessionCalls.length, 2)
+  t.equal((await portal.cached('url')).length, 1)
+  t.match(await warm(['-'], csvOf([BEN])), { code: 0 })
+  t.equal(portal.toolJet.sessionCalls.length, 2, 'without it nothing is asked')
 })
 
 test('wrong usage is named, ends with 2, and nothing is asked', { timeout: 60_000 }, async (t) => {

@@ -22,7 +22,7 @@ function refusal (options: object): string {
 test('the defaults are those of the documentation', async (t) => {
   const settings = resolve(good)
   t.match(settings, {
-    tooljet: { url: 'https://tooljet.example.com/base', apiToken: 'secret-token', embedOrigins: ['https://tooljet.example.com'], timeoutMs: 10_000 },
+    tooljet: { url: 'https://tooljet.example.com/base', apiToken: 'secret-token', embedOrigins: ['https://tooljet.example.com'], timeoutMs: 10_000, checkAccess: false },
     redisTimeoutMs: 1000,
     keyPrefix: 'tooljet-embed:',
     lifetimes: { patExpiry: 3600, sessionExpiry: 60, minRemaining: 60 },
@@ -76,6 +76,7 @@ const wrong: [options: object, says: RegExp][] = [
   [{ tooljet: { url: 7, apiToken: 'x' } }, /"tooljet\.url" is a number/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', timeoutMs: '5' } }, /"tooljet\.timeoutMs" is "5", it takes a whole number of milliseconds/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', timeoutMs: 2 ** 31 } }, /"tooljet\.timeoutMs" is 2147483648/],
+  [{ tooljet: { url: 'http://a', apiToken: 'x', checkAccess: 'yes' } }, /"tooljet\.checkAccess" is "yes", it takes true or false/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: [] } }, /"tooljet\.embedOrigins" is a list, it takes a list of origins, at least one/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['http://a/path'] } }, /"tooljet\.embedOrigins\.0" is "http:\/\/a\/path"/],
   [{ tooljet: { url: 'http://a', apiToken: 'x', embedOrigins: ['*'] } }, /"tooljet\.embedOrigins\.0" is a string \(not shown\), it takes an origin/],

@@ -11,7 +11,7 @@ import { SALES } from '../example/tooljet/seed.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../example/tooljet/server.js'
 import { errorCodes, type TooljetEmbedOptions, type TooljetTarget } from '../plugin/index.js'
 import { Child } from './support/child.js'
-import { ANA, API_TOKEN, BEN, JWT_SECRET, Portal, releaseRedisAfter, type Reply } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, CLEO, JWT_SECRET, Portal, releaseRedisAfter, type Reply } from './support/portal.js'
 import type { CacheField } from './support/redis.js'
 import { until } from './support/until.js'
 
@@ -418,6 +418,17 @@ test('each has its own timeoutMs and embedOrigins', async (t) => {
   t.equal((await ask('globex')).body.redirectUrl, redirectUrl)
   toolJets.acme.faults = toolJets.globex.faults
   t.equal((await ask('acme')).body.code, 'TOOLJET_EMBED_BAD_REPLY', 'an origin of the other one is a foreign one')
+})
+
+test('each has its own checkAccess, which may be changed', async (t) => {
+  const { toolJets, targets, ask } = await openTenants(t, { toolJet: { acme: { access: 'session' }, globex: { access: 'session' } } })
+  targets['acme'] = { ...targets['acme']!, checkAccess: true }
+  t.match(await ask('acme', CLEO), { status: 403, body: { code: 'TOOLJET_EMBED_ACCESS_DENIED' } })
+  t.equal((await ask('globex', CLEO)).status, 200)
+  t.equal(toolJets.globex.sessionCalls.length, 0)
+  targets['globex'] = { ...targets['globex']!, checkAccess: true }
+  t.equal((await ask('globex', ANA)).status, 200)
+  t.equal(toolJets.globex.sessionCalls.length, 1)
 })
 
 test('with a single ToolJet the names of keys are fixed, and events, log lines and health name no ToolJet', async (t) => {

@@ -2,7 +2,7 @@ import { createServer, type AddressInfo, type Server, type Socket } from 'node:n
 import { createServer as createTlsServer } from 'node:tls'
 import { inspect } from 'node:util'
 import { t as tap, test, type Test } from 'tap'
-import { SALES, INVENTORY } from '../example/tooljet/seed.js'
+import { SALES } from '../example/tooljet/seed.js'
 import { ToolJetStandIn } from '../example/tooljet/server.js'
 import { freePort } from '../example/redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter } from './support/portal.js'
@@ -191,83 +191,4 @@ test('an endless body is let go at its bound', async (t) => {
   t.match(await portal.ask(ANA), { status: 502, body: { code: 'TOOLJET_EMBED_BAD_REPLY' } })
   const soFar = sent
   await until('the connection is closed', () => sent - soFar < 10_000_000)
-})
-
-test('the stand-in: minting, sessions and pages as documented', async (t) => {
-  const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, mintsPerMinute: 12 }).listen()
-  t.teardown(() => standIn.close())
-  const post = async (path: string, body: object, headers: Record<string, string> = { authorization: `Basic ${API_TOKEN}` }) => {
-    const reply = await fetch(standIn.url + path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify(body) })
-    return { status: reply.status, body: await reply.json() as Record<string, string> }
-  }
-  const mint = (body: object, headers?: Record<string, string>) => post('/api/ext/users/personal-access-token', body, headers)
-  t.match(await mint({}, {}), { status: 403, body: { statusCode: 403, message: 'Unauthorized' } }, 'never 401 here')
-  t.match(await mint({ email: 'nobody@x.test', appId: SALES.id }), { status: 404, body: { message: /nobody@x\.test/ } })
-  t.match(await mint({ email: ANA, appId: 'x' }), { status: 400, body: { message: ['appId must be a UUID'] } })
-  t.match(await mint({ email: ANA, appSlug: 'x' }), { status: 400, body: { message: 'Invalid appId or appSlug' } })
-  t.match(await mint({ appId: SALES.id }), { status: 400, body: { message: 'Either userId or email must be provided' } })
-  t.match(await mint({ email: ANA, appId: SALES.id, patExpiry: 0 }), { status: 400, body: { message: [/patExpiry/] } })
-  t.equal((await mint({ email: ANA })).status, 500)
-  t.equal((await mint({ email: 'cleo@acme.test', appId: SALES.id })).status, 403)
-  t.match(await post('/api/ext/users/other', {}), { status: 404, body: { message: 'Cannot POST /api/ext/users/other' } })
-
-  const { status, body } = await mint({ email: ANA, appSlug: SALES.slug, patExpiry: 60, sessionExpiry: 1 })
-  t.equal(status, 201)
-  t.equal(body['redirectUrl'], `${standIn.url}/embed-apps/${SALES.id}?personal-access-token=${body['personalAccessToken']}&appSlug=sales`)
-  t.match(body['personalAccessToken'], /^pat_[0-9a-f]+$/)
-
-  const session = (body: object) => post('/api/ext/users/session', body)
-  t.equal((await session({ appId: SALES.id })).status, 400)
-  t.equal((await session({ appId: SALES.id, accessToken: 'pat_0' })).status, 403)
-  t.equal((await session({ appId: INVENTORY.id, accessToken: body['personalAccessToken'] })).status, 403)
-  const opened = await session({ appId: SALES.id, accessToken: body['personalAccessToken'] })
-  t.match(opened, { status: 201, body: { signedPat: /.{20}/ } })
-  t.equal((await session({ appId: SALES.id, accessToken: body['personalAccessToken'] })).status, 201, 'not single-use')
-  const use = async (token: string) => (await fetch(`${standIn.url}/api/session`, { headers: { tj_auth_token: token } })).status
-  t.equal(await use(opened.body['signedPat']!), 200)
-  t.equal(await use('other'), 401)
-  standIn.tokens.find(body['personalAccessToken']!)!.expiresAt = Date.now()
-  t.equal(await use(opened.body['signedPat']!), 401, 'a session dies with its PAT')
-  t.match(await session({ appId: SALES.id, accessToken: body['personalAccessToken'] }), { status: 401, body: { message: 'PAT token expired' } })
-
-  const apps = await fetch(`${standIn.url}/api/ext/workspace/1/apps`, { headers: { authorization: `Basic ${API_TOKEN}` } })
-  t.match(await apps.json(), { apps: [{ id: SALES.id, slug: 'sales' }, { id: INVENTORY.id, slug: INVENTORY.id }] })
-  t.equal((await fetch(`${standIn.url}/api/ext/workspace/1/apps`)).status, 403)
-  for (const path of [`/embed-apps/${SALES.id}`, `/applications/${SALES.id}`, '/login']) {
-    const page = await fetch(standIn.url + path)
-    t.match(page.headers.get('content-type'), /text\/html/)
-    t.equal(page.headers.get('content-security-policy'), 'frame-ancestors *')
-  }
-  const limited = await Promise.all(Array.from({ length: 15 }, () => mint({ email: ANA, appId: SALES.id })))
-  t.equal(limited.filter(({ status }) => status === 429).length, 4)
-})
-
-test('the stand-in: its limit holds in any minute, and its 429 says when the oldest mint leaves it, or does not', async (t) => {
-  const minuteMs = 2500
-  for (const retryAfter of [true, false]) {
-    const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, mintsPerMinute: 2, minuteMs, retryAfter }).listen()
-    t.teardown(() => standIn.close())
-    const mint = async () => {
-      const headers = { 'content-type': 'application/json', authorization: `Basic ${API_TOKEN}` }
-      const reply = await fetch(`${standIn.url}/api/ext/users/personal-access-token`, { method: 'POST', headers, body: JSON.stringify({ email: ANA, appId: SALES.id }) })
-      return { status: reply.status, retryAfter: reply.headers.get('retry-after') }
-    }
-    const passes = (ms: number) => until(`${ms} ms have passed`, () => Date.now() >= standIn.mints[0]!.at + ms)
-    await mint()
-    await passes(1800)
-    t.equal((await mint()).status, 201)
-    t.same(await mint(), { status: 429, retryAfter: retryAfter ? '1' : null }, 'rounded up')
-    await passes(minuteMs)
-    t.equal((await mint()).status, 201, 'the first is a minute old')
-    t.same(await mint(), { status: 429, retryAfter: retryAfter ? '2' : null }, 'the second is not')
-  }
-})
-
-test('the stand-in: minutes as the unit of patExpiry', async (t) => {
-  const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, patUnit: 'minutes' }).listen()
-  t.teardown(() => standIn.close())
-  const portal = await Portal.open(t, { options: { tooljet: { url: standIn.url, apiToken: API_TOKEN }, patExpiry: 60 } })
-  const { body } = await portal.ask(ANA)
-  t.ok(standIn.tokenOf(body.redirectUrl)!.expiresAt > Date.now() + 3_500_000)
-  t.ok(body.expiresIn <= 60, 'the plugin is safe under either reading')
 })

@@ -1,8 +1,9 @@
-import { randomBytes } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
+import type { IncomingHttpHeaders } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { appPage, embedPage, loginPage } from './pages.js'
+import { appPage, embedPage, errorPage, loginPage, type PageSettings } from './pages.js'
 import { DEFAULT_SEED, type Seed } from './seed.js'
 import { Tokens, type Token, type TokenMode } from './tokens.js'
 
@@ -24,6 +25,16 @@ export interface ToolJetOptions {
   retryAfter?: boolean
   /** What stands for a minute, ms. @default 60000 */
   minuteMs?: number
+  /** Who says that a user may not open an app: the mint, or only the session call of the URL that it gave. @default 'mint' */
+  access?: 'mint' | 'session'
+  /** How e-mails are compared with those of users. @default 'exact' */
+  emailCase?: 'exact' | 'lower'
+  /** @default 'typed' */
+  messages?: PageSettings['messages']
+  /** @default 0 */
+  lateLoadMs?: number
+  /** @default 0 */
+  appLoadMs?: number
   seed?: Seed
 }
 
@@ -36,6 +47,21 @@ export interface MintCall {
   endedAt?: number
   /** The token, when one was minted. */
   token?: string
+}
+
+/** One call of the session endpoint, as it arrived. */
+export interface SessionCall {
+  at: number
+  headers: IncomingHttpHeaders
+  body: Record<string, unknown>
+}
+
+/** A browser's request for a page. */
+export interface PageCall {
+  at: number
+  /** Path and query. */
+  url: string
+  headers: IncomingHttpHeaders
 }
 
 /** How a call goes wrong: what is given happens in this order, `undefined` leaves it alone. */
@@ -61,10 +87,21 @@ export interface ErrorBody {
 }
 
 const MINT_PATH = '/api/ext/users/personal-access-token'
+const SESSION_PATH = '/api/ext/users/session'
+const WORKSPACE = 'acme'
+
+/** What ToolJet sends with everything. */
+const HEADERS = {
+  'content-security-policy': 'frame-ancestors *',
+  'referrer-policy': 'no-referrer',
+  'permissions-policy': 'geolocation=(self), camera=(self), microphone=(self)',
+}
 
 export function errorBody (statusCode: number, message: string | string[], path = MINT_PATH): ErrorBody {
   return { statusCode, timestamp: new Date().toISOString(), path, message }
 }
+
+type SeedApp = Seed['apps'][number]
 
 class Refused extends Error {
   constructor (readonly statusCode: number, readonly reply: { message: string | string[] }, readonly headers: Record<string, string> = {}) {
@@ -80,16 +117,34 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
  */
 export class ToolJetStandIn {
   readonly calls: MintCall[] = []
+  readonly sessionCalls: SessionCall[] = []
+  readonly pageCalls: PageCall[] = []
   readonly tokens: Tokens
   /** Set by tests. */
   faults: Faults | undefined
   readonly #options: Required<Omit<ToolJetOptions, 'publicUrl'>> & Pick<ToolJetOptions, 'publicUrl'>
   readonly #sessions = new Map<string, { token: Token, endsAt: number }>()
+  readonly #jwtSecret = randomBytes(32)
   readonly #hanging = new Set<() => void>()
   readonly #app: FastifyInstance
 
   constructor (options: ToolJetOptions) {
-    this.#options = { port: 0, host: '127.0.0.1', tokens: 'insert', patUnit: 'seconds', mintsPerMinute: 0, retryAfter: true, minuteMs: 60_000, seed: DEFAULT_SEED, ...options }
+    this.#options = {
+      port: 0,
+      host: '127.0.0.1',
+      tokens: 'insert',
+      patUnit: 'seconds',
+      mintsPerMinute: 0,
+      retryAfter: true,
+      minuteMs: 60_000,
+      access: 'mint',
+      emailCase: 'exact',
+      messages: 'typed',
+      lateLoadMs: 0,
+      appLoadMs: 0,
+      seed: DEFAULT_SEED,
+      ...options,
+    }
     this.tokens = new Tokens(this.#options.tokens)
     this.#app = Fastify({ forceCloseConnections: true })
     this.#addRoutes(this.#app)
@@ -127,7 +182,7 @@ export class ToolJetStandIn {
       return reply.code(statusCode).headers(error.headers).send(errorBody(statusCode, error.reply.message, request.url))
     })
     app.setNotFoundHandler((request, reply) => reply.code(404).send(errorBody(404, `Cannot ${request.method} ${request.url}`, request.url)))
-    app.addHook('onRequest', async (_request, reply) => { reply.header('content-security-policy', 'frame-ancestors *') })
+    app.addHook('onRequest', async (_request, reply) => { reply.headers(HEADERS) })
 
     app.post(MINT_PATH, async (request, reply) => {
       const call: MintCall = { at: Date.now(), authorization: request.headers.authorization, body: bodyOf(request) }
@@ -141,7 +196,8 @@ export class ToolJetStandIn {
         call.endedAt = Date.now()
       }
     })
-    app.post('/api/ext/users/session', async (request, reply) => {
+    app.post(SESSION_PATH, async (request, reply) => {
+      this.sessionCalls.push({ at: Date.now(), headers: request.headers, body: bodyOf(request) })
       if (await this.#goesWrong('session', request, reply)) return reply
       return reply.code(201).send(this.#openSession(bodyOf(request)))
     })
@@ -149,11 +205,43 @@ export class ToolJetStandIn {
       this.#checkApiToken(request.headers.authorization)
       return { apps: this.#options.seed.apps }
     })
-    app.get('/api/session', async (request) => this.#useSession(request))
+    app.get('/api/session', async (request) => {
+      const { token } = this.#useSession(request)
+      return { email: token.email, app: this.#appOf(token.appId) }
+    })
+    app.get('/api/session/logout', async (request) => {
+      this.#sessions.delete(sessionName(request))
+      return {}
+    })
+    app.get<{ Params: { appId: string } }>('/api/apps/:appId', async (request) => {
+      this.#useSession(request)
+      const app = this.#appOf(request.params.appId)
+      if (app?.status === 'unreleased') throw new Refused(501, { message: 'App has not been released yet' })
+      if (app?.status === 'restricted') throw new Refused(403, { message: 'You do not have access to this app' })
+      return { app }
+    })
+    this.#addPages(app)
+  }
 
-    app.get<{ Params: { appId: string } }>('/embed-apps/:appId', (_request, reply) => reply.type('text/html').send(embedPage()))
-    app.get<{ Params: { appId: string } }>('/applications/:appId', (_request, reply) => reply.type('text/html').send(appPage()))
-    app.get('/login', (_request, reply) => reply.type('text/html').send(loginPage()))
+  #addPages (app: FastifyInstance): void {
+    const { publicUrl = 'http://localhost', messages, lateLoadMs, appLoadMs, seed } = this.#options
+    const settings: PageSettings = { basePath: new URL(publicUrl).pathname.replace(/\/*$/, '/'), messages, lateLoadMs, appLoadMs }
+    const addPage = (path: string, html: (params: { appId: string }) => string): void => {
+      app.get<{ Params: { appId: string } }>(path, (request, reply) => {
+        this.pageCalls.push({ at: Date.now(), url: request.url, headers: request.headers })
+        return reply.type('text/html').send(html(request.params))
+      })
+    }
+    addPage('/embed-apps/:appId', () => embedPage(settings))
+    addPage('/applications/:appId', ({ appId }) => appPage(settings, seed.apps.find(({ id }) => id === appId)?.shows ?? 'deals', WORKSPACE))
+    addPage('/login/:workspace?', () => loginPage(settings))
+    addPage('/error/:kind', () => errorPage(settings))
+    for (const [path, ms] of [['/assets/opening.svg', lateLoadMs], ['/assets/app.svg', appLoadMs]] as const) {
+      app.get(path, async (_request, reply) => {
+        await sleep(ms, undefined, { ref: false })
+        return reply.type('image/svg+xml').header('cache-control', 'no-store').send('<svg xmlns="http://www.w3.org/2000/svg"/>')
+      })
+    }
   }
 
   /** @returns whether the call is done with */
@@ -194,14 +282,16 @@ export class ToolJetStandIn {
     if (typeof email !== 'string' || email === '') throw new Refused(400, { message: 'Either userId or email must be provided' })
     if (appId === undefined && appSlug === undefined) throw new Error('a known defect of the server')
 
-    const user = this.#options.seed.users.find((user) => user.email === email)
+    const { seed, access, emailCase, patUnit } = this.#options
+    const spelled = (email: string): string => emailCase === 'lower' ? email.toLowerCase() : email
+    const user = seed.users.find((user) => spelled(user.email) === spelled(email))
     if (user === undefined) throw new Refused(404, { message: `User with email ${email} not found` })
-    const app = this.#options.seed.apps.find((app) => app.id === appId || app.slug === appSlug)
+    const app = seed.apps.find((app) => app.id === appId || app.slug === appSlug)
     if (app === undefined) throw new Refused(400, { message: 'Invalid appId or appSlug' })
-    if (!user.apps.includes(app.slug)) throw new Refused(403, { message: 'User does not have access to this app' })
+    if (access === 'mint') checkAccess(user, app)
 
-    const lifeMs = Number(patExpiry) * (this.#options.patUnit === 'minutes' ? 60_000 : 1000)
-    const { token } = this.tokens.mint(email, app.id, lifeMs, Number(sessionExpiry))
+    const lifeMs = Number(patExpiry) * (patUnit === 'minutes' ? 60_000 : 1000)
+    const { token } = this.tokens.mint(user.email, app.id, lifeMs, Number(sessionExpiry))
     return { token, redirectUrl: `${this.#options.publicUrl ?? this.url}/embed-apps/${app.id}?personal-access-token=${token}&appSlug=${app.slug}` }
   }
 
@@ -223,21 +313,39 @@ export class ToolJetStandIn {
     const token = this.tokens.find(accessToken)
     if (token === undefined || token.dead !== undefined || token.appId !== appId) throw new Refused(403, { message: 'Invalid PAT token' })
     if (token.expiresAt <= Date.now()) throw new Refused(401, { message: 'PAT token expired' })
-    const signedPat = randomBytes(24).toString('base64url')
+    checkAccess(this.#options.seed.users.find(({ email }) => email === token.email)!, this.#appOf(appId)!)
+    const signedPat = this.#jwt({ email: token.email, appId, jti: randomBytes(12).toString('hex'), exp: Math.floor(token.expiresAt / 1000) })
     this.#sessions.set(signedPat, { token, endsAt: Date.now() + token.sessionExpiry * 60_000 })
     return { appId, signedPat }
   }
 
+  #jwt (claims: object): string {
+    const [head, payload] = [{ alg: 'HS256', typ: 'JWT' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+    return `${head}.${payload}.${createHmac('sha256', this.#jwtSecret).update(`${head}.${payload}`).digest('base64url')}`
+  }
+
   /** Each request moves the session's end; the PAT's end is a hard stop all the same. */
-  #useSession (request: FastifyRequest): { email: string, app: Seed['apps'][number] } {
-    const session = this.#sessions.get(String(request.headers['tj_auth_token']))
+  #useSession (request: FastifyRequest): { token: Token } {
+    const session = this.#sessions.get(sessionName(request))
     if (session === undefined) throw new Refused(401, { message: 'Unauthorized' })
     const { token } = session
     if (token.dead !== undefined || token.expiresAt <= Date.now()) throw new Refused(401, { message: 'PAT token expired' })
     if (session.endsAt <= Date.now()) throw new Refused(401, { message: 'Session expired' })
     session.endsAt = Date.now() + token.sessionExpiry * 60_000
-    return { email: token.email, app: this.#options.seed.apps.find(({ id }) => id === token.appId)! }
+    return session
   }
+
+  #appOf (appId: string): SeedApp | undefined {
+    return this.#options.seed.apps.find(({ id }) => id === appId)
+  }
+}
+
+function checkAccess (user: Seed['users'][number], app: SeedApp): void {
+  if (!user.apps.includes(app.slug)) throw new Refused(403, { message: 'User does not have access to this app' })
+}
+
+function sessionName (request: FastifyRequest): string {
+  return String(request.headers['tj_auth_token'])
 }
 
 function bodyOf (request: FastifyRequest): Record<string, unknown> {

@@ -14,6 +14,11 @@ const tooljet = await new ToolJetStandIn({
   patUnit: env.TOOLJET_PAT_UNIT,
   mintsPerMinute: env.TOOLJET_MINTS_PER_MINUTE,
   retryAfter: env.TOOLJET_RETRY_AFTER === 'on',
+  access: env.TOOLJET_ACCESS,
+  emailCase: env.TOOLJET_EMAIL_CASE,
+  messages: env.TOOLJET_MESSAGES,
+  lateLoadMs: env.TOOLJET_LATE_LOAD,
+  appLoadMs: env.TOOLJET_APP_LOAD,
   ...(env.TOOLJET_SEED !== undefined && { seed: readSeed(env.TOOLJET_SEED) }),
 }).listen()
 const { close } = closeWithGrace(() => tooljet.close())

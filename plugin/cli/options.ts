@@ -42,6 +42,7 @@ const TABLE = {
   'min-remaining': { value: 'SECONDS', about: 'minRemaining of the portal; default: 60, or a tenth of --pat-expiry if that is less' },
   'key-prefix': { value: 'PREFIX', about: 'keyPrefix of the portal, which is the start of --stream, too, if that is not given; default: tooljet-embed:' },
   'mint-limit': { value: 'LIMIT', about: 'tooljet.mintLimit of the portal: auto (the default), none, or like 10/1m: ten in any minute' },
+  'check-access': { about: 'the portal has tooljet.checkAccess: true' },
   pseudonyms: { about: 'the portal has audit.identity: \'hmac\': events do not name people' },
   'dry-run': { about: 'check FILE and count its pairs, and call nothing' },
   help: { about: 'this text' },

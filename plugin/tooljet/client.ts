@@ -5,6 +5,7 @@ import type { Pools } from './pools.js'
 import type { Reply } from './replies.js'
 
 const MINT_PATH = '/api/ext/users/personal-access-token'
+const SESSION_PATH = '/api/ext/users/session'
 const MAX_REPLY_BYTES = 64 * 1024
 const MAX_RETRIES = 2
 const RETRY_AFTER_MS = 100
@@ -22,11 +23,17 @@ export interface MintRequest {
   sessionExpiry: number
 }
 
+/** What opens a session. */
+export interface SessionRequest {
+  appId: string
+  accessToken: string
+}
+
 /** Calls ToolJet: one deadline over the whole call, and a second try only where the first surely did nothing. */
 export class ToolJetClient {
   readonly #pools: Pools
   readonly #url: string
-  readonly #path: string
+  readonly #basePath: string
   readonly #authorization: string
   readonly #timeoutMs: number
   readonly #timers: Timers
@@ -35,7 +42,7 @@ export class ToolJetClient {
     this.#pools = pools
     this.#timers = timers
     this.#url = url
-    this.#path = new URL(url).pathname.replace(/\/+$/, '') + MINT_PATH
+    this.#basePath = new URL(url).pathname.replace(/\/+$/, '')
     this.#authorization = `Basic ${apiToken}`
     this.#timeoutMs = timeoutMs
   }
@@ -46,11 +53,25 @@ export class ToolJetClient {
    * @throws TOOLJET_EMBED_UNAVAILABLE when ToolJet cannot be reached
    * @throws TOOLJET_EMBED_BAD_REPLY when the reply is longer than its bound
    */
-  async mint (body: MintRequest, mayRetry: () => Promise<boolean>): Promise<Reply> {
+  mint (body: MintRequest, mayRetry: () => Promise<boolean>): Promise<Reply> {
+    return this.#inTime((signal) => this.#withRetries(body, mayRetry, signal))
+  }
+
+  /**
+   * Opens a session with a PAT, as the page of its URL does: without the API token, and once.
+   * @returns the status of the reply
+   * @throws as `mint`
+   */
+  async openSession (body: SessionRequest): Promise<number> {
+    const { status } = await this.#inTime((signal) => this.#call(SESSION_PATH, body, signal).catch((error: unknown) => { throw unreachable(error) }))
+    return status
+  }
+
+  async #inTime (call: (signal: AbortSignal) => Promise<Reply>): Promise<Reply> {
     const deadline = new AbortController()
     const cancel = this.#timers.after(this.#timeoutMs, () => deadline.abort())
     try {
-      return await this.#withRetries(body, mayRetry, deadline.signal)
+      return await call(deadline.signal)
     } catch (error) {
       if (deadline.signal.aborted) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: plainError(error) })
       throw error
@@ -68,7 +89,7 @@ export class ToolJetClient {
     for (let tries = 1; ; tries++) {
       let fail: () => Reply
       try {
-        const reply = await this.#call(body, signal)
+        const reply = await this.#call(MINT_PATH, body, signal, { authorization: this.#authorization })
         if (tries > MAX_RETRIES || !isPassing(reply, tries)) return reply
         fail = () => reply
       } catch (error) {
@@ -80,11 +101,11 @@ export class ToolJetClient {
     }
   }
 
-  async #call (body: MintRequest, signal: AbortSignal): Promise<Reply> {
+  async #call (path: string, body: MintRequest | SessionRequest, signal: AbortSignal, headers: Record<string, string> = {}): Promise<Reply> {
     const response = await this.#pools.of(this.#url, this.#timeoutMs).request({
       method: 'POST',
-      path: this.#path,
-      headers: { authorization: this.#authorization, 'content-type': 'application/json', accept: 'application/json' },
+      path: this.#basePath + path,
+      headers: { ...headers, 'content-type': 'application/json', accept: 'application/json' },
       body: JSON.stringify(body),
       signal,
     })

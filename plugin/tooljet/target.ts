@@ -20,6 +20,12 @@ export interface TooljetTarget {
    * `false`: any number. @default 'auto'
    */
   mintLimit?: 'auto' | false | { max: number, timeWindow: number | string }
+  /**
+   * After a mint, one session call proves that the user may open the app: some ToolJets check that only there. Its 401 or 403
+   * is `TOOLJET_EMBED_ACCESS_DENIED`; whatever else comes of it, within `timeoutMs` of its own, leaves the URL as it is. It costs
+   * one more session at ToolJet for each mint. Not for a ToolJet whose new tokens are not valid while an older one lives. @default false
+   */
+  checkAccess?: boolean
 }
 
 /** The ToolJet of a request's tenant; nothing: there is none, and the ask is refused with `TOOLJET_EMBED_TENANT_UNKNOWN`. */
@@ -35,6 +41,7 @@ export const targetSchema = Type.Object({
   apiToken: Type.RegExp(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, { takes: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN', secret: true }),
   embedOrigins: Type.Optional(Type.Array(Type.String({ takes: 'an origin like https://tooljet.example.com' }), { minItems: 1, takes: 'a list of origins, at least one' })),
   timeoutMs: Type.Optional(milliseconds),
+  checkAccess: Type.Optional(Type.Boolean({ takes: 'true or false' })),
   mintLimit: Type.Optional(Type.Union([
     Type.Literal('auto'),
     Type.Literal(false),
@@ -61,6 +68,7 @@ export function resolveTarget (target: TooljetTarget): Target {
     embedOrigins: target.embedOrigins?.map(originOf) ?? [new URL(url).origin],
     timeoutMs: target.timeoutMs ?? 10_000,
     mintLimit: mintLimitOf(target.mintLimit ?? 'auto'),
+    checkAccess: target.checkAccess ?? false,
   }
 }
 

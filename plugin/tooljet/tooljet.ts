@@ -1,6 +1,7 @@
 import { isEmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import { mintChannel, traced, type TooljetEmbedMintTrace } from '../observability/tracing.js'
+import type { AccessCheck } from './access-check.js'
 import { pauseAsked, readReply, type PauseAsked } from './replies.js'
 import { namesIn } from '../cache/store.js'
 import type { KeyNames } from '../crypto/names.js'
@@ -37,12 +38,13 @@ export class ToolJet {
   readonly url: string
   /** Origins that its embed URLs may have. */
   readonly embedOrigins: readonly string[]
-  /** Bound of a mint call, ms. */
+  /** Bound of a mint call and its check of access, ms. */
   readonly timeoutMs: number
   /** TTL of a mint's lock in ms: longer than any mint, and how long an owner that died delays the others. */
   readonly lockTtlMs: number
   readonly #client: ToolJetClient
   readonly #queue: MintQueue
+  readonly #accessCheck: AccessCheck | undefined
   readonly #names: KeyNames
   readonly #log: Log
   readonly #instance: string
@@ -50,13 +52,14 @@ export class ToolJet {
   #asked = false
 
   /** @param options.instance name of this registration, for the subscribers of `tooljet-embed:mint` */
-  constructor (parts: { client: ToolJetClient, queue: MintQueue, names: KeyNames, log: Log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance }: { url: string, embedOrigins: readonly string[], timeoutMs: number, lockTtlMs: number, instance: string }) {
+  constructor (parts: { client: ToolJetClient, queue: MintQueue, names: KeyNames, log: Log, accessCheck?: AccessCheck | undefined }, { url, embedOrigins, timeoutMs, lockTtlMs, instance }: { url: string, embedOrigins: readonly string[], timeoutMs: number, lockTtlMs: number, instance: string }) {
     this.url = url
     this.embedOrigins = embedOrigins
     this.timeoutMs = timeoutMs
     this.lockTtlMs = lockTtlMs
     this.#client = parts.client
     this.#queue = parts.queue
+    this.#accessCheck = parts.accessCheck
     this.#names = parts.names
     this.#log = parts.log
     this.#instance = instance
@@ -90,12 +93,16 @@ export class ToolJet {
       await this.#queue.unused(turn, order)
       throw error
     }
+    const redirectUrl = await this.#noted(() => mintChannel.hasSubscribers ? this.#traced(order, turn) : this.#call(order, turn))
+    await this.#accessCheck?.run(redirectUrl, order.app)
+    return { redirectUrl, names: namesIn(redirectUrl) }
+  }
+
+  async #noted (call: () => Promise<string>): Promise<string> {
     try {
-      const redirectUrl = await (mintChannel.hasSubscribers
-        ? this.#traced(order, turn)
-        : this.#call(order, turn))
+      const redirectUrl = await call()
       this.#note(undefined)
-      return { redirectUrl, names: namesIn(redirectUrl) }
+      return redirectUrl
     } catch (error) {
       this.#note(error)
       throw error

@@ -5,6 +5,7 @@ import { embedError } from '../errors.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
 import { KeyNames } from '../crypto/names.js'
+import { AccessCheck } from './access-check.js'
 import { ToolJetClient } from './client.js'
 import { MintQueue } from './mint-queue.js'
 import type { Pools } from './pools.js'
@@ -80,14 +81,14 @@ export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): To
 }
 
 function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, tickets, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs, patExpiry, instance, isTheOnlyOne = false }: Parts & { isTheOnlyOne?: boolean }): ToolJet {
-  const { url, embedOrigins, timeoutMs } = target
+  const { url, embedOrigins, checkAccess } = target
   const client = new ToolJetClient(pools, timers, target)
   if (typeof target.mintLimit === 'object' && target.mintLimit.timeWindow > longestTtlMs) {
     throw optionError('tooljet.mintLimit.timeWindow', 'no more than the longest patExpiry, or three minutes: nothing in Redis lives longer', `${target.mintLimit.timeWindow} ms`)
   }
   const queue = new MintQueue({ scripts, timers, log, tickets }, {
     limit: target.mintLimit,
-    callMs: timeoutMs + redisTimeoutMs,
+    callMs: target.timeoutMs + redisTimeoutMs,
     longestTtlMs,
     keyPrefix,
     toolJet: new KeyNames(namesKey, `${url}\n${target.apiToken}`, 1).toolJetHash(), // a limit belongs to the token, too
@@ -95,9 +96,10 @@ function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers,
     patExpiry,
     isTheOnlyOne,
   })
-  // one mint, and five waits for Redis: limit, queue and limit again before it, queue and store after it
+  // one mint, its check of access, and five waits for Redis: limit, queue and limit again before it, queue and store after it
+  const timeoutMs = checkAccess ? 2 * target.timeoutMs : target.timeoutMs
   const lockTtlMs = timeoutMs + 5 * redisTimeoutMs
-  return new ToolJet({ client, queue, names, log }, { url, embedOrigins, timeoutMs, lockTtlMs, instance })
+  return new ToolJet({ client, queue, names, log, accessCheck: checkAccess ? new AccessCheck({ client, log }) : undefined }, { url, embedOrigins, timeoutMs, lockTtlMs, instance })
 }
 
 /** One for all requests. */
@@ -184,7 +186,7 @@ class SeveralToolJets implements ToolJets {
   /** @throws TOOLJET_EMBED_OPTIONS */
   #at (given: unknown): ToolJet {
     const target = checkedTarget(given)
-    const key = JSON.stringify([target.url, target.apiToken, target.timeoutMs, target.embedOrigins, target.mintLimit])
+    const key = JSON.stringify([target.url, target.apiToken, target.timeoutMs, target.embedOrigins, target.mintLimit, target.checkAccess])
     const known = this.#known.get(key)
     if (known !== undefined) return known
     const tooljet = this.#make(target)

@@ -29,6 +29,8 @@ export interface PortalSetup {
   options?: Partial<TooljetEmbedOptions>
   /** `tooljet.mintLimit` */
   mintLimit?: TooljetTarget['mintLimit']
+  /** Others of `tooljet.*`. */
+  target?: Partial<TooljetTarget>
   toolJet?: Partial<ToolJetOptions>
   fastify?: FastifyServerOptions
   /** Registers what a host has besides, before the plugin. */
@@ -56,7 +58,7 @@ export class Portal {
   }
 
   /** Several instances in one process that share Redis and ToolJet. */
-  static async openSeveral (t: Test, count: number, { options = {}, mintLimit, toolJet = {}, fastify = {}, before, redisUrl, redis: client }: PortalSetup = {}): Promise<Portal[]> {
+  static async openSeveral (t: Test, count: number, { options = {}, mintLimit, target = {}, toolJet = {}, fastify = {}, before, redisUrl, redis: client }: PortalSetup = {}): Promise<Portal[]> {
     const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, ...toolJet }).listen()
     const redis = client as Redis | undefined ?? newClient(redisUrl ?? await sharedRedisUrl())
     const given = client ?? (redisUrl === undefined ? newClient(await pluginRedisUrl()) : redis)
@@ -85,7 +87,7 @@ export class Portal {
       portals.push(portal)
       app.register(fastifyJwt, { secret: JWT_SECRET })
       await before?.(app)
-      app.register(tooljetEmbed, { tooljet: { url: standIn.url, apiToken: API_TOKEN, ...(mintLimit !== undefined && { mintLimit }) }, redis: given, keyPrefix: prefix, ...options })
+      app.register(tooljetEmbed, { tooljet: { url: standIn.url, apiToken: API_TOKEN, ...(mintLimit !== undefined && { mintLimit }), ...target }, redis: given, keyPrefix: prefix, ...options })
       app.get('/by-decorator', { onRequest: (request) => request.jwtVerify() }, (request) => request.tooljetEmbedUrl(request.query as object))
       await app.ready()
     }

@@ -8,7 +8,7 @@ import { jsonLine, plural } from '../text.js'
 import { readPairs } from './pairs.js'
 import { settingsOf } from './settings.js'
 
-const OPTION_NAMES: OptionName[] = ['valid-for', 'pat-expiry', 'session-expiry', 'min-remaining', 'key-prefix', 'stream', 'pseudonyms', 'mint-limit', 'key-file', 'dry-run', 'json', 'version']
+const OPTION_NAMES: OptionName[] = ['valid-for', 'pat-expiry', 'session-expiry', 'min-remaining', 'key-prefix', 'stream', 'pseudonyms', 'mint-limit', 'check-access', 'key-file', 'dry-run', 'json', 'version']
 
 /** So many wrong lines, and pairs that failed, are told of. */
 const MAX_TOLD = 20

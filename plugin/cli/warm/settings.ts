@@ -40,6 +40,7 @@ export function settingsOf (given: Given, env: NodeJS.ProcessEnv): WarmSettings 
       apiToken: env['TOOLJET_API_TOKEN'] || undefined!,
       ...(embedOrigins.length > 0 && { embedOrigins }),
       mintLimit: mintLimitOf(given['mint-limit']),
+      checkAccess: given['check-access'] !== undefined,
     },
     redis,
     ...(secrets.length > 0 && { encryptionKey: secrets }),

@@ -1,0 +1,50 @@
+import type { App } from '../access/apps.js'
+import { codeOf, embedError } from '../errors.js'
+import type { Log } from '../observability/log.js'
+import type { SessionRequest, ToolJetClient } from './client.js'
+
+/**
+ * Proves after a mint that the user may open the app, by a session that nobody uses: ToolJet's mint need not check that.
+ */
+export class AccessCheck {
+  readonly #client: ToolJetClient
+  readonly #log: Log
+  #isBlind = false
+
+  constructor ({ client, log }: { client: ToolJetClient, log: Log }) {
+    this.#client = client
+    this.#log = log
+  }
+
+  /**
+   * What is neither a session nor a refusal proves nothing, and the URL is used without.
+   * @throws TOOLJET_EMBED_ACCESS_DENIED
+   */
+  async run (redirectUrl: string, app: App): Promise<void> {
+    const outcome = await this.#open(redirectUrl)
+    if (outcome === 401 || outcome === 403) {
+      this.#log.warn({ app: app.label, status: outcome }, 'tooljet-embed: ToolJet refuses the URL that it has just minted: the user may not open the app, or a new token is not valid while an older one lives')
+      throw embedError('TOOLJET_EMBED_ACCESS_DENIED')
+    }
+    const isBlind = outcome !== 200 && outcome !== 201
+    if (isBlind && !this.#isBlind && !this.#client.closed) {
+      this.#log.warn({ outcome }, 'tooljet-embed: access to apps cannot be checked, URLs are used without')
+    }
+    this.#isBlind = isBlind
+  }
+
+  /** @returns the status, or what is in its place */
+  async #open (redirectUrl: string): Promise<number | string> {
+    const request = sessionRequestOf(redirectUrl)
+    if (request === undefined) return 'the redirectUrl names no app, or no token'
+    return this.#client.openSession(request).catch(codeOf)
+  }
+}
+
+/** What the page of that URL sends. The path has the app's id where the mint was by slug, too. */
+function sessionRequestOf (redirectUrl: string): SessionRequest | undefined {
+  const { pathname, searchParams } = new URL(redirectUrl)
+  const appId = /\/embed-apps\/([^/]+)\/?$/.exec(pathname)?.[1]
+  const accessToken = searchParams.get('personal-access-token')
+  return appId === undefined || accessToken === null ? undefined : { appId, accessToken }
+}
