@@ -20,7 +20,7 @@ function oneOf<const T extends string> (values: readonly T[], value: NoInfer<T>)
 }
 
 const needed = {
-  REDIS_URL: Type.String({ pattern: '^rediss?://.', description: 'a URL that starts with redis:// or rediss://', writeOnly: true }),
+  REDIS_URL: Type.String({ pattern: '^(rediss?://.|none$)', description: 'a URL that starts with redis:// or rediss://, or none', writeOnly: true }),
   TOOLJET_URL: httpUrl,
   TOOLJET_API_TOKEN: Type.String({ ...TOKEN, description: 'ToolJet\'s EXTERNAL_API_ACCESS_TOKEN' }),
   JWT_SECRET: Type.String({ minLength: 32, description: 'at least 32 characters', writeOnly: true }),
@@ -36,6 +36,7 @@ const others = {
   DEMO_ADMIN: text('an e-mail'),
   TRUST_PROXY: text('addresses of proxies, as Fastify\'s trustProxy takes them'),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'warn'),
+  LOG_FORMAT: oneOf(['text', 'json'], 'text'),
   OTEL_TRACES_EXPORTER: oneOf(['none', 'console'], 'none'),
 }
 
