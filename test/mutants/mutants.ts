@@ -373,7 +373,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'page-csp', file: 'browser/session-controller.ts', from: "disposition !== 'enforce'", to: '!disposition', tests: ['client-page: a frame that the page'], why: 'a policy that only reports stops the app' },
   { name: 'page-403', file: 'browser/session-controller.ts', from: "status === 403 && !code.startsWith('TOOLJET_') ? 'error' : status", to: 'status', tests: ['client-page: a 403 that is not'], why: 'a missing CSRF header is told as missing access' },
   { name: 'page-code', file: 'browser/strings.ts', from: '__proto__: null, ', to: '', tests: ['client-page: a 403 that is not'], why: 'a code named constructor stops the element' },
-  { name: 'page-referrer', file: 'browser/view.ts', from: 'link.click()', to: 'frame.contentWindow!.location.replace(url)', tests: ['client-frame: the PAT is in no'], why: 'ToolJet learns the address of the page' },
+  { name: 'page-referrer', file: 'browser/view.ts', from: "link.rel = 'noreferrer'\n        link.click()", to: 'frame.contentWindow!.location.replace(url)', tests: ['client-frame: the PAT is in no'], why: 'ToolJet learns the address of the page' },
   { name: 'page-allow', file: 'browser/view.ts', from: 'frame.allow = ', to: 'host.title = ', tests: ['client-frame: apps may use'], why: 'no app may use the clipboard' },
 
   // what a look from outside found
