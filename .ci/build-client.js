@@ -8,6 +8,8 @@ import { buildSync } from 'esbuild'
 
 const ROOT = join(import.meta.dirname, '..')
 const MAX_GZIPPED = 5120
+/** Properties that only the module itself uses: they need no names of many letters. */
+const INTERNAL = /^(told|endsAt|loads|since|frame|show|add|reveal|updateAttributes)$/
 
 /** Other processes may be reading the file: it changes as a whole. */
 export function buildClient (folder = join(ROOT, 'dist', 'browser')) {
@@ -20,6 +22,7 @@ export function buildClient (folder = join(ROOT, 'dist', 'browser')) {
     format: 'esm',
     target: 'es2022',
     charset: 'utf8',
+    mangleProps: INTERNAL,
     write: false,
   })
   const { length } = gzipSync(contents, { level: 9 })

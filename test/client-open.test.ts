@@ -1,4 +1,4 @@
-import { t as tap, test } from 'tap'
+import { t as tap, test, type Test } from 'tap'
 import { buildClient } from '../.ci/build-client.js'
 import { chromiumPath, closeBrowserAfter } from './support/browser.js'
 import { EmbedHost } from './support/embed-host.js'
@@ -7,15 +7,15 @@ import { until } from './support/until.js'
 
 const IN_A_BROWSER = chromiumPath() === undefined ? { skip: 'there is no chromium on this machine' } : {}
 const PERIODS = 20
-const PAT_EXPIRY_S = 4
 
 releaseRedisAfter(tap)
 closeBrowserAfter(tap)
 buildClient()
 
-test(`left open for ${PERIODS} lives of a PAT: no error, no login page, no empty frame, one mint for each`, { ...IN_A_BROWSER }, async (t) => {
-  const host = await EmbedHost.open(t, { options: { patExpiry: PAT_EXPIRY_S } })
-  const visit = await host.visit(t)
+/** @param patExpiry seconds @param waitS the element's `timeout`: a frame with one `load` shows so long after it */
+async function leftOpen (t: Test, { lateLoadMs, patExpiry, waitS }: { lateLoadMs: number, patExpiry: number, waitS: number }): Promise<void> {
+  const host = await EmbedHost.open(t, { options: { patExpiry }, toolJet: { lateLoadMs } })
+  const visit = await host.visit(t, `<tooljet-embed app="sales" timeout="${waitS}"></tooljet-embed>`)
   const navigated: string[] = []
   visit.page.on('framenavigated', (frame) => { navigated.push(new URL(frame.url()).pathname) })
   await visit.sees('ready')
@@ -31,7 +31,7 @@ test(`left open for ${PERIODS} lives of a PAT: no error, no login page, no empty
     }
     watch()
   })()`)
-  await until('its time has passed', () => performance.now() - startedAt >= PERIODS * PAT_EXPIRY_S * 1000, (PERIODS + 1) * PAT_EXPIRY_S * 1000)
+  await until('its time has passed', () => performance.now() - startedAt >= PERIODS * patExpiry * 1000, (PERIODS + 1) * patExpiry * 1000)
 
   const events = await visit.seen()
   const renewed = events.filter(({ type }) => type === 'renewed').length
@@ -46,4 +46,11 @@ test(`left open for ${PERIODS} lives of a PAT: no error, no login page, no empty
   t.equal(await visit.user(), ANA)
   t.equal((await visit.look()).frames.length, 1)
   t.same(visit.violations, [])
+}
+
+test(`left open for ${PERIODS} lives of a PAT, late loads included: no error, no login page, no empty frame, one mint for each`, { ...IN_A_BROWSER }, async (t) => {
+  await Promise.all([
+    leftOpen(t, { lateLoadMs: 0, patExpiry: 4, waitS: 30 }),
+    leftOpen(t, { lateLoadMs: 2500, patExpiry: 7, waitS: 2 }),
+  ])
 })

@@ -16,14 +16,15 @@ releaseRedisAfter(tap)
 closeBrowserAfter(tap)
 buildClient()
 
-test('ToolJet answers 500 to the session call, and its page says nothing', { ...IN_A_BROWSER }, async (t) => {
+test('a frame in which nothing loads', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
+  const visit = await host.visit(t, '')
   let isUp = false
-  host.toolJet.faults = ({ path }) => path === 'session' && !isUp ? { reply: { status: 500 } } : undefined
-  const visit = await host.visit(t, '<tooljet-embed app="sales" timeout="1.5"></tooljet-embed>')
+  await visit.page.route('**/embed-apps/**', async (route) => { if (isUp) await route.continue() })
+  await visit.put('<tooljet-embed app="sales" timeout="1.5"></tooljet-embed>')
   const error = await visit.sees('error')
   t.match(error.detail, { code: 'SILENT', status: 0 })
-  t.match(await visit.look(), { state: 'error', said: 'The app does not answer. This page keeps trying.', retry: 'Try again', frames: [] })
+  t.match(await visit.look(), { state: 'error', said: /^The app does not answer\. Trying again in [12] s\.$/, retry: 'Try again', frames: [] })
   await visit.isIn('fatal')
   t.match(await visit.look(), { said: 'The app does not answer.', retry: 'Try again', frames: [] })
   t.equal(await visit.types(), 'loading error error error fatal')
@@ -39,24 +40,42 @@ test('ToolJet answers 500 to the session call, and its page says nothing', { ...
   isUp = true
   await visit.isIn('ready')
   t.equal(await visit.user(), ANA, 'heals by itself')
-  await visit.put('<tooljet-embed app="inventory" loads="1"></tooljet-embed>')
-  await visit.isIn('ready')
   t.same(visit.violations, [])
 })
 
-test('a log-out takes the frame away at once, and is healed', { ...IN_A_BROWSER }, async (t) => {
-  const host = await EmbedHost.open(t)
+test('a log-out takes the frame away at once, and nothing is asked before the user wants it', { ...IN_A_BROWSER }, async (t) => {
+  const host = await EmbedHost.open(t, { options: { patExpiry: 8, minRemaining: 7 } })
   const visit = await host.visit(t)
   await visit.sees('ready')
   await visit.run('(window.onSeen = (event) => { if (event.type === \'expired\') window.framesThen = event.target.shadowRoot.querySelectorAll(\'iframe\').length })')
+  // while a renewal is under way
+  await visit.page.route('**/api/get-tooljet-url', async () => {})
+  const asking = visit.page.waitForRequest('**/api/get-tooljet-url')
+  await visit.sees('beforerenew')
+  await asking
   await (await visit.frame()).locator('#logout').click()
   const { detail } = await visit.sees('expired')
   t.same(detail, { urlId: visit.asks[0]!.reply.urlId, reason: 'logout' })
   t.equal(await visit.run('framesThen'), 0)
+  t.match(await visit.look(), { state: 'signed-out', busy: 'false', said: 'You have signed out of this app.', message: 'You have signed out of this app.', retry: 'Reload', frames: [] })
+  await visit.page.unroute('**/api/get-tooljet-url')
+  for (const event of ['online', 'pageshow']) await visit.run(`window.dispatchEvent(new Event('${event}'))`)
+  await visit.setHidden(true)
+  await visit.setHidden(false)
+  const asks = visit.asks.length
+  await visit.passes(1500)
+  t.equal(visit.asks.length, asks)
+  t.equal((await visit.look()).state, 'signed-out')
+
+  await visit.page.getByRole('button', { name: 'Reload' }).click()
   await visit.sees('ready', 2)
-  t.same(visit.asks.map(({ sent }) => sent), [{ app: 'sales' }, { app: 'sales', replaces: visit.asks[0]!.reply.urlId }])
-  t.equal(await visit.types(), 'loading ready expired loading ready')
+  t.equal(await visit.types(), 'loading ready beforerenew expired loading ready')
   t.equal(await visit.user(), ANA)
+  await (await visit.frame()).locator('#logout').click()
+  await visit.isIn('signed-out')
+  await visit.run('el.reload()')
+  await visit.sees('ready', 3)
+  t.same(visit.violations, [])
 })
 
 test('tabs of one user: one reports a dead URL, one URL is minted for all', { ...IN_A_BROWSER }, async (t) => {
@@ -89,25 +108,31 @@ test('ToolJet goes to its login page, once and for ever', { ...IN_A_BROWSER }, a
   await visit.sees('ready', 2)
   t.equal(await visit.user(), ANA)
 
-  await visit.page.route('**/api/session', (route) => route.fulfill({ status: 401, body: '{}' }))
+  await visit.page.route('**/applications/**', (route) => route.fulfill({ contentType: 'text/html', body: "<script>onload = () => setTimeout(() => { location.href = '/login/acme' }, 100)</script>" }))
   await visit.put(SALES_APP)
-  t.match(await visit.isIn('fatal'), { said: 'The app ends its session again and again.', retry: 'Try again', frames: [] })
-  t.match((await visit.seen('fatal'))[0]?.detail, { code: 'LOOP' })
+  t.match(await visit.isIn('fatal'), { said: 'This app is not available. Ask your administrator.', retry: 'Try again', frames: [] })
+  t.match((await visit.seen('fatal'))[0]?.detail, { code: 'NOT_AVAILABLE' })
   t.equal(visit.page.frames().length, 1, 'no login page is left')
   t.equal(host.toolJet.mints.length, 1)
 })
 
 test('sessions that end at once are no endless loop', { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t)
-  host.toolJet.faults = ({ path }) => path === 'session' ? { reply: { status: 403, body: { message: 'Invalid PAT token' } } } : undefined
-  const visit = await host.visit(t)
+  const visit = await host.visit(t, '')
+  let isDead = true
+  host.toolJet.faults = ({ path }) => path === 'session' && isDead ? { reply: { status: 401, body: {} } } : undefined
+  await visit.page.route('**/api/get-tooljet-url', async (route) => {
+    const response = await route.fetch()
+    await route.fulfill({ response, json: { ...await response.json(), source: 'reused' } }) // by another tab, each time
+  })
+  await visit.put(SALES_APP)
   t.match(await visit.isIn('fatal'), { said: 'The app ends its session again and again.', retry: 'Try again' })
-  t.equal((await visit.seen('expired')).length, 3)
-  t.equal(host.toolJet.mints.length, 3, 'three mounts, then it stops')
+  t.equal(await visit.types(), 'loading expired loading expired loading expired error fatal')
+  t.match((await visit.seen('fatal'))[0]?.detail, { code: 'LOOP' })
   await visit.run('window.dispatchEvent(new Event("online"))')
   await visit.passes(600)
-  t.equal(visit.asks.length, 3)
-  host.toolJet.faults = undefined
+  t.equal(visit.asks.length, 3, 'three mounts, then it stops')
+  isDead = false
   await visit.page.getByRole('button', { name: 'Try again' }).click()
   await visit.isIn('ready')
   t.same(visit.violations, [])

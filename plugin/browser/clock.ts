@@ -2,4 +2,4 @@
 export const steadyTime = (): number => performance.now()
 
 /** How far the other clock is ahead of it. */
-export const clockGap = (): number => Date.now() - steadyTime()
+export const clockOffset = (): number => Date.now() - steadyTime()

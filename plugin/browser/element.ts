@@ -1,16 +1,12 @@
 import { steadyTime } from './clock.js'
 import type { TooljetEmbedEventMap } from './events.js'
-import { keepOpen } from './keeper.js'
-import { strings, type TooljetEmbedStrings } from './strings.js'
+import type { RequestSettings } from './request.js'
+import { startSession } from './session-controller.js'
+import type { TooljetEmbedStrings } from './strings.js'
 import { createView } from './view.js'
 
-/** The plugin puts its own route's path here when it serves this module. */
-const ENDPOINT = '/api/get-tooljet-url'
-const TIMEOUT_S = 30
-/** ToolJet's opening page, then the app: a page that stays alone was refused, or is in trouble and does not say so. */
-const LOADS = 2
 /** Restarts in quicker succession than this are one. */
-const SETTLE_MS = 250
+const enum Ms { Settle = 250 }
 
 /** On a server there are no elements: there this module may be loaded, and does nothing. */
 const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement
@@ -18,23 +14,23 @@ const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement
 /**
  * `<tooljet-embed app="sales">`: a private ToolJet app for the signed-in user.
  *
- * Attributes: `app` or `app-id` or `app-slug`; `endpoint`; `frame-title`; `height` (a CSS length, or pixels); `sandbox`
- * and `allow` of the frame; `loading="lazy"`: not before it comes into view; `timeout`, in seconds; `loads`.
+ * Attributes: `app` or `app-id` or `app-slug`; `endpoint` and `credentials` of the requests to it; `frame-title`; `height`
+ * (a CSS length, or pixels); `sandbox` and `allow` of the frame; `loading="lazy"`: not before it comes into view; `timeout`,
+ * in seconds; `loads`. Attribute `state` is for the page to read.
  */
 export class TooljetEmbedElement extends Base {
-  static readonly observedAttributes = ['app', 'app-id', 'app-slug', 'endpoint', 'frame-title', 'height', 'sandbox', 'allow', 'loading', 'timeout', 'loads']
+  static readonly observedAttributes = 'app app-id app-slug endpoint credentials frame-title height sandbox allow loading timeout loads'.split(' ')
 
   readonly #view = createView(this, () => this.reload())
   /** Ends what is going on. */
-  #stop = (): void => {}
+  #stop: (() => void) | undefined
   #restartedAt = -Infinity
   /** Sentences in place of the English ones; holds from the next start on. */
-  declare strings: Partial<TooljetEmbedStrings>
-
-  constructor () {
-    super()
-    this.strings ??= {} // it may have been set before this module was loaded
-  }
+  declare strings: Partial<TooljetEmbedStrings> | undefined
+  /** Headers of each request, or what returns them; holds from the next request on. */
+  declare headers: RequestSettings['headers']
+  /** In place of the page's `fetch`. */
+  declare fetch: RequestSettings['fetch']
 
   connectedCallback (): void {
     this.reload()
@@ -48,60 +44,26 @@ export class TooljetEmbedElement extends Base {
   connectedMoveCallback (): void {}
 
   attributeChangedCallback (name: string, old: string | null, value: string | null): void {
-    if (old === value || !this.hasAttribute('state')) return // the same, or not going on
-    if (name === 'frame-title' || name === 'height') this.#dress()
+    if (old === value || !this.#stop) return
+    if (name === 'frame-title' || name === 'height') this.#view.updateAttributes()
     else this.reload()
   }
 
   /** Starts over with a new frame. */
   reload (): void {
-    this.#stop()
+    this.#stop?.()
     if (!this.isConnected) return
-    this.#dress()
-    this.#view.show('loading', this.#said.loading)
-    const waitMs = this.#restartedAt + SETTLE_MS - steadyTime()
+    this.#view.updateAttributes()
+    const waitMs = this.#restartedAt + Ms.Settle - steadyTime()
     this.#restartedAt = steadyTime()
-    const timer = setTimeout(() => this.#startInSight(), waitMs)
-    this.#stop = () => clearTimeout(timer)
+    this.#stop = startSession(this, this.#view, waitMs)
   }
 
   /** Takes frame, timers, listeners and requests away, until `reload()` or until it is added to a document again. */
   destroy (): void {
-    this.#stop()
+    this.#stop?.()
+    this.#stop = undefined
     this.#view.show()
-  }
-
-  #startInSight (): void {
-    if (this.#get('loading') !== 'lazy') return this.#start()
-    const sight = new IntersectionObserver((entries) => {
-      if (!entries.some(({ isIntersecting }) => isIntersecting)) return
-      sight.disconnect()
-      this.#start()
-    }, { rootMargin: '200px' })
-    sight.observe(this)
-    this.#stop = () => sight.disconnect()
-  }
-
-  #start (): void {
-    this.#stop = keepOpen(this, this.#view, {
-      ask: { app: this.#get('app'), appId: this.#get('app-id'), appSlug: this.#get('app-slug') },
-      endpoint: this.#get('endpoint') ?? ENDPOINT,
-      timeoutMs: (Number(this.#get('timeout')) || TIMEOUT_S) * 1000,
-      loads: Number(this.#get('loads')) || LOADS,
-      strings: this.#said,
-    })
-  }
-
-  #dress (): void {
-    this.#view.dress(this.#get('frame-title') ?? this.#said.title)
-  }
-
-  get #said (): TooljetEmbedStrings {
-    return { ...strings, ...this.strings } as TooljetEmbedStrings
-  }
-
-  #get (name: string): string | undefined {
-    return this.getAttribute(name) ?? undefined
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Problem, Waiting } from './ask.js'
+import type { Problem, Waiting } from './request.js'
 
 /** About a URL; the URL itself is told to nobody. */
 export interface Renewal {
@@ -12,11 +12,11 @@ export interface Renewal {
   expiresIn: number
 }
 
-/** A session is over. */
+/** A session is over, or a URL that is dead or denied opened none. */
 export interface Expiry {
   /** Opaque id of the session's URL. */
   urlId: string
-  /** How it ended. */
+  /** How it ended; `logout` without a status: by the user, in the app. */
   reason: 'logout' | 'navigated' | 'timeup'
   /** ToolJet's, where it said one. */
   status?: number | undefined

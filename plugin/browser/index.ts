@@ -2,7 +2,7 @@ import { TooljetEmbedElement } from './element.js'
 import type { TooljetEmbedAttributes } from './jsx.js'
 
 const registry = globalThis.customElements as CustomElementRegistry | undefined
-if (registry && !registry.get('tooljet-embed')) registry.define('tooljet-embed', TooljetEmbedElement)
+if (!registry?.get('tooljet-embed')) registry?.define('tooljet-embed', TooljetEmbedElement)
 
 declare global {
   interface HTMLElementTagNameMap {
@@ -13,6 +13,7 @@ declare global {
 export { TooljetEmbedElement }
 export { mountTooljetApp, type MountedApp, type MountOptions } from './mount.js'
 export { strings, type TooljetEmbedStrings } from './strings.js'
-export type { Problem, Waiting } from './ask.js'
+export type { Problem, RequestSettings, Waiting } from './request.js'
 export type { Expiry, Renewal, TooljetEmbedEventMap } from './events.js'
+export type { State as TooljetEmbedState } from './view.js'
 export type { TooljetEmbedAttributes }

@@ -1,13 +1,15 @@
 import type { TooljetEmbedElement } from './element.js'
 import type { TooljetEmbedEventMap } from './events.js'
+import type { RequestSettings } from './request.js'
 import type { TooljetEmbedStrings } from './strings.js'
 
-/** `<tooljet-embed>` in TSX: the attributes that `MountOptions` describes by their names in JavaScript. */
-export interface TooljetEmbedAttributes {
+/** `<tooljet-embed>` in TSX: the attributes and properties that `MountOptions` describes by their names in JavaScript. */
+export interface TooljetEmbedAttributes extends RequestSettings {
   app?: string
   'app-id'?: string
   'app-slug'?: string
   endpoint?: string
+  credentials?: RequestCredentials
   'frame-title'?: string
   height?: string | number
   sandbox?: string

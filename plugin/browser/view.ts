@@ -1,89 +1,102 @@
 import { steadyTime } from './clock.js'
+import { stringsOf, type OwnStrings } from './strings.js'
 import { CSS } from './style.js'
 
-export type State = 'loading' | 'queued' | 'ready' | 'error' | 'fatal'
+/** What an element is at; its attribute `state` tells it. */
+export type State = 'loading' | 'queued' | 'ready' | 'error' | 'fatal' | 'signed-out'
 
-/** What ToolJet's pages need. */
-const SANDBOX = 'allow-scripts allow-same-origin allow-forms allow-popups allow-downloads'
 /** A count down is read out this often at most. */
-const READ_OUT_MS = 60_000
+const enum Ms { ReadOut = 60_000 }
 
-function make<Tag extends keyof HTMLElementTagNameMap> (tag: Tag, properties?: object): HTMLElementTagNameMap[Tag] {
-  return Object.assign(document.createElement(tag), properties)
+/** By attributes: that ARIA has properties is newer in some browsers. */
+function make<Tag extends keyof HTMLElementTagNameMap> (tag: Tag, attributes: Record<string, string> = {}): HTMLElementTagNameMap[Tag] {
+  const element = document.createElement(tag)
+  for (const name in attributes) element.setAttribute(name, attributes[name]!)
+  return element
 }
 
 const focus = (element: HTMLElement): void => element.focus({ preventScroll: true })
+const setText = (element: HTMLElement, text: string): void => { if (element.textContent !== text) element.textContent = text }
 
 export type View = ReturnType<typeof createView>
 
 /** The shadow tree of an element: a frame or two, or in their place what there is to say. */
-export function createView (host: HTMLElement, onRetry: () => void) {
+export function createView (host: HTMLElement & OwnStrings, onRetry: () => void) {
   const root = host.attachShadow({ mode: 'open' })
-  const base = make('div', { part: 'base', role: 'group', tabIndex: -1 })
+  const base = make('div', { part: 'base', role: 'group', tabindex: '-1' })
   const notice = make('slot')
-  const icon = make('span', { ariaHidden: 'true' })
-  const message = make('p', { part: 'message', ariaHidden: 'true' })
-  const retryButton = make('button', { part: 'retry', type: 'button', onclick: onRetry })
+  const icon = make('span', { 'aria-hidden': 'true' })
+  const message = make('p', { part: 'message', 'aria-hidden': 'true' })
+  const button = make('button', { part: 'retry', type: 'button' })
   // the notice is for the eye, and may be what the page has in its slot: this is what screen readers hear
-  const live = make('p', { role: 'status', ariaLive: 'polite' })
+  const live = make('p', { role: 'status', 'aria-live': 'polite' })
+  let state: State | null = null
   let readOutAt = -Infinity
 
   // not a <style>, which a content security policy may forbid
   const sheet = new CSSStyleSheet()
   sheet.replaceSync(CSS)
   root.adoptedStyleSheets = [sheet]
-  notice.append(icon, message, retryButton)
+  button.onclick = onRetry
+  notice.append(icon, message, button)
   base.append(notice, live)
   root.append(base)
 
-  return {
+  const view = {
     /** What may change while a frame is open. */
-    dress (title: string): void {
+    updateAttributes (): void {
+      const title = host.getAttribute('frame-title') ?? stringsOf(host).title
       const height = host.getAttribute('height') ?? ''
-      base.style.height = base.style.minHeight = /^\d+$/.test(height) ? `${height}px` : height
-      base.ariaLabel = title
+      // of each pair the one that is no length is ignored
+      base.style.cssText = `height:${height}px;height:${height};min-height:${height}px;min-height:${height}`
+      base.setAttribute('aria-label', title)
       for (const frame of base.querySelectorAll('iframe')) frame.title = title
     },
 
-    /** @param state `undefined`: nothing is going on, and nothing is seen */
-    show (state?: State, sentence = '', retry = ''): void {
-      const isLoading = state === 'loading'
-      const isWaiting = state === 'queued'
-      const isLeaving = !retry && root.activeElement === retryButton
-      if (!isWaiting || host.getAttribute('state') !== state) readOutAt = -Infinity
-      if (state) host.setAttribute('state', state)
-      else host.removeAttribute('state')
-      base.ariaBusy = String(isLoading)
-      notice.name = isLoading || isWaiting ? state : 'error'
-      notice.hidden = !state || state === 'ready'
-      Object.assign(icon, isLoading || isWaiting ? { part: 'spinner', textContent: '' } : { part: 'icon', textContent: '!' })
-      this.say(sentence)
-      retryButton.textContent = retry
-      retryButton.hidden = !retry
+    /**
+     * Shows what differs from before, and no more.
+     * @param next `null`: nothing is going on, and nothing is seen
+     * @param label of the button, where there is one
+     */
+    show (next: State | null = null, sentence = '', label = ''): void {
+      const isLoading = next === 'loading'
+      const isWaiting = isLoading || next === 'queued'
+      const isLeaving = !label && root.activeElement === button
+      if (next !== state || isLoading) readOutAt = -Infinity
+      state = next
+      // a page that is morphed may have taken it away
+      if (host.getAttribute('state') !== next) host[next ? 'setAttribute' : 'removeAttribute']('state', next!)
+      base.setAttribute('aria-busy', String(isLoading))
+      notice.name = next === 'fatal' ? 'error' : next ?? ''
+      icon.hidden = message.hidden = next === 'ready'
+      notice.hidden = !next || (icon.hidden && !label)
+      icon.setAttribute('part', isWaiting ? 'spinner' : 'icon')
+      setText(message, sentence)
+      setText(button, label)
+      button.hidden = !label
       if (isLeaving) focus(base)
-    },
-
-    /** Changes no more than the sentence. */
-    say (sentence: string): void {
-      if (message.textContent !== sentence) message.textContent = sentence
       // the same once more is no news
-      if (live.textContent === sentence || steadyTime() - readOutAt < READ_OUT_MS) return
+      if (live.textContent === sentence || steadyTime() - readOutAt < Ms.ReadOut) return
       live.textContent = sentence
       readOutAt = steadyTime()
     },
 
-    /** A new frame that cannot be seen or reached yet. Without a name: ToolJet keeps its token in `window.name`. */
-    add (src: string, onload: () => void): HTMLIFrameElement {
-      const frame = make('iframe', {
-        part: 'frame',
-        inert: true,
-        title: base.ariaLabel,
-        referrerPolicy: 'no-referrer',
-        sandbox: host.getAttribute('sandbox') ?? SANDBOX,
-        allow: host.getAttribute('allow') ?? '',
-        onload,
-        src,
-      })
+    /**
+     * A new frame that cannot be seen or reached yet. Without a name: ToolJet keeps its token in `window.name`. It begins
+     * blank and follows a link: so the URL is neither in the page's resource timing nor in its history, and no referrer is sent.
+     */
+    add (url: string, origin: string, onload: () => void): HTMLIFrameElement {
+      const frame = make('iframe', { part: 'frame', inert: '', title: base.getAttribute('aria-label')!, referrerpolicy: 'no-referrer' })
+      frame.onload = () => {
+        frame.onload = onload
+        frame.setAttribute('sandbox', host.getAttribute('sandbox') ?? 'allow-scripts allow-same-origin allow-forms allow-popups allow-popups-to-escape-sandbox allow-downloads allow-modals')
+        // what names no origin is for that of `src`, which there is none
+        frame.allow = (host.getAttribute('allow') ?? 'clipboard-read; clipboard-write; fullscreen').replace(/[\w-]+(?=\s*(;|$))/g, `$& ${origin}`)
+        const link = frame.contentDocument!.createElement('a')
+        link.href = url
+        link.rel = 'noreferrer'
+        link.click()
+      }
       base.prepend(frame)
       return frame
     },
@@ -98,8 +111,9 @@ export function createView (host: HTMLElement, onRetry: () => void) {
     /** Shows a frame that has loaded, in the place of another. */
     reveal (frame: HTMLIFrameElement, old: HTMLIFrameElement | undefined): void {
       frame.inert = false
-      this.remove(old)
+      view.remove(old)
       if (root.activeElement === base) focus(frame)
     },
   }
+  return view
 }

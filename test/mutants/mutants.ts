@@ -365,9 +365,9 @@ export const MUTANTS: Mutant[] = [
   { name: 'cli-verdict', file: 'cli/commands/verify.ts', from: 'return report.ok && !isUnwitnessed ? EXIT.fine : EXIT.notIntact', to: 'return EXIT.fine', tests: ['cli: verify: an intact log'], why: 'a cron job does not learn that the log was changed' },
   { name: 'cli-terminal', file: 'cli/text.ts', from: '\\p{Cc}\\p{Cf}', to: '\\p{Cc}', tests: ['cli: what a client chose'], why: 'a user agent steers the terminal' },
   { name: 'cli-torn', file: 'cli/export-file.ts', from: 'if (end < size) await handle.truncate(end)', to: '', tests: ['cli-live: export --out'], why: 'a torn line stays in the file' },
-  { name: 'page-log-out', file: 'browser/keeper.ts', from: ' && new URL(mount.redirectUrl).origin === origin', to: '', tests: ['client-sessions: the log-out message'], why: 'a log-out of another origin is believed' },
-  { name: 'page-login', file: 'browser/keeper.ts', from: "if (mount === shown) return lose(mount, 'navigated')", to: '', tests: ['client-sessions: ToolJet goes to its login page'], why: "the user sees ToolJet's login page" },
-  { name: 'page-retry-after', file: 'browser/keeper.ts', from: 'mustWait = isFinal || retryAfter > 0', to: 'mustWait = isFinal', tests: ['client-heal: a 429 is waited for'], why: 'a page asks before the server said' },
+  { name: 'page-log-out', file: 'browser/session-controller.ts', from: ' && mount!.origin === origin', to: '', tests: ['client-sessions: the log-out message'], why: 'a log-out of another origin is believed' },
+  { name: 'page-login', file: 'browser/session-controller.ts', from: "else if (mount === active && mount.loads > loads) close(mount, 'navigated')", to: '', tests: ['client-sessions: ToolJet goes to its login page'], why: "the user sees ToolJet's login page" },
+  { name: 'page-retry-after', file: 'browser/session-controller.ts', from: ' && !problem.retryAfter', to: '', tests: ['client-heal: a 429 is waited for'], why: 'a page asks before the server said' },
 
   // what a look from outside found
   { name: 'text-unbounded', file: 'observability/sanitize.ts', from: '.slice(0, LOOKED_AT)', to: '', tests: ['secrets: a token is not told'], why: 'one long header keeps the process busy for seconds' },

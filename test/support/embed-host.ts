@@ -25,7 +25,8 @@ export interface Look {
   said: string
   message: string
   retry: string
-  frames: Array<Record<'src' | 'name' | 'sandbox' | 'referrerPolicy' | 'title' | 'allow', string> & { inert: boolean }>
+  /** `id`: another for another frame. */
+  frames: Array<Record<'name' | 'sandbox' | 'referrerPolicy' | 'title' | 'allow', string> & { id: number, inert: boolean }>
 }
 
 const PAGE = (moduleUrl: string): string => `<!doctype html>
@@ -43,17 +44,23 @@ const NOTE_EVENTS = `
       window.onSeen(event)
     }, true)
   }
+  const ids = new WeakMap()
+  let lastId = 0
+  const idOf = (frame) => {
+    if (!ids.has(frame)) ids.set(frame, ++lastId)
+    return ids.get(frame)
+  }
   window.looks = () => [...document.querySelectorAll('tooljet-embed')].map((element) => {
     const root = element.shadowRoot
     const part = (name) => root.querySelector('[part=' + name + ']')
     return {
       state: element.getAttribute('state'),
-      busy: part('base').ariaBusy,
+      busy: part('base').getAttribute('aria-busy'),
       said: root.querySelector('[role=status]').textContent,
       message: part('message').textContent,
       retry: part('retry').hidden ? '' : part('retry').textContent,
       frames: [...root.querySelectorAll('iframe')].map((frame) => ({
-        src: frame.src, name: frame.name, sandbox: frame.sandbox.value, referrerPolicy: frame.referrerPolicy, title: frame.title, allow: frame.allow, inert: frame.inert,
+        id: idOf(frame), name: frame.name, sandbox: frame.sandbox.value, referrerPolicy: frame.referrerPolicy, title: frame.title, allow: frame.allow, inert: frame.inert,
       })),
     }
   })`
@@ -62,7 +69,8 @@ const NOTE_EVENTS = `
 export class EmbedHost {
   private constructor (readonly app: FastifyInstance, readonly toolJet: ToolJetStandIn, readonly url: string) {}
 
-  static async open (t: Test, { options = {}, mintLimit, toolJet = {}, frameOrigins = [] }: { options?: Partial<TooljetEmbedOptions>, mintLimit?: TooljetTarget['mintLimit'], toolJet?: Partial<ToolJetOptions>, frameOrigins?: string[] } = {}): Promise<EmbedHost> {
+  /** @param csp directives in place of the usual ones; @param before adds to the app */
+  static async open (t: Test, { options = {}, mintLimit, toolJet = {}, frameOrigins = [], csp = {}, before }: { options?: Partial<TooljetEmbedOptions>, mintLimit?: TooljetTarget['mintLimit'], toolJet?: Partial<ToolJetOptions>, frameOrigins?: string[], csp?: Record<string, string[]>, before?: (app: FastifyInstance) => void } = {}): Promise<EmbedHost> {
     const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN, ...toolJet }).listen()
     const redis = await sharedRedisUrl()
     const keyPrefix = newPrefix()
@@ -77,10 +85,11 @@ export class EmbedHost {
     app.register(fastifyHelmet, {
       contentSecurityPolicy: {
         useDefaults: false,
-        directives: { 'default-src': ["'self'"], 'frame-src': [() => [...app.tooljetEmbed.origins, ...frameOrigins].join(' ')], 'require-trusted-types-for': ["'script'"] },
+        directives: { 'default-src': ["'self'"], 'frame-src': [() => [...app.tooljetEmbed.origins, ...frameOrigins].join(' ')], 'require-trusted-types-for': ["'script'"], ...csp },
       },
       strictTransportSecurity: false,
     })
+    before?.(app)
     app.register(tooljetEmbed, {
       tooljet: { url: standIn.url, apiToken: API_TOKEN, ...(mintLimit !== undefined && { mintLimit }) },
       redis,
