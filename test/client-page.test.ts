@@ -1,8 +1,17 @@
+import { once } from 'node:events'
+import { createServer, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import fastifyJwt from '@fastify/jwt'
+import Fastify from 'fastify'
 import { t as tap, test } from 'tap'
+import { startServer } from '../example/redis.js'
+import { ToolJetStandIn } from '../example/tooljet/server.js'
 import { buildClient } from '../.ci/build-client.js'
-import { chromiumPath, closeBrowserAfter } from './support/browser.js'
+import { chromiumPath, closeBrowserAfter, visit } from './support/browser.js'
+import { Child, freePorts } from './support/child.js'
 import { EmbedHost } from './support/embed-host.js'
-import { ANA, INVENTORY, releaseRedisAfter } from './support/portal.js'
+import { blocksOf } from './support/markdown.js'
+import { ANA, API_TOKEN, INVENTORY, JWT_SECRET, releaseRedisAfter } from './support/portal.js'
 import { until } from './support/until.js'
 
 /* Pages of every kind: how they sign their requests, what they forbid, and what else they do with the element. */
@@ -13,6 +22,46 @@ const SALES_APP = '<tooljet-embed app="sales"></tooljet-embed>'
 releaseRedisAfter(tap)
 closeBrowserAfter(tap)
 buildClient()
+
+test('README.md: the smallest host and the tag work together as they stand', { ...IN_A_BROWSER }, async (t) => {
+  const blocks = blocksOf('README.md')
+  const { code } = blocks.find(({ code }) => code.includes('const app = Fastify({ logger: true })'))!
+  const { code: page } = blocks.find(({ language }) => language === 'html')!
+  const toolJet = await new ToolJetStandIn({ apiToken: API_TOKEN }).listen()
+  t.teardown(() => toolJet.close())
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const port = await freePorts(1)
+  const child = Child.start(t, ['--import', 'tsx', `${t.testdir({ 'host.ts': code })}/host.ts`], {
+    PORT: String(port), TOOLJET_URL: toolJet.url, TOOLJET_API_TOKEN: API_TOKEN, REDIS_URL: server.url, JWT_SECRET,
+  })
+  await child.prints('Server listening')
+  const signer = Fastify()
+  t.teardown(() => signer.close())
+  await signer.register(fastifyJwt, { secret: JWT_SECRET })
+
+  // the page beside the host, as behind one web server
+  const web = createServer((incoming, reply) => {
+    if (incoming.url === '/portal') return reply.setHeader('content-type', 'text/html').end(page)
+    incoming.pipe(request({ port, path: incoming.url, method: incoming.method, headers: incoming.headers }, (answer) => {
+      answer.pipe(reply.writeHead(answer.statusCode!, answer.headers))
+    }))
+  }).listen(0, 'localhost')
+  await once(web, 'listening')
+  t.teardown(() => { web.close(); web.closeAllConnections() })
+  const origin = `http://localhost:${(web.address() as AddressInfo).port}`
+  const visitor = await visit(t, origin)
+  await visitor.page.context().addCookies([{ name: 'token', value: signer.jwt.sign({ email: ANA }), url: origin, httpOnly: true, sameSite: 'Lax' }])
+  await visitor.page.goto('/portal')
+  await visitor.page.locator('tooljet-embed[state="ready"]').waitFor()
+  t.equal(await visitor.page.frameLocator('iframe').locator('#user').textContent(), ANA)
+  const dashboard = await visitor.page.request.get('/dashboard')
+  t.match(toolJet.tokenOf((await dashboard.json() as { redirectUrl: string }).redirectUrl), { email: ANA })
+
+  await visitor.page.context().clearCookies()
+  await visitor.page.reload()
+  await visitor.page.getByText('Your session has ended. Sign in again.').first().waitFor()
+})
 
 /** A host that wants a bearer token, and lets in pages of other origins. */
 async function openApi (...[t, options = {}]: Parameters<typeof EmbedHost.open>): Promise<EmbedHost> {

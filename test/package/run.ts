@@ -30,7 +30,7 @@ const PROJECTS = {
   'ioredis 6': ['ioredis@6', '@fastify/redis@9', 'typescript@7', '@types/node@24'],
   'ioredis 5': ['ioredis@5', '@fastify/redis@7', 'typescript@5.9', '@types/node@20'],
 }
-const FOR_ALL = ['fastify@5', '@fastify/jwt@10', '@fastify/autoload@6', '@fastify/env@7', 'fastify-cli@8', 'expect-type@1']
+const FOR_ALL = ['fastify@5', '@fastify/jwt@10', '@fastify/cookie@11', '@fastify/autoload@6', '@fastify/env@7', 'fastify-cli@8', 'expect-type@1']
 
 /** README's own, which has a route of the plugin's and none with the decorator. */
 const COMMONJS = 'CommonJS require'
