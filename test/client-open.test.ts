@@ -33,7 +33,7 @@ async function leftOpen (t: Test, { lateLoadMs, patExpiry, minRemaining, waitS }
 
   const events = await visit.seen()
   const renewed = events.filter(({ type }) => type === 'renewed').length
-  t.same([...new Set(events.map(({ type }) => type))].sort(), ['beforerenew', 'loading', 'ready', 'renewed'], 'nothing else happens')
+  t.same(events.filter(({ type }) => !['beforerenew', 'loading', 'ready', 'renewed'].includes(type)), [], 'nothing else happens')
   t.equal(await visit.run('empty'), 0)
   t.ok(await visit.run<number>('pictures') > 100)
   t.notOk(navigated.some((path) => path.includes('login')))
@@ -48,6 +48,6 @@ async function leftOpen (t: Test, { lateLoadMs, patExpiry, minRemaining, waitS }
 test(`left open for ${PERIODS} lives of a PAT, late loads included: no error, no login page, no empty frame, one mint for each`, { ...IN_A_BROWSER }, async (t) => {
   await Promise.all([
     leftOpen(t, { lateLoadMs: 0, patExpiry: 4, minRemaining: 1, waitS: 30 }),
-    leftOpen(t, { lateLoadMs: 2500, patExpiry: 8, minRemaining: 4, waitS: 2 }),
+    leftOpen(t, { lateLoadMs: 2500, patExpiry: 8, minRemaining: 4, waitS: 3 }),
   ])
 })

@@ -11,7 +11,8 @@ p{margin:0;max-width:30rem}
 span{width:2.5rem;border:3px solid;border-radius:50%;line-height:2.5rem}
 [part=icon]::before{content:'!'}
 [part=spinner]{height:2.5rem;border-color:#8884;border-top-color:var(--tooljet-embed-accent,currentcolor)}
-button{font:inherit;color:canvastext;background:canvas;min-height:2.75rem;padding:.5rem 1.25rem;border:1px solid;border-radius:.5rem}
+button{font:inherit;color:canvastext;background:canvas;padding:.75rem 1.25rem;border:1px solid;border-radius:.5rem}
+[name=signed-out] span{display:none}
 [name=ready]{inset:auto 0 0 auto;padding:0}
 [name=ready] button{scale:.75}
 [role]>[role]{position:absolute;clip-path:inset(50%)}

@@ -368,6 +368,18 @@ export const MUTANTS: Mutant[] = [
   { name: 'page-log-out', file: 'browser/session-controller.ts', from: ' && mount!.origin === origin', to: '', tests: ['client-sessions: the log-out message'], why: 'a log-out of another origin is believed' },
   { name: 'page-login', file: 'browser/session-controller.ts', from: "else if (mount === active && mount.loads > loads) close(mount, 'navigated')", to: '', tests: ['client-sessions: ToolJet goes to its login page'], why: "the user sees ToolJet's login page" },
   { name: 'page-retry-after', file: 'browser/session-controller.ts', from: ' && !problem.retryAfter', to: '', tests: ['client-heal: a 429 is waited for'], why: 'a page asks before the server said' },
+  { name: 'page-late', file: 'browser/session-controller.ts', from: 'Math.min(Ms.UntilReveal, timeoutMs)', to: 'Infinity', tests: ['client-frame: late load: an app whose'], why: 'a working app stays hidden' },
+  { name: 'page-late-load', file: 'browser/session-controller.ts', from: 'mount === active && mount.loads > loads', to: 'mount === active', tests: ["client-frame: late load: an app's own"], why: "an app's own late load is taken for a navigation" },
+  { name: 'page-denied', file: 'browser/session-controller.ts', from: "mount.told.source === 'minted'", to: "mount.told.source !== 'minted'", tests: ['client-frame: access that is denied at'], why: 'a denial burns three mints' },
+  { name: 'page-renewal', file: 'browser/session-controller.ts', from: 'mount === (active ?? pending) && ', to: '', tests: ['client-frame: a renewal that is denied'], why: 'a server that takes no new token yet denies the user' },
+  { name: 'page-outage', file: 'browser/session-controller.ts', from: 'status && status !== 401 && status !== 403', to: 'status === 0', tests: ['client-frame: an outage at'], why: 'an outage burns mints' },
+  { name: 'page-unreleased', file: 'browser/session-controller.ts', from: "ends.endsWith('nn')", to: "ends.endsWith('nnnn')", tests: ['client-frame: an app that is not released'], why: 'an app that is not released is opened again and again' },
+  { name: 'page-signed-out', file: 'browser/session-controller.ts', from: "fallback = 'signed-out'", to: "fallback = 'loading'", tests: ['client-sessions: a log-out takes'], why: 'who logs out is signed in again' },
+  { name: 'page-csp', file: 'browser/session-controller.ts', from: "disposition !== 'enforce'", to: '!disposition', tests: ['client-page: a frame that the page'], why: 'a policy that only reports stops the app' },
+  { name: 'page-403', file: 'browser/session-controller.ts', from: "status === 403 && !code.startsWith('TOOLJET_') ? 'error' : status", to: 'status', tests: ['client-page: a 403 that is not'], why: 'a missing CSRF header is told as missing access' },
+  { name: 'page-code', file: 'browser/strings.ts', from: '__proto__: null, ', to: '', tests: ['client-page: a 403 that is not'], why: 'a code named constructor stops the element' },
+  { name: 'page-referrer', file: 'browser/view.ts', from: "link.rel = 'noreferrer'\n        link.click()", to: 'frame.contentWindow!.location.replace(url)', tests: ['client-frame: the PAT is in no'], why: 'ToolJet learns the address of the page' },
+  { name: 'page-allow', file: 'browser/view.ts', from: 'frame.allow = ', to: 'host.title = ', tests: ['client-frame: apps may use'], why: 'no app may use the clipboard' },
 
   // what a look from outside found
   { name: 'text-unbounded', file: 'observability/sanitize.ts', from: '.slice(0, LOOKED_AT)', to: '', tests: ['secrets: a token is not told'], why: 'one long header keeps the process busy for seconds' },
