@@ -20,7 +20,7 @@ function oneOf<const T extends string> (values: readonly T[], value: NoInfer<T>)
 }
 
 const needed = {
-  REDIS_URL: Type.String({ pattern: '^rediss?://.', description: 'a URL that starts with redis:// or rediss://', writeOnly: true }),
+  REDIS_URL: Type.String({ pattern: '^(rediss?://.|none$)', description: 'a URL that starts with redis:// or rediss://, or none', writeOnly: true }),
   TOOLJET_URL: httpUrl,
   TOOLJET_API_TOKEN: Type.String({ ...TOKEN, description: 'ToolJet\'s EXTERNAL_API_ACCESS_TOKEN' }),
   JWT_SECRET: Type.String({ minLength: 32, description: 'at least 32 characters', writeOnly: true }),
@@ -36,6 +36,7 @@ const others = {
   DEMO_ADMIN: text('an e-mail'),
   TRUST_PROXY: text('addresses of proxies, as Fastify\'s trustProxy takes them'),
   LOG_LEVEL: oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], 'warn'),
+  LOG_FORMAT: oneOf(['text', 'json'], 'text'),
   OTEL_TRACES_EXPORTER: oneOf(['none', 'console'], 'none'),
 }
 
@@ -46,7 +47,10 @@ export const portalEnv = Type.Object({ ...needed, ...others })
 export const startEnv = Type.Object({ ...Type.Partial(Type.Object(needed)).properties, ...others })
 
 /** Of `npm run example:spa`: the page's port, with the API's after it. */
-export const spaEnv = Type.Object({ PORT: port(5173), REDIS_URL: Type.Optional(needed.REDIS_URL) })
+export const spaEnv = Type.Object({
+  PORT: port(5173),
+  REDIS_URL: Type.Optional(Type.String({ pattern: '^rediss?://.', description: 'a URL that starts with redis:// or rediss://', writeOnly: true })),
+})
 
 /** Of the stand-in ToolJet alone. */
 export const toolJetEnv = Type.Object({

@@ -1,10 +1,11 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
 import { accessSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
+import { WAYS_TO_REDIS } from './ways-to-redis.js'
 
 /** A Redis to work with, and how it came about. */
 export interface ProvidedRedis {
@@ -26,17 +27,12 @@ export async function provideRedis (preferredPort?: number, redisUrl = process.e
   if (process.env['TEST_REDIS'] === 'testcontainers') return startContainer()
   if (redisUrl) return { url: redisUrl, how: 'REDIS_URL', stop: async () => {} }
   if (serverBinary() !== undefined) return startServer({ port: preferredPort, detached: true })
-  if (hasDocker()) return startContainer()
+  if (dockerSocket() !== undefined) return startContainer()
   if (isDebianRoot()) {
     installPackage()
     return startServer({ port: preferredPort, detached: true })
   }
-  throw new Error([
-    'No Redis was found. Any of these gives one:',
-    '- set REDIS_URL to the redis:// URL of a server that may be written to;',
-    '- put redis-server or valkey-server on PATH (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis);',
-    '- start Docker.',
-  ].join('\n'))
+  throw new Error(['No Redis was found. Any of these gives one:', ...WAYS_TO_REDIS.map((way) => `- ${way}`)].join('\n'))
 }
 
 /** A Redis server of our own: one that may be stopped, stalled and started again. */
@@ -81,7 +77,12 @@ export async function startServer ({ port, args = [], config, detached = false }
 }
 
 async function startContainer (): Promise<ProvidedRedis> {
-  if (!hasDocker()) throw new Error('TEST_REDIS=testcontainers needs Docker: DOCKER_HOST is not set, and there is no /var/run/docker.sock')
+  const socket = dockerSocket()
+  if (socket === undefined) throw new Error('Docker was not found: DOCKER_HOST is not set, and there is no socket of Docker that this user may open')
+  if (/[./]colima\//.test(socket) && !process.env['DOCKER_HOST']) { // which testcontainers does not look for
+    process.env['DOCKER_HOST'] = `unix://${socket}`
+    process.env['TESTCONTAINERS_DOCKER_SOCKET_OVERRIDE'] ??= '/var/run/docker.sock' // its name inside Colima's machine
+  }
   const { GenericContainer, Wait } = await import('testcontainers')
   const container = await new GenericContainer('redis:7-alpine')
     .withExposedPorts(6379)
@@ -91,20 +92,33 @@ async function startContainer (): Promise<ProvidedRedis> {
   return { url, how: 'a redis:7-alpine container', stop: async () => { await container.stop() } }
 }
 
-function hasDocker (): boolean {
-  return Boolean(process.env['DOCKER_HOST']) || existsSync('/var/run/docker.sock')
+/** Where Docker listens: where testcontainers looks, which is Docker Engine, Docker Desktop and rootless Docker, and Colima. */
+export function dockerSocket ({ env = process.env, platform = process.platform as string, home = homedir() } = {}): string | undefined {
+  if (env['DOCKER_HOST']) return env['DOCKER_HOST']
+  if (platform === 'win32') return ['//./pipe/docker_engine'].find(existsSync)
+  return [
+    '/var/run/docker.sock',
+    ...(env['XDG_RUNTIME_DIR'] ? [join(env['XDG_RUNTIME_DIR'], 'docker.sock')] : []),
+    join(home, '.docker/run/docker.sock'),
+    join(home, '.docker/desktop/docker.sock'),
+    `/run/user/${process.getuid?.()}/docker.sock`,
+    join(home, '.colima/default/docker.sock'),
+    join(env['XDG_CONFIG_HOME'] || join(home, '.config'), 'colima/default/docker.sock'),
+  ].find((path) => isAllowed(path, constants.R_OK | constants.W_OK))
+}
+
+function isAllowed (path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function serverBinary (): string | undefined {
   const folders = (process.env['PATH'] ?? '').split(delimiter)
-  return ['redis-server', 'valkey-server'].flatMap((name) => folders.map((folder) => join(folder, name))).find((path) => {
-    try {
-      accessSync(path, constants.X_OK)
-      return true
-    } catch {
-      return false
-    }
-  })
+  return ['redis-server', 'valkey-server'].flatMap((name) => folders.map((folder) => join(folder, name))).find((path) => isAllowed(path, constants.X_OK))
 }
 
 function isDebianRoot (): boolean {

@@ -87,7 +87,7 @@ const forbidden = (message: string) => ({ status: 403, body: errorBody(403, mess
 /** What is wrong with a ToolJet, and what is said of it. */
 const TOOLJETS: Record<string, { reply?: { status: number, body?: unknown, headers?: Record<string, string> }, env?: NodeJS.ProcessEnv, path?: string, told: string, mend: RegExp }> = {
   'a wrong token': { env: { TOOLJET_API_TOKEN: 'another' }, told: 'token', mend: /EXTERNAL_API_ACCESS_TOKEN/ },
-  'a scheme in the token': { env: { TOOLJET_API_TOKEN: `Basic ${API_TOKEN}` }, told: 'token-form', mend: /the token alone/ },
+  'a scheme in the token': { env: { TOOLJET_API_TOKEN: `Bearer ${API_TOKEN}` }, told: 'token-form', mend: /the token alone/ },
   'quotes around the token': { env: { TOOLJET_API_TOKEN: `"${API_TOKEN}"` }, told: 'token-form', mend: /leave them out/ },
   'a workspace PAT': { env: { TOOLJET_API_TOKEN: 'tj_pat_0123456789' }, told: 'token-form', mend: /EXTERNAL_API_ACCESS_TOKEN/ },
   'base64 of a user and a password': { env: { TOOLJET_API_TOKEN: Buffer.from('admin:password').toString('base64') }, told: 'token-form', mend: /as it stands/ },
@@ -287,6 +287,8 @@ test('one screen, as a command; no secret is in it', async (t) => {
   const help = await ended(process.execPath, [doctorFile(), '--help'], env)
   for (const option of ['user', 'opens', 'outsider', 'pairs', 'check-access', 'pat-expiry', 'mint-limit', 'key-prefix', 'stream', 'json', 'version']) t.match(help.stdout, new RegExp(`^ {2}--${option} `, 'm'))
   t.match(await ended(process.execPath, [doctorFile()], cliEnv({})), { code: 2, stderr: /REDIS_URL is missing/ })
+  t.match(await ended(process.execPath, [doctorFile()], { ...env, TOOLJET_API_TOKEN: 'Basic hunter2' }), { code: 2, stderr: /^(?!.*hunter2).*TOOLJET_API_TOKEN .*without "Basic "/ })
+  t.match(await ended(process.execPath, [doctorFile()], { ...env, TOOLJET_URL: 'https://tooljet.test', HTTPS_PROXY: 'socks5://hunter2@x' }), { code: 2, stderr: /^(?!.*hunter2).*HTTPS_PROXY/ })
 })
 
 test('docs/doctor.md: the commands run as they are written', { timeout: 60_000 }, async (t) => {

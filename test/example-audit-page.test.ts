@@ -44,7 +44,7 @@ test('in a browser: live events, plots, filters and pages', { ...IN_A_BROWSER },
   // the oldest minute may leave the plot meanwhile: by what the page has, not by the clock
   const shown = await until('the plots show all', async () => {
     await page.evaluate("document.querySelector('details').open = true")
-    const minutes = await page.locator('#minute-rows tr').evaluateAll((rows) => rows.map((row: any) => [...row.children].map((cell: any) => cell.textContent))) as string[][]
+    const minutes = await page.locator('#minute-rows tr').evaluateAll((rows) => rows.map((row: any) => [row.querySelector('time').dateTime.slice(11, 16), ...[...row.querySelectorAll('td')].map((cell: any) => cell.textContent)])) as string[][]
     const entries = await portal.log()
     const expected = countByHand(entries)
     const byClock = new Map(minutes.map(([time, ...counts]) => [time, counts.map(Number)]))
@@ -122,12 +122,13 @@ test('in a browser: small and large, without a mouse, and not for others', { ...
     t.equal(unnamed, 0, 'everything has a name')
     const reached = new Set<string>()
     await page.locator('.brand').focus()
-    for (let i = 0; i < 16; i++) {
+    for (let i = 0; i < 22; i++) {
       await page.keyboard.press('Tab')
-      reached.add(String(await page.evaluate('document.activeElement.name || document.activeElement.id || document.activeElement.textContent.trim() || document.activeElement.className')))
+      reached.add(String(await page.evaluate("document.activeElement.name || document.activeElement.id || document.activeElement.getAttribute('href') || document.activeElement.querySelector('.account-name')?.textContent || document.activeElement.textContent.trim() || document.activeElement.className")))
     }
-    for (const name of ['Sign out', 'email', 'app', 'event', 'outcome', 'code', 'since', 'until', 'Filter', 'Clear', 'pause']) t.ok(reached.has(name), `Tab reaches ${name}`)
+    for (const name of ['Omar Reyes', '/admin/audit', 'email', 'app', 'event', 'outcome', 'code', 'since', 'until', 'Filter', 'Clear', 'pause']) t.ok(reached.has(name), `Tab reaches ${name}`)
   }
+  await page.getByRole('button', { name: 'Omar Reyes' }).click()
   await page.getByRole('button', { name: 'Sign out' }).click()
   await page.waitForURL('**/sign-in')
   t.same(complaints, [])
@@ -139,6 +140,59 @@ test('in a browser: small and large, without a mouse, and not for others', { ...
   await page.getByRole('heading', { name: 'The audit log is not for you to see' }).waitFor()
   await page.getByRole('link', { name: 'Back to the apps' }).click()
   await page.waitForURL(`${portal.url}/`)
+})
+
+const CHROME = 'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36'
+
+test('in a browser: times are of the reader\'s zone, and of UTC on hover; a browser has a name', { ...IN_A_BROWSER }, async (t) => {
+  const portal = await openAuditedPortal(t)
+  const at = Date.parse('2026-03-28T20:01:02.345Z')
+  await writeLog(portal, [{ ms: at, fields: { event: 'url.reused', email: ANA, user_agent: CHROME } }, { ms: at + 86_400_000, fields: { event: 'url.reused', email: ANA } }])
+  const { page, complaints } = await visit(t, portal.url)
+  const zone = await page.context().newCDPSession(page)
+  await zone.send('Emulation.setTimezoneOverride', { timezoneId: 'Europe/Berlin' }) // where the clocks change between the two
+  await signIn(page, OMAR)
+  const note = page.locator('.note time')
+  await note.waitFor()
+  const end = Date.parse(await note.getAttribute('datetime') ?? '')
+  t.equal(await note.textContent(), new Date(end).toLocaleTimeString('en-GB', { timeZone: 'Europe/Berlin', timeStyle: 'short' }))
+  t.equal(await note.getAttribute('title'), `${new Date(end).toISOString().replace('T', ' ').slice(0, -1)} UTC`)
+
+  await page.goto('/admin/audit?email=ana@acme.test')
+  const rows = page.locator('tr.event')
+  await rows.nth(1).waitFor()
+  t.same(await page.locator('tr.event time').allTextContents(), ['2026-03-29 22:01:02.345', '2026-03-28 21:01:02.345'])
+  const [summer, winter] = await page.locator('tr.event time').evaluateAll((times) => times.map((time: any) => [time.dateTime, time.title])) as [string[], string[]]
+  t.same(summer, ['2026-03-29T20:01:02.345Z', '2026-03-29 20:01:02.345 UTC'])
+  t.same(winter, ['2026-03-28T20:01:02.345Z', '2026-03-28 20:01:02.345 UTC'])
+  t.match(await page.locator('.head').textContent(), 'Times are in your zone (Europe/Berlin)')
+  t.equal(await rows.nth(1).locator('.agent').textContent(), 'Chrome 130 on Windows')
+  t.equal(await rows.nth(1).locator('.agent').getAttribute('title'), CHROME)
+
+  await page.getByLabel('Until').fill('2026-03-29 22:00') // of the reader's zone, too
+  await page.getByRole('button', { name: 'Filter' }).click()
+  await until('the older one is left', async () => await rows.count() === 1)
+  t.match(await page.locator('#command').textContent(), 'until 2026-03-29T20:00:00.000Z')
+  t.same(complaints, [])
+})
+
+test('user agents in words', async (t) => {
+  const { nameOf } = await import(new URL('../example/portal/public/user-agent.js', import.meta.url).href) as { nameOf: (userAgent: string) => string }
+  const cases = {
+    [CHROME]: 'Chrome 130 on Windows',
+    [`${CHROME} Edg/131.0.0.0`]: 'Edge 131 on Windows',
+    [`${CHROME} OPR/114.0.0.0`]: 'Opera 114 on Windows',
+    'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/156.0.0.0 Safari/537.36': 'Chrome 156 on Linux',
+    'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0': 'Firefox 145 on Linux',
+    'Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari/605.1.15': 'Safari 18 on macOS',
+    'Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1': 'Safari 17 on iPhone',
+    'Mozilla/5.0 (iPad; CPU OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) CriOS/130.0.1 Mobile/15E148 Safari/604.1': 'Chrome 130 on iPad',
+    'Mozilla/5.0 (Linux; Android 14; SM-S911B) AppleWebKit/537.36 (KHTML, like Gecko) SamsungBrowser/26.0 Chrome/122.0.0.0 Mobile Safari/537.36': 'Samsung Internet 26 on Android',
+    'Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/129.0.0.0 Safari/537.36': 'Chrome 129 on ChromeOS',
+  }
+  for (const [userAgent, name] of Object.entries(cases)) t.equal(nameOf(userAgent), name)
+  const others = ['', 'curl/8.5.0', 'Chrome/130 on Windows', HOSTILE, 'Mozilla/5.0 (X11)', `${CHROME} (compatible; Examplebot/1.0)`]
+  for (const userAgent of others) t.equal(nameOf(userAgent), userAgent)
 })
 
 test('in a browser: a Redis without the functions', { ...IN_A_BROWSER }, async (t) => {

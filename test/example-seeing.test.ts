@@ -181,7 +181,7 @@ function withEnv<T> (t: Test, env: Record<string, string>, run: () => T): T {
 test('the environment: defaults, a file, and what is said of mistakes', async (t) => {
   const folder = t.testdir({ empty: '', all: file('.env.example').replaceAll(/^# ([A-Z_]+=)/gm, '$1'), wrong: 'JWT_SECRET=too-short-secret\nPORT=80000\n' })
   const read = (schema: typeof startEnv, env: Record<string, string>) => withEnv(t, env, () => readEnv(schema, { file: true }))
-  t.same(read(startEnv, {}), { PORT: 3001, HOST: 'localhost', LOG_LEVEL: 'warn', OTEL_TRACES_EXPORTER: 'none' }, 'npm start needs none')
+  t.same(read(startEnv, {}), { PORT: 3001, HOST: 'localhost', LOG_LEVEL: 'warn', LOG_FORMAT: 'text', OTEL_TRACES_EXPORTER: 'none' }, 'npm start needs none')
   t.same(read(startEnv, { PORT: '', TOOLJET_URL: '' }), read(startEnv, {}), 'an empty one is not set')
   const all = read(portalEnv as unknown as typeof startEnv, { ENV_FILE: `${folder}/all`, PORT: '3999' })
   t.match(all, { PORT: 3999, TOOLJET_URL: 'https://tooljet.example.com', DEMO_ADMIN: 'auditor@example.com', TRUST_PROXY: 'loopback' }, 'each line of .env.example is a valid one')
@@ -198,7 +198,7 @@ test('the environment: defaults, a file, and what is said of mistakes', async (t
   }
   t.same(wrong(portalEnv, {}), [
     'JWT_SECRET is missing, it takes at least 32 characters',
-    'REDIS_URL is missing, it takes a URL that starts with redis:// or rediss://',
+    'REDIS_URL is missing, it takes a URL that starts with redis:// or rediss://, or none',
     'TOOLJET_API_TOKEN is missing, it takes ToolJet\'s EXTERNAL_API_ACCESS_TOKEN',
     'TOOLJET_URL is missing, it takes a URL that starts with http:// or https://',
   ])
@@ -206,7 +206,7 @@ test('the environment: defaults, a file, and what is said of mistakes', async (t
   t.same(wrong(startEnv, { REDIS_URL: 'http://:hunter2@x', TOOLJET_URL: 'ftp://hunter2@x', LOG_LEVEL: 'loud', TOOLJET_APP_ID: 'sales', OTEL_TRACES_EXPORTER: 'otlp' }), [
     'LOG_LEVEL is "loud", it takes one of fatal, error, warn, info, debug, trace, silent',
     'OTEL_TRACES_EXPORTER is "otlp", it takes one of none, console',
-    'REDIS_URL is something else (not shown), it takes a URL that starts with redis:// or rediss://',
+    'REDIS_URL is something else (not shown), it takes a URL that starts with redis:// or rediss://, or none',
     'TOOLJET_APP_ID is "sales", it takes the id of an app, a UUID',
     'TOOLJET_URL is something else (not shown), it takes a URL that starts with http:// or https://',
   ])

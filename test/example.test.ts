@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import fastifyJwt from '@fastify/jwt'
@@ -11,7 +10,7 @@ import { DEMO_USERS } from '../example/portal/users.js'
 import { startServer } from '../example/redis.js'
 import { ToolJetStandIn } from '../example/tooljet/server.js'
 import { chromiumPath, closeBrowserAfter, visit, type Visit } from './support/browser.js'
-import { Child, freePorts, isPortFree } from './support/child.js'
+import { Child, freePorts, isPortFree, npmStart } from './support/child.js'
 import { openPortal } from './support/example-portal.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, readStream, releaseRedisAfter, SALES } from './support/portal.js'
 import { newClient } from './support/redis.js'
@@ -34,15 +33,6 @@ async function ownRedis (t: Test) {
     await server.stop()
   })
   return { server, redis }
-}
-
-/** `npm start`, by the command that package.json has for it. */
-function npmStart (t: Test, args: string[], env: NodeJS.ProcessEnv): Child {
-  const { scripts } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { scripts: { start: string } }
-  const [node, ...command] = scripts.start.split(' ')
-  t.equal(node, 'node')
-  // the name that npm gives: with it the example does not outlive whoever started it
-  return Child.start(t, [...command, ...args], { npm_lifecycle_event: 'start', ...env })
 }
 
 /** @returns a client with the session of one who has signed in */

@@ -116,7 +116,7 @@ async function openPage (t: Test, script: string, html = '') {
     await route.fulfill({ status: 401, headers: { 'access-control-allow-origin': PAGE }, json: { code: 'TOOLJET_EMBED_UNAUTHENTICATED' } })
   })
   await page.route(`${PAGE}/`, (route) => route.fulfill({ contentType: 'text/html', body: `<!doctype html><div id="root">${html}</div><script type="module" src="/page.js"></script>` }))
-  await page.route(`${PAGE}/page.js`, (route) => route.fulfill({ contentType: 'text/javascript', body: outputFiles[0]!.text }))
+  await page.route(`${PAGE}/page.js*`, (route) => route.fulfill({ contentType: 'text/javascript', body: outputFiles[0]!.text }))
   await page.goto('/')
   return { page, asked, complaints }
 }
@@ -153,4 +153,11 @@ test('Next: a page that a server has rendered sends the token, and leaves nothin
   t.same(complaints.filter((complaint) => !complaint.includes('401')), [], 'hydrated without a word')
   await page.evaluate('leave()')
   t.equal(await page.locator('tooljet-embed').count(), 0)
+})
+
+test('a page that loads the module twice has one element, and no error', { ...IN_A_BROWSER }, async (t) => {
+  const { asked, complaints } = await openPage(t, `import 'fastify-tooljet-embed/client'
+    document.title += '.'`, `<tooljet-embed app="sales" endpoint="https://api.example.com${ROUTE}" credentials="omit"></tooljet-embed><script type="module" src="/page.js?2"></script>`)
+  await until('it asks', () => asked[0])
+  t.same(complaints.filter((complaint) => !complaint.includes('401')), [])
 })

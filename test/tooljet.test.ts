@@ -116,9 +116,10 @@ test('one deadline covers slow headers, a slow body, and all tries together', as
   }
   const standIn = await new ToolJetStandIn({ apiToken: API_TOKEN }).listen()
   t.teardown(() => standIn.close())
-  standIn.faults = () => ({ delayMs: 150, reply: { status: 502 } })
-  const portal = await portalOf(t, standIn.url, 200)
+  standIn.faults = () => (standIn.calls.length === 1 ? { reply: { status: 502 } } : { hang: true })
+  const portal = await portalOf(t, standIn.url, 400)
   t.equal((await portal.ask(ANA)).status, 504)
+  t.equal(standIn.calls.length, 2)
 })
 
 test('after repeated failures the whole fleet sends one probe at a time, and goes on after one success', async (t) => {

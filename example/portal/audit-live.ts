@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { olderOf, PAGE, type AuditEntry, type AuditLog } from './audit-log.js'
-import { compareIds, type AuditTail } from './audit-tail.js'
+import { olderOf, PAGE, type AuditEntry, type AuditSource } from './audit-log.js'
+import { compareIds, type Tail } from './audit-tail.js'
 
 const HEARTBEAT_MS = 15_000
 const RETRY_MS = 1000
@@ -11,7 +11,7 @@ const CATCH_UP_PAGES = 20
  * The events after an id, or from now on, as server-sent events. Besides: `away` and `back` when Redis goes and comes,
  * and `stale` when too much was missed.
  */
-export async function * liveEvents (log: AuditLog, tail: AuditTail, from: string | undefined, signal: AbortSignal): AsyncGenerator<string> {
+export async function * liveEvents (log: AuditSource, tail: Tail, from: string | undefined, signal: AbortSignal): AsyncGenerator<string> {
   let after = await startOf(log, from).catch(() => undefined)
   let isAway = false
   let pages = 0
@@ -51,7 +51,7 @@ export async function * liveEvents (log: AuditLog, tail: AuditTail, from: string
 }
 
 /** An id from the future would hide all until then. */
-async function startOf (log: AuditLog, from: string | undefined): Promise<string> {
+async function startOf (log: AuditSource, from: string | undefined): Promise<string> {
   const tip = await log.tip()
   return from === undefined ? tip : olderOf(from, tip)
 }

@@ -18,6 +18,26 @@ export interface MinuteCounts {
   codes: Record<string, number>
 }
 
+/** Where the page's events come from. */
+export interface AuditSource {
+  /**
+   * The newest events that match.
+   * @param after where to go on, from the answer before
+   * @returns a cursor to go on from: none when that was all. With a filter for rare things there may be a cursor and no event yet
+   */
+  query (filters: Record<string, string>, limit: number, after?: string): Promise<{ entries: AuditEntry[], cursor: string | undefined }>
+  /** What comes after an id, oldest first: up to a `PAGE`. */
+  after (id: string): Promise<AuditEntry[]>
+  /** Id of the newest event. */
+  tip (): Promise<string>
+  /**
+   * Counts the last minutes, the newest first.
+   * @returns `after`: exactly what comes after this id is not counted. `isComplete`: false when so much happened that minutes are missing
+   */
+  summary (): Promise<{ now: number, after: string, minutes: MinuteCounts[], isComplete: boolean }>
+  close (): void
+}
+
 type Flat = [id: string, fields: string[]]
 type Row = [group: string, ...counts: (string | number)[]]
 
@@ -32,7 +52,7 @@ const QUERY_CALLS = 20
 const SUMMARY_CALLS = 400
 
 /** The audit log, read with the functions that the plugin loads into Redis 7: what `redis-cli FCALL_RO` does, too. */
-export class AuditLog {
+export class AuditLog implements AuditSource {
   readonly #redis: Redis
 
   constructor (url: string, readonly stream: string) {
@@ -50,10 +70,6 @@ export class AuditLog {
     this.#redis.disconnect()
   }
 
-  /**
-   * The newest events that match.
-   * @returns a cursor to go on from: none when that was all. With a filter for rare things there may be a cursor and no event yet
-   */
   async query (filters: Record<string, string>, limit: number, after?: string): Promise<{ entries: AuditEntry[], cursor: string | undefined }> {
     const args = Object.entries(filters).flat()
     const entries: AuditEntry[] = []
@@ -68,21 +84,15 @@ export class AuditLog {
     return { entries, cursor }
   }
 
-  /** What comes after an id, oldest first. */
   async after (id: string): Promise<AuditEntry[]> {
     return (await this.#redis.xrange(this.stream, `(${id}`, '+', 'COUNT', PAGE)).map(entryOf)
   }
 
-  /** Id of the newest event. */
   async tip (): Promise<string> {
     const [newest] = await this.#redis.xrevrange(this.stream, '+', '-', 'COUNT', 1)
     return newest?.[0] ?? NO_MORE
   }
 
-  /**
-   * Counts the last minutes, the newest first.
-   * @returns `after`: exactly what comes after this id is not counted. `isComplete`: false when so much happened that minutes are missing
-   */
   async summary (): Promise<{ now: number, after: string, minutes: MinuteCounts[], isComplete: boolean }> {
     const [seconds] = await this.#redis.time()
     const now = Number(seconds) * 1000

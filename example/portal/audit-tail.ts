@@ -5,11 +5,19 @@ import { Redis } from 'ioredis'
 const BLOCK_MS = 5000
 const RETRY_MS = 500
 
+/** Tells when the audit log has grown. */
+export interface Tail {
+  /** @param after an id up to which everything is read @returns leaves again */
+  join (after: string): () => void
+  /** @returns an id that is newer than this one; nothing when none comes in that time, or something is wrong */
+  growsPast (id: string, withinMs: number, signal: AbortSignal): Promise<string | undefined>
+}
+
 /**
  * Tells when the audit stream has grown. However many wait for that, one connection blocks in XREAD for all of them,
  * and only while there is anyone; the events themselves each reads at a pace of its own.
  */
-export class AuditTail {
+export class AuditTail implements Tail {
   readonly #url: string
   readonly #stream: string
   readonly #waiting = new Set<() => void>()
@@ -22,13 +30,12 @@ export class AuditTail {
     this.#stream = stream
   }
 
-  /** @param after an id up to which everything is read @returns leaves again; the last one to leave closes the connection */
+  /** The last one to leave closes the connection. */
   join (after: string): () => void {
     if (this.#joined++ === 0) this.#open(after)
     return () => { if (--this.#joined === 0) this.#close() }
   }
 
-  /** @returns an id that is newer than this one; nothing when none comes in that time, or something is wrong with Redis */
   growsPast (id: string, withinMs: number, signal: AbortSignal): Promise<string | undefined> {
     const newer = (): string | undefined => (compareIds(this.#newest, id) > 0 ? this.#newest : undefined)
     if (newer() !== undefined || signal.aborted) return Promise.resolve(newer())

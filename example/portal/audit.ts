@@ -1,17 +1,18 @@
 import { Readable } from 'node:stream'
-import { fileURLToPath } from 'node:url'
-import fastifyStatic from '@fastify/static'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { AuditLog } from './audit-log.js'
+import type { AuditSource } from './audit-log.js'
 import { liveEvents } from './audit-live.js'
-import { AuditTail } from './audit-tail.js'
+import type { Tail } from './audit-tail.js'
 import { orSignIn } from './session.js'
+import type { SendPage } from './shell.js'
 import { isAdmin, type DemoUser } from './users.js'
 
-export interface AuditPageSettings {
-  /** URL of the Redis that has the stream. */
-  redis: string
-  stream: string
+interface AuditPageSettings {
+  log: AuditSource
+  tail: Tail
+  /** The stream in Redis, where there is one. */
+  stream: string | undefined
+  sendPage: SendPage
   users: readonly DemoUser[]
 }
 
@@ -33,22 +34,17 @@ const eventsQuery = {
 const liveQuery = { type: 'object', properties: { after: { type: 'string', pattern: ID } } }
 
 /** `/admin/audit`: the audit log for the demo's admin, with the queries inside Redis and a live tail. */
-export function auditPage ({ redis, stream, users }: AuditPageSettings) {
+export function auditPage ({ log, tail, stream, sendPage, users }: AuditPageSettings) {
   return async function auditRoutes (scope: FastifyInstance): Promise<void> {
-    const log = new AuditLog(redis, stream)
-    const tail = new AuditTail(redis, stream)
     const viewers = new Set<FastifyReply['raw']>()
     scope.addHook('preClose', async () => { for (const viewer of viewers) viewer.destroy() })
     scope.addHook('onClose', async () => log.close())
     scope.addHook('onRequest', async (_request, reply) => { reply.header('cache-control', 'no-store') })
     scope.setErrorHandler(tellWhy)
-    await scope.register(fastifyStatic, { root: fileURLToPath(new URL('public', import.meta.url)), serve: false })
 
     const mayEnter = ({ user }: FastifyRequest): boolean => isAdmin(users, (user as { email: string }).email)
     scope.get('/admin/audit', { onRequest: orSignIn }, (request, reply) => (
-      mayEnter(request)
-        ? reply.sendFile('audit.html', { cacheControl: false })
-        : reply.code(403).sendFile('audit-forbidden.html', { cacheControl: false })
+      mayEnter(request) ? sendPage(reply, 'audit') : sendPage(reply.code(403), 'audit-forbidden')
     ))
 
     const onRequest = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
@@ -61,7 +57,7 @@ export function auditPage ({ redis, stream, users }: AuditPageSettings) {
       const { limit, after, ...given } = request.query
       const filters = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ''))
       const { entries, cursor } = await log.query(filters, limit, after)
-      return { entries, cursor, command: commandFor(stream, filters, limit) }
+      return { entries, cursor, ...(stream !== undefined && { command: commandFor(stream, filters, limit) }) }
     })
 
     scope.get('/admin/audit/summary', { onRequest }, () => log.summary())

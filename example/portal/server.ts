@@ -12,13 +12,14 @@ function settingsOf (env: Env): PortalSettings {
   const embedOrigins = listOf(env.TOOLJET_EMBED_ORIGINS)
   return {
     tooljet: { url: env.TOOLJET_URL, apiToken: env.TOOLJET_API_TOKEN, ...(embedOrigins.length > 0 && { embedOrigins }) },
-    redis: env.REDIS_URL,
+    redis: env.REDIS_URL === 'none' ? undefined : env.REDIS_URL,
     jwtSecret: env.JWT_SECRET,
     encryptionKey: env.ENCRYPTION_KEY,
     apps: appsOf(env.TOOLJET_APP_ID),
     users: usersOf(env.DEMO_USERS, env.DEMO_ADMIN),
     ...(env.TRUST_PROXY && { trustProxy: env.TRUST_PROXY }),
     logLevel: env.LOG_LEVEL,
+    logFormat: env.LOG_FORMAT,
   }
 }
 

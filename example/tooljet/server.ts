@@ -42,6 +42,7 @@ export interface ToolJetOptions {
 export interface MintCall {
   at: number
   authorization: string | undefined
+  headers: IncomingHttpHeaders
   body: Record<string, unknown>
   /** When its answer had been made; `undefined` while it is under way. */
   endedAt?: number
@@ -185,7 +186,7 @@ export class ToolJetStandIn {
     app.addHook('onRequest', async (_request, reply) => { reply.headers(HEADERS) })
 
     app.post(MINT_PATH, async (request, reply) => {
-      const call: MintCall = { at: Date.now(), authorization: request.headers.authorization, body: bodyOf(request) }
+      const call: MintCall = { at: Date.now(), authorization: request.headers.authorization, headers: request.headers, body: bodyOf(request) }
       this.calls.push(call)
       try {
         if (await this.#goesWrong('mint', request, reply)) return reply

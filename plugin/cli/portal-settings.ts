@@ -1,7 +1,8 @@
 import { parse as parseDuration } from '@lukeed/ms'
 import { resolveOptions, type TooljetEmbedOptions } from '../config/options.js'
 import { isEmbedError } from '../errors.js'
-import type { TooljetTarget } from '../tooljet/target.js'
+import { proxyOf } from '../tooljet/pools.js'
+import type { Target, TooljetTarget } from '../tooljet/target.js'
 import { UsageError } from './errors.js'
 import { wholeNumber, type Given } from './options.js'
 import { secretsOf } from './secrets.js'
@@ -69,7 +70,9 @@ export function portalSettingsOf (given: Given, env: NodeJS.ProcessEnv): PortalS
 
 function checked (options: TooljetEmbedOptions) {
   try {
-    return resolveOptions(options)
+    const resolved = resolveOptions(options)
+    proxyOf((resolved.tooljet as Target).url)
+    return resolved
   } catch (error) {
     if (!isEmbedError(error)) throw error
     const [, name, problem] = /option "([\w.]+?)(?:\.\d+)?" (.*)\.$/s.exec(error.message) ?? []

@@ -3,6 +3,7 @@ import { embedError, isEmbedError, plainError } from '../errors.js'
 import type { Timers } from '../timers.js'
 import type { Pools } from './pools.js'
 import type { Reply } from './replies.js'
+import type { Target } from './target.js'
 
 const MINT_PATH = '/api/ext/users/personal-access-token'
 const SESSION_PATH = '/api/ext/users/session'
@@ -29,22 +30,23 @@ export interface SessionRequest {
   accessToken: string
 }
 
+type ClientTarget = Pick<Target, 'url' | 'apiToken' | 'timeoutMs' | 'headers' | 'dispatcher'>
+
 /** Calls ToolJet: one deadline over the whole call, and a second try only where the first surely did nothing. */
 export class ToolJetClient {
   readonly #pools: Pools
-  readonly #url: string
-  readonly #basePath: string
-  readonly #authorization: string
-  readonly #timeoutMs: number
   readonly #timers: Timers
+  readonly #target: ClientTarget
+  readonly #origin: string
+  readonly #basePath: string
 
-  constructor (pools: Pools, timers: Timers, { url, apiToken, timeoutMs }: { url: string, apiToken: string, timeoutMs: number }) {
+  constructor (pools: Pools, timers: Timers, target: ClientTarget) {
+    const { origin, pathname } = new URL(target.url)
     this.#pools = pools
     this.#timers = timers
-    this.#url = url
-    this.#basePath = new URL(url).pathname.replace(/\/+$/, '')
-    this.#authorization = `Basic ${apiToken}`
-    this.#timeoutMs = timeoutMs
+    this.#target = target
+    this.#origin = origin
+    this.#basePath = pathname.replace(/\/+$/, '')
   }
 
   /**
@@ -63,20 +65,23 @@ export class ToolJetClient {
    * @throws as `mint`
    */
   async openSession (body: SessionRequest): Promise<number> {
-    const { status } = await this.#inTime((signal) => this.#call(SESSION_PATH, body, signal).catch((error: unknown) => { throw unreachable(error) }))
+    const { status } = await this.#inTime((signal) => this.#call(SESSION_PATH, body, signal))
     return status
   }
 
   async #inTime (call: (signal: AbortSignal) => Promise<Reply>): Promise<Reply> {
+    this.#pools.assertOpen()
     const deadline = new AbortController()
-    const cancel = this.#timers.after(this.#timeoutMs, () => deadline.abort())
+    const cancel = this.#timers.after(this.#target.timeoutMs, () => deadline.abort())
+    const over = this.#pools.underWay(() => deadline.abort())
     try {
       return await call(deadline.signal)
     } catch (error) {
-      if (deadline.signal.aborted) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: plainError(error) })
-      throw error
+      if (deadline.signal.aborted && !this.closed && !isEmbedError(error)) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: plainError(error) })
+      throw unreachable(error)
     } finally {
       cancel()
+      over()
     }
   }
 
@@ -89,23 +94,25 @@ export class ToolJetClient {
     for (let tries = 1; ; tries++) {
       let fail: () => Reply
       try {
-        const reply = await this.#call(MINT_PATH, body, signal, { authorization: this.#authorization })
+        const reply = await this.#call(MINT_PATH, body, signal, { authorization: `Basic ${this.#target.apiToken}` })
         if (tries > MAX_RETRIES || !isPassing(reply, tries)) return reply
         fail = () => reply
       } catch (error) {
-        if (signal.aborted || tries > MAX_RETRIES || !NOT_REACHED.has(systemCodeOf(error))) throw unreachable(error)
-        fail = () => { throw unreachable(error) }
+        if (signal.aborted || tries > MAX_RETRIES || !NOT_REACHED.has(systemCodeOf(error))) throw error
+        fail = () => { throw unreachable(error) } // which is told, and not that the time was over in the pause
       }
       await Promise.race([this.#timers.sleep(RETRY_AFTER_MS * 2 ** (tries - 1) * (0.5 + this.#timers.random())), aborted(signal)])
-      if (!await mayRetry()) return fail()
+      if (signal.aborted || !await mayRetry()) return fail()
     }
   }
 
   async #call (path: string, body: MintRequest | SessionRequest, signal: AbortSignal, headers: Record<string, string> = {}): Promise<Reply> {
-    const response = await this.#pools.of(this.#url, this.#timeoutMs).request({
+    const { url, timeoutMs, dispatcher = this.#pools.of(url, timeoutMs) } = this.#target
+    const response = await dispatcher.request({
+      origin: this.#origin,
       method: 'POST',
       path: this.#basePath + path,
-      headers: { ...headers, 'content-type': 'application/json', accept: 'application/json' },
+      headers: { ...this.#target.headers, ...headers, 'content-type': 'application/json', accept: 'application/json' },
       body: JSON.stringify(body),
       signal,
     })
@@ -113,9 +120,8 @@ export class ToolJetClient {
   }
 }
 
-/** Rejects when it is. */
-function aborted (signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => { signal.addEventListener('abort', () => reject(new Error('its deadline has passed')), { once: true }) })
+function aborted (signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => { signal.addEventListener('abort', () => resolve(), { once: true }) })
 }
 
 async function readBounded (body: Dispatcher.ResponseData['body']): Promise<string> {

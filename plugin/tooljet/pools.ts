@@ -1,18 +1,21 @@
 import { LRUCache } from 'lru-cache'
-import { Pool } from 'undici'
+import { getProxyForUrl } from 'proxy-from-env'
+import { Pool, ProxyAgent, type Dispatcher } from 'undici'
 import { embedError } from '../errors.js'
 
 /** Of one ToolJet. */
 const CONNECTIONS = 16
 const MAX_POOLS = 100
+const LOOPBACK = /^(?:localhost|.*\.localhost|127(?:\.\d+){3}|\[::1\])$/
 
 /**
  * The connections of this instance: a pool for each ToolJet's URL, so that none waits for the calls of another one. Of
  * more ToolJets than the bound, those called last have one; a pool that has to leave brings its calls to their end.
  */
 export class Pools {
-  readonly #open = new LRUCache<string, Pool>({ max: MAX_POOLS, dispose: (pool) => this.#letGo(pool) })
-  readonly #leaving = new Set<Pool>()
+  readonly #open = new LRUCache<string, Dispatcher>({ max: MAX_POOLS, dispose: (pool) => this.#letGo(pool) })
+  readonly #leaving = new Set<Dispatcher>()
+  readonly #calls = new Set<() => void>()
   #closed = false
 
   get closed (): boolean {
@@ -20,25 +23,59 @@ export class Pools {
   }
 
   /** For one call: by the next one it may have left. @throws TOOLJET_EMBED_UNAVAILABLE when they are closed */
-  of (url: string, timeoutMs: number): Pool {
-    if (this.#closed) throw embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'this server is closing' })
+  of (url: string, timeoutMs: number): Dispatcher {
+    this.assertOpen()
     const key = `${timeoutMs} ${url}`
     const open = this.#open.get(key)
     if (open !== undefined) return open
-    const pool = new Pool(new URL(url).origin, { connections: CONNECTIONS, connect: { timeout: timeoutMs }, headersTimeout: 0, bodyTimeout: 0 })
+    const pool = newPool(url, timeoutMs)
     this.#open.set(key, pool)
     return pool
+  }
+
+  /** @throws TOOLJET_EMBED_UNAVAILABLE when they are closed */
+  assertOpen (): void {
+    if (this.#closed) throw embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'this server is closing' })
+  }
+
+  /** Until the returned function is called. @param breakOff called when they are closed */
+  underWay (breakOff: () => void): () => void {
+    this.#calls.add(breakOff)
+    return () => { this.#calls.delete(breakOff) }
   }
 
   /** Breaks off what is under way. */
   async close (): Promise<void> {
     this.#closed = true
+    for (const breakOff of this.#calls) breakOff()
     await Promise.all([...this.#open.values(), ...this.#leaving].map((pool) => pool.destroy()))
   }
 
-  #letGo (pool: Pool): void {
+  #letGo (pool: Dispatcher): void {
     const gone = (): void => { this.#leaving.delete(pool) }
     this.#leaving.add(pool)
     pool.close().then(gone, gone)
   }
+}
+
+/**
+ * The proxy of the environment for a URL (HTTPS_PROXY or HTTP_PROXY, and NO_PROXY); never for loopback.
+ * @throws TOOLJET_EMBED_OPTIONS when it is none
+ */
+export function proxyOf (url: string): URL | undefined {
+  const { protocol, hostname } = new URL(url)
+  const proxy = LOOPBACK.test(hostname) ? '' : getProxyForUrl(url)
+  if (proxy === '') return undefined
+  if (URL.canParse(proxy) && /^https?:$/.test(new URL(proxy).protocol)) return new URL(proxy)
+  throw embedError('TOOLJET_EMBED_OPTIONS', { detail: `the variable ${protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY'} is something else (not shown), it takes a URL like http://proxy.example.com:3128` })
+}
+
+/** Connections to the origin of a URL, through the environment's proxy where there is one. @throws TOOLJET_EMBED_OPTIONS as `proxyOf` does */
+export function newPool (url: string, timeoutMs: number): Dispatcher {
+  const proxy = proxyOf(url)
+  const options = { connections: CONNECTIONS, connect: { timeout: timeoutMs }, headersTimeout: 0, bodyTimeout: 0 }
+  if (proxy === undefined) return new Pool(new URL(url).origin, options)
+  const { connect, ...others } = options
+  // many proxies open no tunnel to port 80
+  return new ProxyAgent({ uri: proxy.href, ...others, requestTls: connect, proxyTls: connect, proxyTunnel: false })
 }

@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyRequest } from 'fastify'
+import type { Dispatcher } from 'undici'
 import { durationOf, milliseconds, optionError, shown, wrongOption } from '../config/option-checks.js'
 import type { MintLimit } from './mint-limit.js'
 
@@ -26,22 +27,31 @@ export interface TooljetTarget {
    * one more session at ToolJet for each mint. Not for a ToolJet whose new tokens are not valid while an older one lives. @default false
    */
   checkAccess?: boolean
+  /**
+   * Through which ToolJet is called: an undici `Dispatcher` (a proxy, a client certificate, a mock); never closed by the plugin.
+   * @default a pool of its own, which goes through the proxy of HTTPS_PROXY (for https) or HTTP_PROXY unless NO_PROXY has the host; loopback never does
+   */
+  dispatcher?: Dispatcher
+  /** Further headers of every call, as an access proxy wants them. Their values are secrets. @default none */
+  headers?: Record<string, string>
 }
 
 /** The ToolJet of a request's tenant; nothing: there is none, and the ask is refused with `TOOLJET_EMBED_TENANT_UNKNOWN`. */
 export type TooljetOfRequest = (request: FastifyRequest) => TooljetTarget | null | undefined | Promise<TooljetTarget | null | undefined>
 
 /** A target with every default filled in and every value checked. */
-export type Target = Readonly<Required<Omit<TooljetTarget, 'mintLimit'>> & { mintLimit: MintLimit }>
+export type Target = Readonly<Required<Omit<TooljetTarget, 'mintLimit' | 'dispatcher'>> & { mintLimit: MintLimit, dispatcher: Dispatcher | undefined }>
 
 const MINT_LIMIT = "'auto', false, or { max, timeWindow }"
 
 export const targetSchema = Type.Object({
   url: Type.String({ takes: 'an http:// or https:// URL', secret: true }),
-  apiToken: Type.RegExp(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, { takes: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN', secret: true }),
+  apiToken: Type.RegExp(/^(?!basic )[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/i, { takes: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN, without "Basic " before it', secret: true }),
   embedOrigins: Type.Optional(Type.Array(Type.String({ takes: 'an origin like https://tooljet.example.com' }), { minItems: 1, takes: 'a list of origins, at least one' })),
   timeoutMs: Type.Optional(milliseconds),
   checkAccess: Type.Optional(Type.Boolean({ takes: 'true or false' })),
+  dispatcher: Type.Optional(Type.Unsafe<Dispatcher>(Type.Any())), // checked below: what it has is inherited
+  headers: Type.Optional(Type.Record(Type.String(), Type.String({ takes: 'a string', secret: true }), { takes: 'an object of names and strings', secret: true })),
   mintLimit: Type.Optional(Type.Union([
     Type.Literal('auto'),
     Type.Literal(false),
@@ -69,6 +79,8 @@ export function resolveTarget (target: TooljetTarget): Target {
     timeoutMs: target.timeoutMs ?? 10_000,
     mintLimit: mintLimitOf(target.mintLimit ?? 'auto'),
     checkAccess: target.checkAccess ?? false,
+    dispatcher: dispatcherOf(target.dispatcher),
+    headers: headersOf(target.headers ?? {}),
   }
 }
 
@@ -78,8 +90,26 @@ function mintLimitOf (limit: NonNullable<TooljetTarget['mintLimit']>): MintLimit
   return { max, timeWindow: durationOf('tooljet.mintLimit.timeWindow', timeWindow) }
 }
 
+function dispatcherOf (dispatcher: Dispatcher | undefined): Dispatcher | undefined {
+  if (dispatcher === undefined || typeof (dispatcher as Partial<Dispatcher> | null)?.request === 'function') return dispatcher
+  throw optionError('tooljet.dispatcher', 'an undici Dispatcher', shown(dispatcher, true))
+}
+
+/** Those that the plugin sets, and those of the connection. */
+const OWN_HEADERS = ['authorization', 'content-type', 'content-length', 'accept', 'accept-encoding', 'connection', 'transfer-encoding', 'expect', 'keep-alive', 'upgrade']
+
+function headersOf (headers: Record<string, string>): Record<string, string> {
+  for (const [name, value] of Object.entries(headers)) {
+    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name) || OWN_HEADERS.includes(name.toLowerCase())) throw optionError('tooljet.headers', `names of headers other than ${OWN_HEADERS.join(', ')}`, `an object with ${shown(name, false)}`)
+    if (!/^[\x20-\x7e]+$/.test(value)) throw optionError(`tooljet.headers.${name}`, 'a string of printable ASCII characters', 'something else (not shown)')
+  }
+  return { ...headers }
+}
+
 function baseUrl (value: string): string {
   const takes = 'an http:// or https:// URL without credentials, query and fragment'
+  if (value === '') throw optionError('tooljet.url', takes, 'empty')
+  if (!/^https?:\/\//i.test(value)) throw optionError('tooljet.url', takes, 'something that does not begin with http:// or https:// (not shown)')
   const url = URL.canParse(value) ? new URL(value) : undefined
   if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
     throw optionError('tooljet.url', takes, 'something else (not shown)')

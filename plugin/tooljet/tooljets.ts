@@ -8,7 +8,7 @@ import { KeyNames } from '../crypto/names.js'
 import { AccessCheck } from './access-check.js'
 import { ToolJetClient } from './client.js'
 import { MintQueue } from './mint-queue.js'
-import type { Pools } from './pools.js'
+import { proxyOf, type Pools } from './pools.js'
 import { standingsOf } from './standings.js'
 import { checkedTarget, type Target, type TooljetOfRequest } from './target.js'
 import { Tickets } from './tickets.js'
@@ -82,6 +82,8 @@ export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): To
 
 function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, tickets, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs, patExpiry, instance, isTheOnlyOne = false }: Parts & { isTheOnlyOne?: boolean }): ToolJet {
   const { url, embedOrigins, checkAccess } = target
+  const proxy = target.dispatcher === undefined ? proxyOf(url) : undefined
+  if (proxy !== undefined) log.info({ proxy: proxy.host }, 'tooljet-embed: ToolJet is called through a proxy')
   const client = new ToolJetClient(pools, timers, target)
   if (typeof target.mintLimit === 'object' && target.mintLimit.timeWindow > longestTtlMs) {
     throw optionError('tooljet.mintLimit.timeWindow', 'no more than the longest patExpiry, or three minutes: nothing in Redis lives longer', `${target.mintLimit.timeWindow} ms`)
@@ -186,7 +188,7 @@ class SeveralToolJets implements ToolJets {
   /** @throws TOOLJET_EMBED_OPTIONS */
   #at (given: unknown): ToolJet {
     const target = checkedTarget(given)
-    const key = JSON.stringify([target.url, target.apiToken, target.timeoutMs, target.embedOrigins, target.mintLimit, target.checkAccess])
+    const key = JSON.stringify([target.url, target.apiToken, target.timeoutMs, target.embedOrigins, target.mintLimit, target.checkAccess, target.headers, target.dispatcher && dispatcherName(target.dispatcher)])
     const known = this.#known.get(key)
     if (known !== undefined) return known
     const tooljet = this.#make(target)
@@ -202,6 +204,16 @@ class SeveralToolJets implements ToolJets {
     this.#complaints.set(key, true)
     request.log.error({ err: error, host }, 'tooljet-embed: what option "tooljet" gave for this request is wrong')
   }
+}
+
+const dispatchers = new WeakMap<object, number>()
+let dispatchersSeen = 0
+
+/** Tells dispatchers apart: a function that makes a new one for each request would make a new ToolJet, too. */
+function dispatcherName (dispatcher: object): number {
+  let name = dispatchers.get(dispatcher)
+  if (name === undefined) dispatchers.set(dispatcher, name = ++dispatchersSeen)
+  return name
 }
 
 function isWorse (one: ToolJetHealth, other: ToolJetHealth): boolean {

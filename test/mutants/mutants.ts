@@ -201,12 +201,12 @@ export const MUTANTS: Mutant[] = [
   { name: 'tenants-known', file: 'tooljet/tooljets.ts', from: 'JSON.stringify([target.url, target.apiToken,', to: 'JSON.stringify([target.url,', tests: ['tenants: who has another token'], why: 'a customer calls ToolJet with the token of another' },
 
   // ToolJet
-  { name: 'deadline-mint', file: 'tooljet/client.ts', from: 'this.#timers.after(this.#timeoutMs, ()', to: 'this.#timers.after(100 * this.#timeoutMs, ()', tests: ['tooljet: one deadline covers'], why: 'a mint has no deadline' },
+  { name: 'deadline-mint', file: 'tooljet/client.ts', from: 'this.#timers.after(this.#target.timeoutMs, ()', to: 'this.#timers.after(100 * this.#target.timeoutMs, ()', tests: ['tooljet: one deadline covers'], why: 'a mint has no deadline' },
   { name: 'access-unchecked', file: 'tooljet/tooljet.ts', from: 'await this.#accessCheck?.run(redirectUrl, order.app)', to: '', tests: ['check-access: who may not open'], why: 'checkAccess checks nothing' },
   { name: 'access-any', file: 'tooljet/access-check.ts', from: 'outcome === 401 || outcome === 403', to: 'outcome !== 201', tests: ['check-access: anything else'], why: 'an outage of the session call is a denial' },
   { name: 'access-token', file: 'tooljet/client.ts', from: '#call(SESSION_PATH, body, signal)', to: '#call(SESSION_PATH, body, signal, { authorization: this.#authorization })', tests: ['check-access: who may not open'], why: 'the API token goes where it is not needed' },
   { name: 'access-lock', file: 'tooljet/tooljets.ts', from: 'checkAccess ? 2 * target.timeoutMs : target.timeoutMs', to: 'target.timeoutMs', tests: ['check-access: the call has a timeoutMs'], why: 'a lock ends before access is checked, and a second mint begins' },
-  { name: 'access-tenant', file: 'tooljet/tooljets.ts', from: ', target.checkAccess])', to: '])', tests: ['tenants: each has its own checkAccess'], why: "a tenant's checkAccess is not followed" },
+  { name: 'access-tenant', file: 'tooljet/tooljets.ts', from: ', target.checkAccess, ', to: ', ', tests: ['tenants: each has its own checkAccess'], why: "a tenant's checkAccess is not followed" },
   { name: 'retry-sent', file: 'tooljet/client.ts', from: ' || !NOT_REACHED.has(systemCodeOf(error))', to: '', tests: [ONCE], why: 'a mint is sent twice' },
   { name: 'retry-500', file: 'tooljet/client.ts', from: 'status === 502 ||', to: 'status === 502 || status === 500 ||', tests: [ONCE], why: 'a mint is sent twice' },
   { name: 'retry-more', file: 'tooljet/client.ts', from: 'MAX_RETRIES = 2', to: 'MAX_RETRIES = 3', tests: ['tooljet: 502 and 503'], why: 'a ToolJet in trouble is called more' },

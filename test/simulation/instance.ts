@@ -1,4 +1,5 @@
 import { readdirSync } from 'node:fs'
+import type { Dispatcher } from 'undici'
 import { Apps } from '../../plugin/access/apps.js'
 import { limitsBy, type Increment, type NewLimiter } from '../../plugin/access/limits.js'
 import { Audit } from '../../plugin/audit/audit.js'
@@ -14,7 +15,7 @@ import type { RedisLike } from '../../plugin/redis/redis-like.js'
 import type { Timers } from '../../plugin/timers.js'
 import { ToolJetClient } from '../../plugin/tooljet/client.js'
 import { MintQueue } from '../../plugin/tooljet/mint-queue.js'
-import type { Pools } from '../../plugin/tooljet/pools.js'
+import { Pools } from '../../plugin/tooljet/pools.js'
 import { Tickets } from '../../plugin/tooljet/tickets.js'
 import { ToolJet } from '../../plugin/tooljet/tooljet.js'
 import { Warming, type TooljetEmbedWarmOptions, type TooljetEmbedWarmPair, type TooljetEmbedWarmReport } from '../../plugin/warm.js'
@@ -69,16 +70,13 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
   )
 
   const names = new KeyNames(NAMES_KEY, TOOLJET_URL, MAX_USERS)
-  const pools = {
-    closed: false,
-    of: () => ({
-      request: async ({ body, signal }: { body: string, signal?: AbortSignal }) => {
-        const { statusCode, headers, text } = await callTooljet(JSON.parse(body) as never, signal)
-        return { statusCode, headers, body: [Buffer.from(text)] }
-      }
-    })
-  } as unknown as Pools
-  const client = new ToolJetClient(pools, timers, { url: TOOLJET_URL, apiToken: 'a token', timeoutMs: tooljetTimeoutMs })
+  const dispatcher = {
+    request: async ({ body, signal }: { body: string, signal?: AbortSignal }) => {
+      const { statusCode, headers, text } = await callTooljet(JSON.parse(body) as never, signal)
+      return { statusCode, headers, body: [Buffer.from(text)] }
+    }
+  } as unknown as Dispatcher
+  const client = new ToolJetClient(new Pools(), timers, { url: TOOLJET_URL, apiToken: 'a token', timeoutMs: tooljetTimeoutMs, headers: {}, dispatcher })
   const queue = new MintQueue({ scripts, timers, log, tickets: new Tickets(new Encryptor([TICKETS_KEY])) }, {
     limit: settings.mintLimit,
     callMs: tooljetTimeoutMs + redisTimeoutMs,

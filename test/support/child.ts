@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -8,7 +9,7 @@ import { plainEnv } from './plain-env.js'
 import { until } from './until.js'
 
 /** What the example reads from its environment: a developer's own settings are not for the tests. */
-const OF_THE_EXAMPLE = ['DEMO_ADMIN', 'DEMO_USERS', 'HOST', 'JWT_SECRET', 'LOG_LEVEL', 'OTEL_TRACES_EXPORTER', 'PORT', 'REDIS_URL', 'TEST_REDIS', 'TOOLJET_API_TOKEN', 'TOOLJET_APP_ID', 'TOOLJET_EMBED_ORIGINS', 'TOOLJET_URL', 'TRUST_PROXY']
+const OF_THE_EXAMPLE = ['DEMO_ADMIN', 'DEMO_USERS', 'HOST', 'JWT_SECRET', 'LOG_FORMAT', 'LOG_LEVEL', 'OTEL_TRACES_EXPORTER', 'PORT', 'REDIS_URL', 'TEST_REDIS', 'TOOLJET_API_TOKEN', 'TOOLJET_APP_ID', 'TOOLJET_EMBED_ORIGINS', 'TOOLJET_URL', 'TRUST_PROXY']
 const STOP_MS = 15_000
 
 /** A program that runs by itself, as a user starts it. */
@@ -23,13 +24,14 @@ export class Child {
     this.#ended = once(process, 'close').then(() => {})
   }
 
-  /** @param args of node, from the repository's root */
-  static start (t: Test, args: string[], env: NodeJS.ProcessEnv): Child {
+  /** @param args of node, from the repository's root @param user whose process it is, default: one's own */
+  static start (t: Test, args: string[], env: NodeJS.ProcessEnv, user: { uid?: number, gid?: number } = {}): Child {
     const base = Object.fromEntries(Object.entries(plainEnv()).filter(([name]) => !OF_THE_EXAMPLE.includes(name)))
     const child = new Child(spawn(process.execPath, args, {
       cwd: fileURLToPath(new URL('../..', import.meta.url)),
       env: { ...base, ENV_FILE: '/dev/null', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
+      ...user,
     }))
     const stopOnExit = (): void => { child.process.kill('SIGTERM') }
     process.once('exit', stopOnExit)
@@ -69,6 +71,15 @@ export class Child {
     if (!this.hasEnded) this.process.kill('SIGKILL') // it did not listen; whoever asked sees it by the answer
     return this.ends()
   }
+}
+
+/** `npm start`, by the command that package.json has for it. */
+export function npmStart (t: Test, args: string[], env: NodeJS.ProcessEnv, user?: { uid?: number, gid?: number }): Child {
+  const { scripts } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { scripts: { start: string } }
+  const [node, ...command] = scripts.start.split(' ')
+  t.equal(node, 'node')
+  // the name that npm gives: with it the example does not outlive whoever started it
+  return Child.start(t, [...command, ...args], { npm_lifecycle_event: 'start', ...env }, user)
 }
 
 /** The first of several ports in a row that are free. */

@@ -1,10 +1,14 @@
+import { localTime } from './shell.js'
+
 const MINUTE = 60_000
 const MINUTES = 30
 export const SOURCES = ['reused', 'minted', 'refused'] // from the bottom up
 const SOURCE_OF = { 'url.minted': 'minted', 'url.reused': 'reused', 'url.denied': 'refused', 'url.limited': 'refused', 'url.failed': 'refused' }
 
 const SVG = 'http://www.w3.org/2000/svg'
-export const clock = (ms) => new Date(ms).toISOString().slice(11, 16)
+/** In the reader's zone. */
+export const clock = (ms) => localTime(ms).slice(11, 16)
+const utcClock = (ms) => new Date(ms).toISOString().slice(11, 16)
 export const shortCode = (code) => code.replace(/^TOOLJET_EMBED_/, '')
 
 /** Answers of the last half hour, by the minute in which Redis got them: an event's id tells. */
@@ -70,7 +74,7 @@ export function drawMinutes (svg, { minutes, sums }) {
       // a line of background between two of them, as far as the thinnest allows
       return shape('rect', { class: source, x: x + step * 0.14, y: to, width: step * 0.72, height: Math.max(from - to - 1.5, 1), rx: 1.5 })
     })
-    const title = shape('title', {}, `${clock(minute.at)} UTC: ${inWords(minute)}`)
+    const title = shape('title', {}, `${clock(minute.at)} (${utcClock(minute.at)} UTC): ${inWords(minute)}`)
     return shape('g', {}, shape('rect', { class: 'hit', x, y: top, width: step, height: bottom - top }), ...parts, title)
   })
   show(svg, width, height, [...grid, ...times, ...bars])
@@ -78,7 +82,7 @@ export function drawMinutes (svg, { minutes, sums }) {
   const busiest = minutes.reduce((a, b) => (sumOf(b) > sumOf(a) ? b : a))
   svg.setAttribute('aria-label', sumOf(sums) === 0
     ? 'Answers per minute: none in the last 30 minutes.'
-    : `Answers per minute in the last 30 minutes: ${inWords(sums)}. The busiest minute was ${clock(busiest.at)} UTC with ${sumOf(busiest)}.`)
+    : `Answers per minute in the last 30 minutes: ${inWords(sums)}. The busiest minute was ${clock(busiest.at)} with ${sumOf(busiest)}.`)
 }
 
 const MOST_CODES = 6

@@ -1,4 +1,6 @@
 import { shortCode } from './audit-plots.js'
+import { localTime, make, timeElement } from './shell.js'
+import { nameOf } from './user-agent.js'
 
 const MOST_ROWS = 500
 const KINDS = { 'url.minted': 'minted', 'url.reused': 'reused', 'url.denied': 'refused', 'url.limited': 'refused', 'url.failed': 'refused' }
@@ -49,14 +51,15 @@ export class EventTable {
 function rowFor ({ id, fields }) {
   const time = fields.time ?? ''
   const what = fields.event ?? ''
-  const button = element('button', { className: 'fields-button', type: 'button', ariaLabel: `All fields of the event at ${time}`, ariaExpanded: 'false' })
-  const row = element('tr', { className: 'event', role: 'row' },
-    cell('time', element('time', { dateTime: time }, element('span', {}, time.slice(0, 10)), ' ', time.slice(11, 23))),
-    cell('kind', element('span', { className: `badge ${KINDS[what] ?? 'other'}` }, what.replace(/^url\./, ''))),
+  const agent = fields.user_agent ?? ''
+  const button = make('button', { className: 'fields-button', type: 'button', ariaLabel: `All fields of the event at ${time}`, ariaExpanded: 'false' })
+  const row = make('tr', { className: 'event', role: 'row' },
+    cell('time', timeOf(time)),
+    cell('kind', make('span', { className: `badge ${KINDS[what] ?? 'other'}` }, what.replace(/^url\./, ''))),
     cell('email', fields.email ?? ''),
     cell('app', fields.app ?? ''),
     cell('code', shortCode(fields.code ?? '')),
-    cell('from', element('span', {}, fields.ip ?? ''), ' ', element('span', { className: 'agent', title: fields.user_agent ?? '' }, fields.user_agent ?? '')),
+    cell('from', make('span', {}, fields.ip ?? ''), ' ', make('span', { className: 'agent', title: agent }, nameOf(agent))),
     cell('took', fields.duration_ms === undefined ? '' : `${fields.duration_ms} ms`),
     cell('open', button))
   button.onclick = () => {
@@ -65,10 +68,17 @@ function rowFor ({ id, fields }) {
   return row
 }
 
+function timeOf (text) {
+  const ms = Date.parse(text)
+  if (Number.isNaN(ms)) return text
+  const [date, clock] = localTime(ms).split(' ')
+  return timeElement(ms, make('span', {}, date), ' ', clock)
+}
+
 function openDetails (row, fields) {
-  const list = element('dl', {}, ...Object.entries(fields).map(([name, value]) => (
-    element('div', {}, element('dt', {}, name), element('dd', {}, value)))))
-  row.after(element('tr', { className: 'details', role: 'row' }, element('td', { colSpan: 8, role: 'cell' }, list)))
+  const list = make('dl', {}, ...Object.entries(fields).map(([name, value]) => (
+    make('div', {}, make('dt', {}, name), make('dd', {}, value)))))
+  row.after(make('tr', { className: 'details', role: 'row' }, make('td', { colSpan: 8, role: 'cell' }, list)))
   row.querySelector('button').ariaExpanded = 'true'
 }
 
@@ -82,12 +92,5 @@ function closeDetails (row) {
 }
 
 function cell (className, ...children) {
-  return element('td', { className, role: 'cell' }, ...children)
-}
-
-/** Made of elements and text, never of HTML. */
-export function element (tag, properties, ...children) {
-  const made = Object.assign(document.createElement(tag), properties)
-  made.append(...children)
-  return made
+  return make('td', { className, role: 'cell' }, ...children)
 }

@@ -1,5 +1,6 @@
 import { clock, Counts, drawCodes, drawMinutes, SOURCES, sumOf } from './audit-plots.js'
-import { element, EventTable } from './audit-table.js'
+import { EventTable } from './audit-table.js'
+import { make, timeElement } from './shell.js'
 
 const RETRY_MS = 3000
 const REMEMBERED = 500
@@ -36,12 +37,13 @@ async function loadEvents ({ after } = {}) {
   byId('older').disabled = true
   form.setAttribute('aria-busy', 'true')
   try {
-    const reply = await ask(`/admin/audit/events?${new URLSearchParams({ ...filters, ...(after && { after }) })}`, { signal })
+    const reply = await ask(`/admin/audit/events?${new URLSearchParams({ ...inUtc(filters), ...(after && { after }) })}`, { signal })
     if (after) table.append(reply.entries)
     else table.replace(reply.entries)
     reply.entries.forEach(suggest)
     cursor = reply.cursor
-    byId('command').textContent = reply.command
+    byId('command').textContent = reply.command ?? ''
+    byId('this-process').hidden = reply.command !== undefined
     say('events', '')
     isUnderstood = true
     byId('announcement').textContent = `${table.length} events shown.`
@@ -164,7 +166,7 @@ function showCount () {
   byId('count').textContent = held.length > 0 ? `${shown}, ${held.length} new` : shown
   byId('older').hidden = cursor === undefined
   byId('nothing').hidden = table.length > 0 || Boolean(notices.events)
-  byId('terminal').hidden = Boolean(notices.events)
+  byId('terminal').hidden = Boolean(notices.events) || byId('command').textContent === ''
   byId('nothing').textContent = cursor === undefined ? 'No event matches.' : 'No event matches among those looked at so far: look at older ones.'
 }
 
@@ -174,7 +176,7 @@ function suggest ({ fields }) {
     const list = byId(`seen-${name}`)
     const value = fields[name]
     if (!value || list.children.length >= 100 || [...list.children].some((option) => option.value === value)) continue
-    list.append(element('option', { value }))
+    list.append(make('option', { value }))
   }
 }
 
@@ -192,7 +194,7 @@ function draw () {
   drawCodes(byId('codes'), figures)
   for (const name of SOURCES) byId(`sum-${name}`).textContent = figures.sums[name]
   byId('minute-rows').replaceChildren(...figures.minutes.filter((minute) => sumOf(minute) > 0).reverse().map((minute) => (
-    element('tr', {}, element('th', { scope: 'row' }, clock(minute.at)), ...['minted', 'reused', 'refused'].map((name) => element('td', {}, minute[name]))))))
+    make('tr', {}, make('th', { scope: 'row' }, timeElement(minute.at, clock(minute.at))), ...['minted', 'reused', 'refused'].map((name) => make('td', {}, minute[name]))))))
 }
 
 // Filters ------------------------------------------------------------------------------------------------------------
@@ -206,6 +208,18 @@ function readAddress () {
 
 function readForm () {
   filters = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, value.trim()]).filter(([, value]) => value !== ''))
+}
+
+const LOCAL_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?))?$/
+
+/** Dates and times without a zone are the reader's, as those that are shown. */
+function inUtc ({ ...filters }) {
+  for (const name of ['since', 'until']) {
+    const [, date, clock = '00:00'] = LOCAL_TIME.exec(filters[name]) ?? []
+    const ms = Date.parse(`${date}T${clock}`)
+    if (!Number.isNaN(ms)) filters[name] = new Date(ms).toISOString()
+  }
+  return filters
 }
 
 function applyForm () {
@@ -234,7 +248,7 @@ byId('pause').onclick = () => {
   showCount()
 }
 
-ask('/api/me').then(({ email }) => { byId('email').textContent = byId('email').title = email }, () => {})
+byId('zone').textContent = Intl.DateTimeFormat().resolvedOptions().timeZone
 readAddress()
 await start()
 new window.ResizeObserver(scheduleDraw).observe(byId('plots'))

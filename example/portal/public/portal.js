@@ -1,8 +1,7 @@
-import { make, openShell } from './shell.js'
+import { localTime, make, timeElement, whoAmI } from './shell.js'
 
 const main = document.querySelector('main')
-const time = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' })
-const me = await openShell()
+const me = await whoAmI()
 
 /** What the embedded app says of itself here; a sentence by the server's code comes before one by its status. */
 function sentences (name) {
@@ -23,14 +22,15 @@ function appCard ({ alias, name }, heading, ...more) {
   app.setAttribute('app', alias)
   app.setAttribute('frame-title', `${name} in ToolJet`)
   app.addEventListener('loading', () => { note.textContent = '' })
-  for (const type of ['ready', 'renewed']) app.addEventListener(type, ({ detail }) => { note.textContent = linkNote(detail) })
+  for (const type of ['ready', 'renewed']) app.addEventListener(type, ({ detail }) => note.replaceChildren(...linkNote(detail)))
   app.addEventListener('expired', () => { note.textContent = '' })
   app.addEventListener('fatal', ({ detail }) => { if (detail.status === 401) window.location.assign('/sign-in') })
   return make('section', { className: 'app', ariaLabel: name }, make('div', { className: 'app-head' }, make(heading, {}, name), note, ...more), app)
 }
 
 function linkNote ({ source, expiresIn }) {
-  return `${source === 'minted' ? 'New link' : 'Link reused'}, good until ${time.format(Date.now() + expiresIn * 1000)}`
+  const end = Date.now() + expiresIn * 1000
+  return [`${source === 'minted' ? 'New link' : 'Link reused'}, good until `, timeElement(end, localTime(end).slice(11, 16))]
 }
 
 function reloadButton () {
@@ -39,7 +39,7 @@ function reloadButton () {
 
 function show () {
   const name = window.location.hash.slice(1)
-  if (name === 'content' && main.hasChildNodes()) return // the skip link's
+  if (name === 'content' && main.querySelector('.app')) return // the skip link's
   if (name === 'overview') {
     document.title = 'Overview · Acme Portal'
     const cards = me.apps.map((app) => appCard(app, 'h2', make('a', { className: 'button', href: `#${app.alias}`, ariaLabel: `Open ${app.name}` }, 'Open')))

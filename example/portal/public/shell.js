@@ -1,9 +1,3 @@
-/** Pages besides the apps, as the navigation shows them. */
-const PAGES = [
-  { href: '/snippet', name: 'ToolJet’s snippet', short: 'Snippet', glyph: '</>' },
-  { href: '/admin/audit', name: 'Audit log', short: 'Audit', glyph: '≡', forAdmin: true },
-]
-
 /** Made of elements, never of HTML text: whatever a name holds stays text. */
 export function make (tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties)
@@ -11,11 +5,19 @@ export function make (tag, properties = {}, ...children) {
   return made
 }
 
-/**
- * Puts the portal's header and navigation around the page's own content.
- * @returns who is signed in, and what they may see: { email, name, isAdmin, apps, emails }
- */
-export async function openShell () {
+/** A time in the reader's zone as `2026-11-26 10:15:03.120`, to take parts of. */
+export function localTime (ms) {
+  return new Date(ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString().replace('T', ' ').slice(0, -1)
+}
+
+/** A time in the reader's zone, with UTC on hover. @param children how it is shown */
+export function timeElement (ms, ...children) {
+  const utc = new Date(ms).toISOString()
+  return make('time', { dateTime: utc, title: `${utc.replace('T', ' ').slice(0, -1)} UTC` }, ...children)
+}
+
+/** @returns who is signed in, and what they may see: { email, name, isAdmin, apps, emails } */
+export async function whoAmI () {
   const response = await fetch('/api/me').catch(() => undefined)
   if (response?.status === 401) {
     window.location.replace('/sign-in')
@@ -25,35 +27,7 @@ export async function openShell () {
     document.querySelector('main').replaceChildren(make('p', { className: 'soft', role: 'status' }, 'The portal does not answer. Reload this page to try again.'))
     throw new Error('no answer from /api/me')
   }
-  const me = await response.json()
-  document.body.prepend(make('a', { className: 'skip', href: '#content' }, 'Skip to the content'), header(me), navigation(me))
-  window.addEventListener('hashchange', markCurrent)
-  markCurrent()
-  return me
-}
-
-function header ({ name, email }) {
-  const avatar = make('span', { className: 'avatar', ariaHidden: 'true' }, name.slice(0, 1).toUpperCase())
-  const button = make('button', { className: 'account', type: 'button' }, avatar, make('span', { className: 'account-name' }, name))
-  const menu = make('div', { className: 'menu', id: 'account-menu', popover: 'auto' },
-    make('p', {}, make('strong', {}, name)),
-    make('p', { className: 'soft', id: 'email' }, email),
-    make('form', { method: 'post', action: '/sign-out' }, make('button', { className: 'button' }, 'Sign out')))
-  button.popoverTargetElement = menu
-  const brand = make('a', { className: 'brand', href: '/' }, make('img', { src: '/assets/icon.svg', alt: '', width: 28, height: 28 }), 'Acme Portal')
-  return make('header', { className: 'top' }, brand, button, menu)
-}
-
-function navigation ({ apps, isAdmin }) {
-  const link = ({ href, name, short = name, glyph }) => make('li', {}, make('a', { href, title: name },
-    make('span', { className: `glyph ${glyph === '' ? 'tiles' : ''}`, ariaHidden: 'true' }, glyph),
-    make('span', { className: 'long' }, name), make('span', { className: 'short', ariaHidden: 'true' }, short)))
-  const links = [
-    { href: '/#overview', name: 'Overview', glyph: '' },
-    ...apps.map(({ alias, name }) => ({ href: `/#${alias}`, name, short: name.split(' ')[0], glyph: name.slice(0, 1).toUpperCase() })),
-    ...PAGES.filter(({ forAdmin }) => isAdmin || !forAdmin),
-  ]
-  return make('nav', { className: 'side', ariaLabel: 'Portal' }, make('ul', {}, ...links.map(link)))
+  return response.json()
 }
 
 /** The address says where one is: reload and "back" keep it. */
@@ -66,3 +40,6 @@ function markCurrent () {
     else link.removeAttribute('aria-current')
   }
 }
+
+window.addEventListener('hashchange', markCurrent)
+markCurrent()

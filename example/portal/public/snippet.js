@@ -1,4 +1,4 @@
-import { openShell } from './shell.js'
+import { whoAmI } from './shell.js'
 
 const byId = (id) => document.getElementById(id)
 const iframe = byId('iframe')
@@ -23,7 +23,7 @@ function show (state, text) {
   if (state !== 'open') iframe.removeAttribute('src')
 }
 
-const { email, emails, apps } = await openShell()
+const { email, emails, apps } = await whoAmI()
 byId('emails').append(...emails.map((other) => new window.Option(other === email ? `${other} (you)` : other, other, other === email, other === email)))
 byId('app-ids').append(...apps.map(({ name, appId }) => new window.Option(name, appId)))
 byId('ask').onsubmit = (event) => {

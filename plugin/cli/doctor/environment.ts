@@ -15,7 +15,7 @@ export function * examineEnvironment (env: NodeJS.ProcessEnv, hasKey: boolean): 
 }
 
 function problemOfToken (token: string): [text: string, mend: string] | undefined {
-  if (/^(?:basic|bearer) /i.test(token)) return ['TOOLJET_API_TOKEN begins with the name of a scheme', 'give the token alone: "Basic " is put before it']
+  if (/^bearer /i.test(token)) return ['TOOLJET_API_TOKEN begins with the name of a scheme', 'give the token alone: "Basic " is put before it']
   if (/^(["']).*\1$/.test(token)) return ['TOOLJET_API_TOKEN has quotes around it', 'leave them out: they are sent, too']
   if (/^tj_pat_/.test(token)) return ['TOOLJET_API_TOKEN is a workspace PAT (tj_pat_…), which is for another API', 'give what EXTERNAL_API_ACCESS_TOKEN is at ToolJet']
   if (/^[\w+/]{8,}={0,2}$/.test(token) && /^[\x20-\x7e]+:[\x20-\x7e]+$/.test(Buffer.from(token, 'base64').toString('latin1'))) {

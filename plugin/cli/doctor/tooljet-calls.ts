@@ -1,4 +1,4 @@
-import { request } from 'undici'
+import { newPool } from '../../tooljet/pools.js'
 import type { Reply } from '../../tooljet/replies.js'
 
 const MAX_BYTES = 256 * 1024
@@ -44,8 +44,12 @@ export class ToolJetCalls {
   }
 
   async #call (method: 'GET' | 'POST', url: string, headers: Record<string, string>, body?: object): Promise<Reply> {
+    const { origin, pathname } = new URL(url)
+    const pool = newPool(origin, this.#timeoutMs)
     try {
-      const { statusCode, headers: told, body: stream } = await request(url, {
+      const { statusCode, headers: told, body: stream } = await pool.request({
+        origin,
+        path: pathname,
         method,
         headers: { accept: 'application/json', ...headers, ...(body !== undefined && { 'content-type': 'application/json' }) },
         ...(body !== undefined && { body: JSON.stringify(body) }),
@@ -54,6 +58,8 @@ export class ToolJetCalls {
       return { status: statusCode, headers: told, body: await beginOf(stream) }
     } catch (error) {
       throw this.#noAnswer(error)
+    } finally {
+      await pool.destroy()
     }
   }
 

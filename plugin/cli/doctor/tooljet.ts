@@ -1,4 +1,5 @@
 import { isEmbedError } from '../../errors.js'
+import { proxyOf } from '../../tooljet/pools.js'
 import { readReply, type Reply } from '../../tooljet/replies.js'
 import { findingsOf, type Finding, type Findings } from './finding.js'
 import { NoAnswer, type ToolJetCalls } from './tooljet-calls.js'
@@ -13,6 +14,8 @@ const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/
 export async function * examineToolJet (calls: ToolJetCalls, url: string, embedOrigins: readonly string[]): AsyncGenerator<Finding, boolean> {
   const { protocol, hostname, host } = new URL(url)
   if (protocol === 'http:' && !LOOPBACK.test(hostname)) yield note('https', 'ToolJet is called without TLS: the token and the PATs can be read on the way', 'use https:// in TOOLJET_URL, or keep both in one private network')
+  const proxy = proxyOf(url)
+  if (proxy !== undefined) yield note('proxy', `ToolJet is called through the proxy ${proxy.host}`, 'NO_PROXY names hosts that are called without')
   const began = performance.now()
   let reply: Reply
   try {

@@ -1,0 +1,15 @@
+// What `npm start` runs: plain JavaScript, for a Node.js that is too old has to read it to say so.
+const { engines } = require('../package.json')
+
+const [major, minor] = process.versions.node.split('.').map(Number)
+const [neededMajor, neededMinor] = /\d+\.\d+/.exec(engines.node)[0].split('.').map(Number)
+
+if (major < neededMajor || (major === neededMajor && minor < neededMinor)) {
+  console.error('The example needs Node.js ' + engines.node + ', and this is ' + process.versions.node + ': install a newer one from https://nodejs.org.')
+  process.exitCode = 1
+} else {
+  import('tsx/esm/api').then(({ register }) => {
+    register()
+    return import('./start.ts')
+  })
+}
