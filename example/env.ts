@@ -46,6 +46,12 @@ export const portalEnv = Type.Object({ ...needed, ...others })
 /** Of `npm start`, which brings along what is missing. */
 export const startEnv = Type.Object({ ...Type.Partial(Type.Object(needed)).properties, ...others })
 
+/** Of `npm run example:spa`: the page's port, with the API's after it. */
+export const spaEnv = Type.Object({
+  PORT: port(5173),
+  REDIS_URL: Type.Optional(Type.String({ pattern: '^rediss?://.', description: 'a URL that starts with redis:// or rediss://', writeOnly: true })),
+})
+
 /** Of the stand-in ToolJet alone. */
 export const toolJetEnv = Type.Object({
   PORT: port(3000),

@@ -45,7 +45,7 @@ export class TooljetEmbedElement extends Base {
 
   attributeChangedCallback (name: string, old: string | null, value: string | null): void {
     if (old === value || !this.#stop) return
-    if (name === 'frame-title' || name === 'height') this.#view.updateAttributes()
+    if (/title|height/.test(name)) this.#view.updateAttributes()
     else this.reload()
   }
 
@@ -66,6 +66,9 @@ export class TooljetEmbedElement extends Base {
     this.#view.show()
   }
 }
+
+// on the prototype, where React and Vue look whether something is a property; not in the class, whose fields would take away what a page has set before this module was loaded
+TooljetEmbedElement.prototype.headers = TooljetEmbedElement.prototype.fetch = TooljetEmbedElement.prototype.strings = undefined
 
 /** Typed listeners. */
 export interface TooljetEmbedElement {

@@ -1,8 +1,9 @@
 import { TooljetEmbedElement } from './element.js'
 import type { TooljetEmbedAttributes } from './jsx.js'
 
-const registry = globalThis.customElements as CustomElementRegistry | undefined
-if (!registry?.get('tooljet-embed')) registry?.define('tooljet-embed', TooljetEmbedElement)
+try {
+  customElements.define('tooljet-embed', TooljetEmbedElement)
+} catch {} // there are none on a server, and another copy of this module may have been first
 
 declare global {
   interface HTMLElementTagNameMap {

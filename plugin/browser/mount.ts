@@ -49,7 +49,7 @@ export interface MountedApp {
 export function mountTooljetApp (container: ParentNode, { on, ...options }: MountOptions): MountedApp {
   const element = document.createElement('tooljet-embed')
   for (const [name, value] of Object.entries(options)) {
-    if (value instanceof Object) Object.assign(element, { [name]: value })
+    if (name in element) (element as unknown as Record<string, unknown>)[name] = value
     else if (value !== undefined) element.setAttribute(name.replace(/[A-Z]/g, '-$&'), value as string) // which lowers the case
   }
   for (const type in on) element.addEventListener(type, on[type as keyof TooljetEmbedEventMap] as EventListener)

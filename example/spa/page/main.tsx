@@ -1,0 +1,5 @@
+import { StrictMode } from 'react'
+import { createRoot } from 'react-dom/client'
+import { App } from './app.js'
+
+createRoot(document.querySelector('#root')!).render(<StrictMode><App /></StrictMode>)
