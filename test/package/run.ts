@@ -64,7 +64,7 @@ async function check (what: string, attempt: () => unknown): Promise<void> {
 }
 
 async function npm (cwd: string, ...args: string[]): Promise<string> {
-  const { stdout } = await run('npm', [...args, '--loglevel=error', '--no-audit', '--no-fund', '--fetch-retries=1', '--fetch-retry-mintimeout=1000'], { cwd })
+  const { stdout } = await run('npm', [...args, '--loglevel=error', '--no-engine-strict', '--no-audit', '--no-fund', '--fetch-retries=1', '--fetch-retry-mintimeout=1000'], { cwd })
   return stdout
 }
 
