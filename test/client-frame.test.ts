@@ -134,6 +134,7 @@ test('an outage at the session call: it waits, and burns no mint', { ...IN_A_BRO
   isUp = false
   await visit.put('<tooljet-embed app="inventory" timeout="1"></tooljet-embed>')
   await visit.sees('ready', 2)
+  await visit.page.frames()[1]!.evaluate("[200, -1, NaN].forEach((error) => parent.postMessage({ error, message: 'of something else' }, '*'))")
   await visit.page.frames()[1]!.evaluate("parent.postMessage({ error: 400, message: 'no token' }, '*')")
   t.match((await visit.sees('expired')).detail, { reason: 'logout', status: 400 })
   t.match((await visit.sees('error', 5)).detail, { code: 'OUTAGE' })

@@ -119,7 +119,7 @@ test('headers and fetch of the page, also by mountTooljetApp; what they do wrong
     window.calls = []
     mountTooljetApp(main, {
       app: 'sales', credentials: 'omit', headers: { authorization: 'Bearer ${ANA}' },
-      fetch: (url, options) => { calls.push([url, options.credentials, options.headers]); return fetch(url, options) },
+      fetch: (url, options) => { calls.push([url, options.credentials, Object.fromEntries(options.headers)]); return fetch(url, options) },
     })
   })`)
   await visit.sees('ready')
@@ -136,6 +136,38 @@ test('headers and fetch of the page, also by mountTooljetApp; what they do wrong
   await visit.run(`(el.fetch = undefined, el.headers = { authorization: 'Bearer ${ANA}' }, el.reload())`)
   await visit.sees('ready', 2)
   t.same(visit.violations, [])
+})
+
+test('headers of any form and spelling, and one content type', { ...IN_A_BROWSER }, async (t) => {
+  const host = await EmbedHost.open(t)
+  const visit = await host.visit(t, '')
+  await visit.run('(window.sent = [], window.fetch = ((fetch) => (url, options) => { sent.push(Object.fromEntries(new Headers(options.headers))); return fetch(url, options) })(fetch))')
+  const forms = ["{ 'Content-Type': 'application/json; charset=utf-8', 'X-CSRF-Token': '1' }", "new Headers({ 'x-csrf-token': '1' })", "[['x-csrf-token', '1']]", "async () => new Headers({ 'X-Csrf-Token': '1' })"]
+  for (const [i, form] of forms.entries()) {
+    await visit.run(`(() => {
+      const element = document.createElement('tooljet-embed')
+      element.headers = ${form}
+      main.replaceChildren(element)
+    })()`)
+    await until('it asks', async () => (await visit.run<object[]>('sent')).length > i)
+    t.same((await visit.run<object[]>('sent'))[i], { 'content-type': 'application/json', 'x-csrf-token': '1' }, form)
+  }
+})
+
+test('an answer that says to come at once, or before, is no reason to ask all the time', { ...IN_A_BROWSER }, async (t) => {
+  const host = await EmbedHost.open(t)
+  const visit = await host.visit(t, '')
+  for (const retryAfter of ['-7', '0', 'null', "'soon'"]) {
+    await visit.run(`(() => {
+      const element = document.createElement('tooljet-embed')
+      window.asked = 0
+      element.fetch = async () => { asked++; return Response.json({ code: 'TOOLJET_EMBED_BUSY', retryAfter: ${retryAfter}, queue: { position: 3, etaSeconds: 9, ticket: 'x' } }, { status: 429 }) }
+      main.replaceChildren(element)
+    })()`)
+    await visit.run('new Promise((resolve) => setTimeout(resolve, 1500))')
+    const asked = await visit.run<number>('asked')
+    t.ok(asked >= 1 && asked <= 3, `retryAfter ${retryAfter}: ${asked} times`)
+  }
 })
 
 test('cookies are sent, unless there are headers or the page says otherwise', { ...IN_A_BROWSER }, async (t) => {

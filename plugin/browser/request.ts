@@ -45,7 +45,7 @@ export interface Failure extends Problem {
 /** How the endpoint is asked. */
 export interface RequestSettings {
   /** Headers of each request to the endpoint, for a bearer token or against CSRF. A function is called for each request. */
-  headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>) | undefined
+  headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>) | undefined
   /** In place of the page's `fetch`. */
   fetch?: typeof fetch | undefined
 }
@@ -63,9 +63,11 @@ export async function requestUrl (get: (name: string) => string | undefined, { h
   let failure = noAnswer()
   try {
     const lookup: Lookup = { app: get('app'), appId: get('app-id'), appSlug: get('app-slug'), ...extra }
+    const sent = new Headers(typeof headers === 'function' ? await headers() : headers)
+    sent.set('content-type', 'application/json') // whatever its spelling was
     const response = await fetch(get('endpoint') ?? '/api/get-tooljet-url', { // the plugin puts its own route's path here when it serves this module
       method: 'POST',
-      headers: { 'content-type': 'application/json', ...(typeof headers === 'function' ? await headers() : headers) },
+      headers: sent,
       body: JSON.stringify(lookup),
       credentials: (get('credentials') ?? (headers ? 'same-origin' : 'include')) as RequestCredentials,
       signal,
@@ -78,7 +80,7 @@ export async function requestUrl (get: (name: string) => string | undefined, { h
       return /^https?:/.test(body.redirectUrl) && new URL(body.redirectUrl) ? body : failure
     }
     // another origin's header cannot be seen; a date in it is nothing that a wrong clock can read
-    const retryAfter = Number(body.retryAfter ?? response.headers.get('retry-after')) || undefined
+    const retryAfter = Math.max(0, body.retryAfter ?? response.headers.get('retry-after')) || undefined
     return { code: `${body.code ?? `HTTP_${status}`}`, status, retryAfter, queue: body.queue }
   } catch {
     return failure

@@ -50,8 +50,8 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
   const { signal } = over
   const get = (name: string): string | undefined => host.getAttribute(name) ?? undefined
   /** Of a frame until the app is there: ToolJet's opening page, then the app. */
-  const loads = Number(get('loads')) || 2
-  const timeoutMs = Number(get('timeout')) * 1000 || Ms.Timeout
+  const loads = +get('loads')! || 2
+  const timeoutMs = +get('timeout')! * 1000 || Ms.Timeout
   let state: State = 'loading'
   /** The state when there is no app to see. */
   let fallback: State = state
@@ -203,8 +203,8 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
     const mount = [active, pending].find((mount) => mount?.frame.contentWindow === source && mount!.origin === origin)
     const { type, error } = Object(data)
     // older versions of ToolJet send no type
-    if (!mount || (type ? type !== 'TJ_EMBED_APP_LOGOUT' : typeof error !== 'number')) return
-    const status = Number(error) || undefined
+    if (!mount || (type ? type !== 'TJ_EMBED_APP_LOGOUT' : !(error > 399))) return
+    const status = +error || undefined
     if (!status && mount === active) {
       // the user does not want to be signed in again at once
       abandon()

@@ -66,7 +66,7 @@ export function createView (host: HTMLElement & OwnStrings, onRetry: () => void)
       state = next
       // a page that is morphed may have taken it away
       if (host.getAttribute('state') !== next) host[next ? 'setAttribute' : 'removeAttribute']('state', next!)
-      base.setAttribute('aria-busy', String(isLoading))
+      base.setAttribute('aria-busy', `${isLoading}`)
       notice.name = next === 'fatal' ? 'error' : next ?? ''
       icon.hidden = message.hidden = next === 'ready'
       notice.hidden = !next || (icon.hidden && !label)
