@@ -144,7 +144,7 @@ test('wrong usage is named, ends with 2, and nothing is asked', { timeout: 60_00
     [['--mint-limit', '10/60000', '-'], good, /--mint-limit has "60000", it takes a time/],
     [['--stream', 'a b', '-'], good, /--stream is "a b", it takes a key/],
     [['-'], good, /TOOLJET_URL is missing, it takes an http/, { TOOLJET_URL: '' }],
-    [['-'], good, /TOOLJET_URL is something else \(not shown\)/, { TOOLJET_URL: 'ftp://:hunter2@acme.test' }],
+    [['-'], good, /TOOLJET_URL is something that does not begin with http:\/\/ or https:\/\/ \(not shown\)/, { TOOLJET_URL: 'ftp://:hunter2@acme.test' }],
     [['-'], good, /TOOLJET_EMBED_ORIGINS is /, { TOOLJET_EMBED_ORIGINS: 'https://acme.test, acme.test' }],
     [['-'], good, /REDIS_URL is missing/, { REDIS_URL: '' }],
     [['-'], good, /REDIS_URL is something else \(not shown\)/, { REDIS_URL: 'http://:hunter2@acme.test' }],
