@@ -193,8 +193,8 @@ test('npm start as a user without root, Docker and Redis: it goes on, and says w
 
   t.equal(await child.stop(), 0)
   const said = child.output.split('\n').filter((line) => /^\d\d:\d\d:\d\d /.test(line))
-  t.match(said, [/ERROR tooljet-embed: Redis connection lost: the portal was started without Redis$/])
-  t.equal(said.length, 1, 'once, and no line for each event at the end')
+  t.match(said[0], /ERROR tooljet-embed: Redis connection lost: the portal was started without Redis$/)
+  t.same(said.filter((line) => line.includes('audit event')), [], 'no line for each event at the end')
   t.ok(await isPortFree(port))
 })
 
