@@ -249,7 +249,8 @@ test('a failure counts down, and is read out just once', { ...IN_A_BROWSER }, as
     await visit.page.clock.runFor(1000)
     seconds.push(Number(/Trying again in (\d+) s\.$/.exec((await visit.look()).message)![1]))
   }
-  t.same(seconds, seconds.map((_, i) => seconds[0]! - i))
+  // that clock goes on by itself, too
+  t.ok(seconds.every((left, i) => i === 0 || (left < seconds[i - 1]! && left > seconds[i - 1]! - 4)), `it says ${seconds.join(', ')}`)
   t.ok(seconds[0]! >= 18 && seconds[0]! <= 25)
   t.equal((await visit.look()).said, said)
 })
