@@ -14,6 +14,7 @@ import { AuditWriter } from '../plugin/audit/writer.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
 import { holdUp, newClient } from './support/redis.js'
 import { until } from './support/until.js'
+import type { Timers } from '../plugin/timers.js'
 import { verifyAudit } from '../plugin/audit/verify.js'
 import { deriveKeys } from '../plugin/crypto/secret-keys.js'
 import { wayToRedis } from './support/way-to-redis.js'
@@ -231,6 +232,20 @@ test('a batch that lands after its deadline is not written again', { timeout: 60
   t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, instances: [{ lastSeq: 7 }] })
 })
 
+type WriterStream = ConstructorParameters<typeof AuditWriter>[0]['stream']
+
+/** A writer whose stream is this one, but for what a test does otherwise. */
+function writerOn (timers: Timers, stream: AuditStream, otherwise: Partial<WriterStream>): AuditWriter {
+  const own: WriterStream = {
+    isUnavailable: false,
+    startOfWrite: () => stream.startOfWrite(),
+    append: (...args) => stream.append(...args),
+    find: (...args) => stream.find(...args),
+    trimIndex () {},
+  }
+  return new AuditWriter({ stream: { ...own, ...otherwise }, timers, onLost () {}, onProblem () {} }, 'me', 100)
+}
+
 /** Events of one instance, and what writes them to a stream of their own. */
 async function ownStream (t: Test) {
   const portal = await Portal.open(t)
@@ -291,21 +306,12 @@ test('a batch is written once, however often it is sent, and whatever else says 
 test('marks that change all the time keep no event from the stream', async (t) => {
   const { redis, way, stream, keys, next, entries } = await ownStream(t)
   let changes = 0
-  const writer = new AuditWriter({
-    timers: way.timers,
-    onLost () {},
-    onProblem () {},
-    stream: {
-      isUnavailable: false,
-      startOfWrite: () => stream.startOfWrite(),
-      trimIndex () {},
-      find: (macs, after) => stream.find(macs, after),
-      async append (...args) {
-        await redis.set(keys.written('me'), `${++changes}-1`)
-        return stream.append(...args)
-      },
+  const writer = writerOn(way.timers, stream, {
+    async append (...args) {
+      await redis.set(keys.written('me'), `${++changes}-1`)
+      return stream.append(...args)
     },
-  }, 'me', 100)
+  })
   const events = [next(), next(), next()]
   for (const event of events) await writer.addAndWait(event)
   t.same((await entries()).map(({ mac }) => mac), events.map(({ mac }) => mac))
@@ -343,35 +349,27 @@ test('an instance in doubt looks at what came since, and at each entry once', as
   let parts = 0
   const looked: string[] = []
   const reached: string[] = []
-  const writer = new AuditWriter({
-    timers: way.timers,
-    onLost () {},
-    onProblem () {},
-    stream: {
-      isUnavailable: false,
-      startOfWrite: () => stream.startOfWrite(),
-      trimIndex () {},
-      async append (...args) {
-        const isFirst = fails++ === 0
-        if (isFirst) {
-          const more = redis.pipeline()
-          for (let i = 0; i < 1800; i++) more.xadd(keys.stream, '*', 'a', 'b')
-          await more.exec()
-        }
-        const appended = await stream.append(...args)
-        await redis.del(keys.written('me'))
-        if (isFirst) throw new Error('the answer is lost')
-        return appended
-      },
-      async find (macs, after) {
-        if (++parts === 2) throw new Error('a part is lost')
-        looked.push(after)
-        const found = await stream.find(macs, after)
-        reached.push(found.after)
-        return found
-      },
+  const writer = writerOn(way.timers, stream, {
+    async append (...args) {
+      const isFirst = fails++ === 0
+      if (isFirst) {
+        const more = redis.pipeline()
+        for (let i = 0; i < 1800; i++) more.xadd(keys.stream, '*', 'a', 'b')
+        await more.exec()
+      }
+      const appended = await stream.append(...args)
+      await redis.del(keys.written('me'))
+      if (isFirst) throw new Error('the answer is lost')
+      return appended
     },
-  }, 'me', 100)
+    async find (macs, after) {
+      if (++parts === 2) throw new Error('a part is lost')
+      looked.push(after)
+      const found = await stream.find(macs, after)
+      reached.push(found.after)
+      return found
+    },
+  })
   const events = [next(), next(), next()]
   await Promise.all(events.slice(0, 2).map((event) => writer.addAndWait(event).catch(() => {})))
   writer.add(events[2]!)

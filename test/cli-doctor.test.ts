@@ -85,33 +85,33 @@ test('the ACL that is asked for is that of docs/audit.md', (t) => {
 const forbidden = (message: string) => ({ status: 403, body: errorBody(403, message) })
 
 /** What is wrong with a ToolJet, and what is said of it. */
-const TOOLJETS: Record<string, { reply?: { status: number, body?: unknown, headers?: Record<string, string> }, env?: NodeJS.ProcessEnv, path?: string, told: string, mend: RegExp }> = {
-  'a wrong token': { env: { TOOLJET_API_TOKEN: 'another' }, told: 'token', mend: /EXTERNAL_API_ACCESS_TOKEN/ },
-  'a scheme in the token': { env: { TOOLJET_API_TOKEN: `Bearer ${API_TOKEN}` }, told: 'token-form', mend: /the token alone/ },
-  'quotes around the token': { env: { TOOLJET_API_TOKEN: `"${API_TOKEN}"` }, told: 'token-form', mend: /leave them out/ },
-  'a workspace PAT': { env: { TOOLJET_API_TOKEN: 'tj_pat_0123456789' }, told: 'token-form', mend: /EXTERNAL_API_ACCESS_TOKEN/ },
-  'base64 of a user and a password': { env: { TOOLJET_API_TOKEN: Buffer.from('admin:password').toString('base64') }, told: 'token-form', mend: /as it stands/ },
-  'the same key twice': { env: { ENCRYPTION_KEY: API_TOKEN }, told: 'key', mend: /another/ },
-  'any certificate is believed': { env: { NODE_TLS_REJECT_UNAUTHORIZED: '0' }, told: 'tls', mend: /NODE_EXTRA_CA_CERTS/ },
-  'the external API is off': { reply: forbidden('External API is disabled'), told: 'token', mend: /ENABLE_EXTERNAL_API=true/ },
-  'no licence': { reply: forbidden('You do not have access to this resource'), told: 'token', mend: /licence/ },
-  'the community edition': { reply: { status: 404, body: errorBody(404, 'Cannot POST /api/ext/users/personal-access-token') }, told: 'token', mend: /community edition/ },
-  'the plan': { reply: { status: 451 }, told: 'token', mend: /plan/ },
-  'a gateway that refuses': { reply: { status: 403, body: '<h1>Forbidden</h1>' }, told: 'token', mend: /in front of ToolJet/ },
-  'a gateway that asks who is there': { reply: { status: 401 }, told: 'token', mend: /other credentials/ },
-  '/api at the end of the address': { path: '/api', told: 'address', mend: /leave "\/api" out/ },
-  'a redirect': { reply: { status: 308, headers: { location: 'https://tooljet.acme.test/x' } }, told: 'address', mend: /redirects to/ },
-  'the front end': { reply: { status: 200, body: '<!doctype html>', headers: { 'content-type': 'text/html' } }, told: 'address', mend: /server/ },
-  'a server with errors': { reply: { status: 500, body: errorBody(500, 'Internal server error') }, told: 'server', mend: /own log/ },
+const TOOLJETS: Record<string, { reply?: { status: number, body?: unknown, headers?: Record<string, string> }, env?: NodeJS.ProcessEnv, path?: string, told: string, remedy: RegExp }> = {
+  'a wrong token': { env: { TOOLJET_API_TOKEN: 'another' }, told: 'token', remedy: /EXTERNAL_API_ACCESS_TOKEN/ },
+  'a scheme in the token': { env: { TOOLJET_API_TOKEN: `Bearer ${API_TOKEN}` }, told: 'token-form', remedy: /the token alone/ },
+  'quotes around the token': { env: { TOOLJET_API_TOKEN: `"${API_TOKEN}"` }, told: 'token-form', remedy: /leave them out/ },
+  'a workspace PAT': { env: { TOOLJET_API_TOKEN: 'tj_pat_0123456789' }, told: 'token-form', remedy: /EXTERNAL_API_ACCESS_TOKEN/ },
+  'base64 of a user and a password': { env: { TOOLJET_API_TOKEN: Buffer.from('admin:password').toString('base64') }, told: 'token-form', remedy: /as it stands/ },
+  'the same key twice': { env: { ENCRYPTION_KEY: API_TOKEN }, told: 'key', remedy: /another/ },
+  'any certificate is believed': { env: { NODE_TLS_REJECT_UNAUTHORIZED: '0' }, told: 'tls', remedy: /NODE_EXTRA_CA_CERTS/ },
+  'the external API is off': { reply: forbidden('External API is disabled'), told: 'token', remedy: /ENABLE_EXTERNAL_API=true/ },
+  'no licence': { reply: forbidden('You do not have access to this resource'), told: 'token', remedy: /licence/ },
+  'the community edition': { reply: { status: 404, body: errorBody(404, 'Cannot POST /api/ext/users/personal-access-token') }, told: 'token', remedy: /community edition/ },
+  'the plan': { reply: { status: 451 }, told: 'token', remedy: /plan/ },
+  'a gateway that refuses': { reply: { status: 403, body: '<h1>Forbidden</h1>' }, told: 'token', remedy: /in front of ToolJet/ },
+  'a gateway that asks who is there': { reply: { status: 401 }, told: 'token', remedy: /other credentials/ },
+  '/api at the end of the address': { path: '/api', told: 'address', remedy: /leave "\/api" out/ },
+  'a redirect': { reply: { status: 308, headers: { location: 'https://tooljet.acme.test/x' } }, told: 'address', remedy: /redirects to/ },
+  'the front end': { reply: { status: 200, body: '<!doctype html>', headers: { 'content-type': 'text/html' } }, told: 'address', remedy: /server/ },
+  'a server with errors': { reply: { status: 500, body: errorBody(500, 'Internal server error') }, told: 'server', remedy: /own log/ },
 }
 
 test('what is wrong with a ToolJet', async (t) => {
   const { url, prefix } = await goodRedis()
-  for (const [name, { reply, env = {}, path = '', told, mend }] of Object.entries(TOOLJETS)) {
+  for (const [name, { reply, env = {}, path = '', told, remedy }] of Object.entries(TOOLJETS)) {
     const standIn = await toolJet(t)
     if (reply !== undefined) standIn.faults = () => ({ reply })
     const examined = await examine(['--key-prefix', prefix], { TOOLJET_URL: standIn.url + path, REDIS_URL: url, ...env })
-    t.match(examined.of(told), { level: 'problem', mend }, name)
+    t.match(examined.of(told), { level: 'problem', remedy }, name)
     t.equal(examined.code, 1, name)
     t.equal(standIn.mints.length, 0, 'nothing was minted')
   }
@@ -124,9 +124,9 @@ test('a ToolJet that cannot be reached, with TLS and without', async (t) => {
   await new Promise<void>((resolve) => { tls.listen(0, '127.0.0.1', resolve) })
   t.teardown(() => { tls.close() })
   const { port } = tls.address() as AddressInfo
-  t.match(await examine(['--key-prefix', prefix], { TOOLJET_URL: `https://127.0.0.1:${port}`, REDIS_URL: url }), { code: 3, findings: [{}, {}, { level: 'unreachable', mend: /NODE_EXTRA_CA_CERTS/ }] })
+  t.match(await examine(['--key-prefix', prefix], { TOOLJET_URL: `https://127.0.0.1:${port}`, REDIS_URL: url }), { code: 3, findings: [{}, {}, { level: 'unreachable', remedy: /NODE_EXTRA_CA_CERTS/ }] })
   const plain = await toolJet(t)
-  t.match(await examine(['--key-prefix', prefix], { TOOLJET_URL: plain.url.replace('http:', 'https:'), REDIS_URL: url }), { code: 3, findings: [{}, {}, { level: 'unreachable', mend: /http:\/\// }] })
+  t.match(await examine(['--key-prefix', prefix], { TOOLJET_URL: plain.url.replace('http:', 'https:'), REDIS_URL: url }), { code: 3, findings: [{}, {}, { level: 'unreachable', remedy: /http:\/\// }] })
 })
 
 test('a page that may not be shown in a frame, or is not there', async (t) => {
@@ -148,7 +148,7 @@ test('users, apps and origins', async (t) => {
   t.match((await look(['--user', 'nobody@acme.test', '--opens', 'sales'])).of('user'), { level: 'problem', text: /no user nobody/ })
   t.match((await look(['--user', CLEO, '--opens', 'sales'])).of('access'), { level: 'problem', text: /may not open sales: the mint/ })
   t.match((await look(['--user', ANA, '--opens', 'none'])).of('app'), { level: 'problem', text: /no app none/ })
-  t.match((await look(['--user', ANA, '--opens', 'sales'], { publicUrl: 'https://front.acme.test' })).of('mint'), { level: 'problem', mend: /https:\/\/front\.acme\.test/ })
+  t.match((await look(['--user', ANA, '--opens', 'sales'], { publicUrl: 'https://front.acme.test' })).of('mint'), { level: 'problem', remedy: /https:\/\/front\.acme\.test/ })
   t.match((await look(['--user', ANA, '--opens', 'sales', '--outsider', BEN])).of('access'), { level: 'problem', text: /ben@acme.test may open sales/ })
   const users = [{ email: 'Ana@acme.test', apps: ['sales'] }]
   t.match((await look(['--user', 'Ana@acme.test', '--opens', 'sales'], { seed: { ...DEFAULT_SEED, users } })).of('spelling'), { level: 'problem', text: /in this spelling alone/ })
@@ -163,7 +163,7 @@ test('users, apps and origins', async (t) => {
 test('where access is looked at', async (t) => {
   const { url, prefix } = await goodRedis()
   const env = { TOOLJET_URL: (await toolJet(t, { access: 'session' })).url, REDIS_URL: url }
-  t.match((await examine([...PEOPLE, '--key-prefix', prefix], env)).of('access'), { level: 'problem', mend: /tooljet\.checkAccess: true/ })
+  t.match((await examine([...PEOPLE, '--key-prefix', prefix], env)).of('access'), { level: 'problem', remedy: /tooljet\.checkAccess: true/ })
   t.equal((await examine([...PEOPLE, '--key-prefix', prefix, '--check-access'], env)).of('access'), undefined)
   t.match((await examine(['--user', CLEO, '--opens', 'sales', '--key-prefix', prefix], env)).of('access'), { level: 'problem', text: /session call refuses/ })
 })
@@ -233,8 +233,8 @@ test('rights that lack, functions of another version, a key of another type', as
 test('a Redis that cannot be reached, refuses, or is something else', async (t) => {
   const { url: TOOLJET_URL } = await toolJet(t)
   t.match((await examine([], { TOOLJET_URL, REDIS_URL: 'redis://127.0.0.1:1' })), { code: 3, told: ['tooljet user note', 'redis address unreachable', 'capacity pairs note'] })
-  t.match((await examine([], { TOOLJET_URL, REDIS_URL: server.url.replace('//', '//somebody:wrong@') })).of('address'), { level: 'unreachable', mend: /user:password/ })
-  t.match((await examine([], { TOOLJET_URL, REDIS_URL: server.url.replace('redis:', 'rediss:') })).of('address'), { level: 'unreachable', mend: /redis:\/\// })
+  t.match((await examine([], { TOOLJET_URL, REDIS_URL: server.url.replace('//', '//somebody:wrong@') })).of('address'), { level: 'unreachable', remedy: /user:password/ })
+  t.match((await examine([], { TOOLJET_URL, REDIS_URL: server.url.replace('redis:', 'rediss:') })).of('address'), { level: 'unreachable', remedy: /redis:\/\// })
 
   const told = async (info: (text: string) => string) => {
     const proxy = await Disguise.as(server.port, info)
@@ -266,8 +266,8 @@ test('capacity', async (t) => {
   const { url: TOOLJET_URL } = await toolJet(t)
   const look = async (...args: string[]) => (await examine(['--key-prefix', prefix, ...args], { TOOLJET_URL, REDIS_URL: url })).findings.find(({ name }) => name === 'pairs')
   t.match(await look('--pairs', '590'), { level: 'fine', text: /590 pairs/ })
-  const { mend } = await look('--pairs', '1000') ?? {}
-  t.match(mend, /patExpiry to 6,180/)
+  const { remedy } = await look('--pairs', '1000') ?? {}
+  t.match(remedy, /patExpiry to 6,180/)
   t.match(await look('--pairs', '1000', '--pat-expiry', '6180'), { level: 'fine' }, 'what is said is enough')
   t.match(await look('--pairs', '3000', '--mint-limit', '60/1m'), { level: 'fine' })
   t.match(await look('--mint-limit', 'none'), { level: 'fine' })

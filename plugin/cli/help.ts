@@ -21,6 +21,18 @@ const ENVIRONMENT = `Environment:
   NO_COLOR            no colour on a terminal
   NODE_EXTRA_CA_CERTS a file of certificates to trust, for rediss://`
 
+/** Of commands that work as the portal does. @param key what they take its encryptionKey for */
+export function portalEnvironment (key: string): string {
+  return `Environment, as of the portal:
+  TOOLJET_URL, TOOLJET_API_TOKEN, REDIS_URL
+                      needed
+  TOOLJET_EMBED_ORIGINS
+                      tooljet.embedOrigins, with commas between them
+  ENCRYPTION_KEY, TOOLJET_EMBED_ENCRYPTION_KEY
+                      encryptionKey${key}
+  NODE_EXTRA_CA_CERTS a file of certificates to trust`
+}
+
 export function overallHelp (commands: Record<string, Command>): string {
   return `${PROGRAM}: reads the audit log of fastify-tooljet-embed.
 

@@ -42,7 +42,7 @@ export class AccessCheck {
 }
 
 /** What the page of that URL sends. The path has the app's id where the mint was by slug, too. */
-function sessionRequestOf (redirectUrl: string): SessionRequest | undefined {
+export function sessionRequestOf (redirectUrl: string): SessionRequest | undefined {
   const { pathname, searchParams } = new URL(redirectUrl)
   const appId = /\/embed-apps\/([^/]+)\/?$/.exec(pathname)?.[1]
   const accessToken = searchParams.get('personal-access-token')

@@ -5,8 +5,8 @@ import type { Pools } from './pools.js'
 import type { Reply } from './replies.js'
 import type { Target } from './target.js'
 
-const MINT_PATH = '/api/ext/users/personal-access-token'
-const SESSION_PATH = '/api/ext/users/session'
+export const MINT_PATH = '/api/ext/users/personal-access-token'
+export const SESSION_PATH = '/api/ext/users/session'
 const MAX_REPLY_BYTES = 64 * 1024
 const MAX_RETRIES = 2
 const RETRY_AFTER_MS = 100
@@ -70,10 +70,9 @@ export class ToolJetClient {
   }
 
   async #inTime (call: (signal: AbortSignal) => Promise<Reply>): Promise<Reply> {
-    this.#pools.assertOpen()
     const deadline = new AbortController()
+    const over = this.#pools.begin(() => deadline.abort())
     const cancel = this.#timers.after(this.#target.timeoutMs, () => deadline.abort())
-    const over = this.#pools.underWay(() => deadline.abort())
     try {
       return await call(deadline.signal)
     } catch (error) {

@@ -22,9 +22,8 @@ export class Pools {
     return this.#closed
   }
 
-  /** For one call: by the next one it may have left. @throws TOOLJET_EMBED_UNAVAILABLE when they are closed */
+  /** For one call that is under way: by the next one it may have left. */
   of (url: string, timeoutMs: number): Dispatcher {
-    this.assertOpen()
     const key = `${timeoutMs} ${url}`
     const open = this.#open.get(key)
     if (open !== undefined) return open
@@ -33,13 +32,13 @@ export class Pools {
     return pool
   }
 
-  /** @throws TOOLJET_EMBED_UNAVAILABLE when they are closed */
-  assertOpen (): void {
+  /**
+   * A call begins, and is over when the returned function is called.
+   * @param breakOff called when they are closed meanwhile
+   * @throws TOOLJET_EMBED_UNAVAILABLE when they are closed already
+   */
+  begin (breakOff: () => void): () => void {
     if (this.#closed) throw embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'this server is closing' })
-  }
-
-  /** Until the returned function is called. @param breakOff called when they are closed */
-  underWay (breakOff: () => void): () => void {
     this.#calls.add(breakOff)
     return () => { this.#calls.delete(breakOff) }
   }

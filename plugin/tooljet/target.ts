@@ -111,7 +111,7 @@ function baseUrl (value: string): string {
   if (value === '') throw optionError('tooljet.url', takes, 'empty')
   if (!/^https?:\/\//i.test(value)) throw optionError('tooljet.url', takes, 'something that does not begin with http:// or https:// (not shown)')
   const url = URL.canParse(value) ? new URL(value) : undefined
-  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') {
+  if (url === undefined || url.username !== '' || url.password !== '') {
     throw optionError('tooljet.url', takes, 'something else (not shown)')
   }
   if (url.search !== '' || url.hash !== '') throw optionError('tooljet.url', takes, 'a URL with a query or fragment')

@@ -14,7 +14,7 @@ export function * examineEnvironment (env: NodeJS.ProcessEnv, hasKey: boolean): 
   if (tls === '0') yield problem('tls', 'NODE_TLS_REJECT_UNAUTHORIZED is 0: any certificate is believed', 'take it away; NODE_EXTRA_CA_CERTS names a file of certificates to trust')
 }
 
-function problemOfToken (token: string): [text: string, mend: string] | undefined {
+function problemOfToken (token: string): [text: string, remedy: string] | undefined {
   if (/^bearer /i.test(token)) return ['TOOLJET_API_TOKEN begins with the name of a scheme', 'give the token alone: "Basic " is put before it']
   if (/^(["']).*\1$/.test(token)) return ['TOOLJET_API_TOKEN has quotes around it', 'leave them out: they are sent, too']
   if (/^tj_pat_/.test(token)) return ['TOOLJET_API_TOKEN is a workspace PAT (tj_pat_…), which is for another API', 'give what EXTERNAL_API_ACCESS_TOKEN is at ToolJet']

@@ -8,13 +8,13 @@ export interface Finding {
   /** What was found; never a secret. */
   text: string
   /** What to do. */
-  mend?: string
+  remedy?: string
 }
 
 export type Findings = AsyncGenerator<Finding>
 
 /** Makes the findings of one area. */
 export function findingsOf (area: Finding['area']) {
-  const of = (level: Finding['level']) => (name: string, text: string, mend?: string): Finding => ({ area, name, level, text, ...(mend !== undefined && { mend }) })
+  const of = (level: Finding['level']) => (name: string, text: string, remedy?: string): Finding => ({ area, name, level, text, ...(remedy !== undefined && { remedy }) })
   return { fine: of('fine'), note: of('note'), problem: of('problem'), unreachable: of('unreachable') }
 }

@@ -1,4 +1,4 @@
-import { optionHelp, wrapped } from '../help.js'
+import { optionHelp, portalEnvironment, wrapped } from '../help.js'
 import type { OptionName } from '../options.js'
 
 const PROGRAM = 'tooljet-embed-doctor'
@@ -19,14 +19,7 @@ Examples:
   # and what ToolJet does with tokens, of an app that Ana and Ben may open, and Cleo may not
   ${PROGRAM} --user ana@acme.io --user ben@acme.io --outsider cleo@acme.io --opens sales
 
-Environment, as of the portal:
-  TOOLJET_URL, TOOLJET_API_TOKEN, REDIS_URL
-                      needed
-  TOOLJET_EMBED_ORIGINS
-                      tooljet.embedOrigins, with commas between them
-  ENCRYPTION_KEY, TOOLJET_EMBED_ENCRYPTION_KEY
-                      encryptionKey: only whether there is one
-  NODE_EXTRA_CA_CERTS a file of certificates to trust
+${portalEnvironment(': only whether there is one')}
 
 Exit codes:
   0  nothing is wrong

@@ -1,7 +1,8 @@
 import { APP_ID } from '../../access/apps.js'
 import { normalizeEmail } from '../../access/identity.js'
-import { namesIn } from '../../cache/store.js'
 import { isEmbedError, type EmbedError } from '../../errors.js'
+import { sessionRequestOf } from '../../tooljet/access-check.js'
+import type { SessionRequest } from '../../tooljet/client.js'
 import { readReply, type Reply } from '../../tooljet/replies.js'
 import { findingsOf, type Finding, type Findings } from './finding.js'
 import { NoAnswer, type ToolJetCalls } from './tooljet-calls.js'
@@ -24,10 +25,8 @@ export interface People {
   checksAccess: boolean
 }
 
-interface Minted {
-  appId: string
-  token: string
-}
+/** What was minted, as it opens a session. */
+type Minted = SessionRequest
 
 /** What ToolJet makes of mints: with PATs of the users who were named, and only of them. */
 export async function * examinePeople (calls: ToolJetCalls, people: People): Findings {
@@ -39,7 +38,7 @@ export async function * examinePeople (calls: ToolJetCalls, people: People): Fin
   try {
     yield * new Examination(calls, people, user, app).findings()
   } catch (error) {
-    if (error instanceof NoAnswer) yield problem('mint', `then ${error.message}`, error.mend)
+    if (error instanceof NoAnswer) yield problem('mint', `then ${error.message}`, error.remedy)
     else if (isEmbedError(error) && error.code === BUSY) yield note('limit', `ToolJet's limit is reached, and the rest was not looked at${error.retryAfter === undefined ? '' : `; it asks for ${error.retryAfter} s`}`, 'call again later')
     else throw error
   }
@@ -66,7 +65,7 @@ class Examination {
     yield fine('user', `ToolJet mints for ${this.#user}`)
 
     const newer = await this.#mintOrThrow(this.#user, this.#app)
-    const sessions = [await this.#calls.session(older.appId, older.token), await this.#calls.session(newer.appId, newer.token)] as const
+    const sessions = [await this.#calls.session(older), await this.#calls.session(newer)] as const
     yield * this.#generation(sessions, newer)
     const open = sessions.find(isOpen)
     if (open !== undefined) yield * this.#session(open, newer.appId)
@@ -91,25 +90,25 @@ class Examination {
   }
 
   /** What a newer token does to the older one. */
-  async * #generation ([older, newer]: readonly [Reply, Reply], { appId, token }: Minted): Findings {
+  async * #generation ([older, newer]: readonly [Reply, Reply], minted: Minted): Findings {
     if (isOpen(older) && isOpen(newer)) yield fine('tokens', 'a new token leaves the older ones valid')
     else if (isDead(older) && isDead(newer)) {
       yield problem('access', `ToolJet mints for ${this.#user}, and its session call refuses (${newer.status}): the user may not open ${this.#app}, or an older token is the only valid one`, 'give the user access to the app; if others lack it, too, set tooljet.checkAccess: true, so that they are told')
     } else if (isOpen(older) && isDead(newer)) {
       yield problem('tokens', 'a new token is not valid before the older one has ended', 'leave tooljet.checkAccess off: it would take that for a denial; an app stays open until its token has ended, and is opened anew then')
-    } else if (isDead(older) && isOpen(newer)) yield * this.#reach(appId, token)
+    } else if (isDead(older) && isOpen(newer)) yield * this.#reach(minted)
     else yield note('tokens', `the session call answers with status ${isOpen(newer) ? older.status : newer.status}, which tells nothing of tokens`)
   }
 
   /** A new token ends the older one: of this user, or of everybody? */
-  async * #reach (appId: string, token: string): Findings {
+  async * #reach (minted: Minted): Findings {
     const [, second] = this.#people.users
     if (second === undefined) {
       yield note('tokens', 'a new token ends the older one; of the same user, or of all who have the app open?', 'a second --user tells')
       return
     }
     await this.#mintOrThrow(normalizeEmail(second), this.#app)
-    const reply = await this.#calls.session(appId, token)
+    const reply = await this.#calls.session(minted)
     if (isDead(reply)) yield problem('tokens', 'there is one token for each app: a mint for one user ends the sessions of all others', 'a long patExpiry makes that rare; a newer ToolJet has one for each user')
     else yield fine('tokens', 'a new token ends the older one of the same user, and of nobody else')
   }
@@ -138,7 +137,7 @@ class Examination {
       yield refusal(minted, this.#user, app)
       return
     }
-    const reply = await this.#calls.session(minted.appId, minted.token)
+    const reply = await this.#calls.session(minted)
     if (isOpen(reply)) yield * this.#released(app, minted.appId, fieldOf(reply.body, 'signedPat'))
     else yield note('app', `${app} is there; its session call answers with status ${reply.status}`)
   }
@@ -164,7 +163,7 @@ class Examination {
       else yield refusal(minted, outsider, this.#app)
       return
     }
-    const reply = await this.#calls.session(minted.appId, minted.token)
+    const reply = await this.#calls.session(minted)
     if (isDead(reply) && checksAccess) yield fine('access', 'who may not open an app is refused by the session call, at which tooljet.checkAccess looks')
     else if (isDead(reply)) yield problem('access', 'ToolJet mints for users who may not open the app, and refuses in the frame', 'set tooljet.checkAccess: true, so that they are told, and the audit log has it; --check-access tells that it is set')
     else if (isOpen(reply)) yield problem('access', `${outsider} may open ${this.#app}`, 'name somebody else as --outsider, or take the access away at ToolJet')
@@ -181,9 +180,7 @@ class Examination {
   async #mint (email: string, app: string): Promise<Minted | EmbedError> {
     const reply = await this.#calls.mint({ email, ...(APP_ID.test(app) ? { appId: app } : { appSlug: app }), patExpiry: LIFE, sessionExpiry: 1 })
     try {
-      const redirectUrl = new URL(readReply(reply, this.#people.embedOrigins))
-      const id = namesIn(redirectUrl.href).find((name) => name.startsWith('id:'))?.slice(3) ?? app
-      return { appId: id, token: redirectUrl.searchParams.get('personal-access-token') ?? '' }
+      return sessionRequestOf(readReply(reply, this.#people.embedOrigins)) ?? { appId: app, accessToken: '' }
     } catch (error) {
       if (!isEmbedError(error) || error.code === BUSY) throw error
       return error
@@ -192,7 +189,7 @@ class Examination {
 }
 
 function isMinted (minted: Minted | EmbedError): minted is Minted {
-  return 'token' in minted
+  return 'accessToken' in minted
 }
 
 function isOpen ({ status }: Reply): boolean {

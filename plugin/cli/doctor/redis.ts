@@ -13,7 +13,7 @@ const PINGS = 5
 const SLOW_MS = 100
 const CLOCK_MS = 5000
 const NEARLY = 0.9
-const ACL_MEND = 'docs/audit.md has the user with exactly what is needed'
+const ACL_REMEDY = 'docs/audit.md has the user with exactly what is needed'
 
 export interface RedisSettings {
   url: string
@@ -30,20 +30,20 @@ export async function * examineRedis (settings: RedisSettings): Findings {
     connection = await Connection.open({ url: settings.url })
   } catch (error) {
     if (!(error instanceof RedisError)) throw error
-    yield unreachable('address', error.message, mendOf(error.message, settings.url))
+    yield unreachable('address', error.message, remedyOf(error.message, settings.url))
     return
   }
   try {
     yield * new Examination(connection, settings).findings()
   } catch (error) {
     if (!(error instanceof RedisError)) throw error
-    yield unreachable('address', error.message, mendOf(error.message, settings.url))
+    yield unreachable('address', error.message, remedyOf(error.message, settings.url))
   } finally {
     connection.close()
   }
 }
 
-function mendOf (message: string, url: string): string {
+function remedyOf (message: string, url: string): string {
   if (/WRONGPASS|NOAUTH|invalid username/i.test(message)) return 'REDIS_URL takes redis://user:password@host'
   if (/certificate|SIGNED|SIGNATURE/i.test(message)) return 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed it'
   if (/no answer|ECONNRESET|closed|timed ?out|wrong version number|packet length/i.test(message)) {
@@ -102,7 +102,7 @@ class Examination {
 
   * #kind (info: Record<string, string> | undefined): Generator<Finding> {
     if (info === undefined) {
-      yield note('kind', 'it does not tell what it is: this user may not run INFO', ACL_MEND)
+      yield note('kind', 'it does not tell what it is: this user may not run INFO', ACL_REMEDY)
       return
     }
     const { redis_version: version = '', server_name: name = 'redis', valkey_version: valkey, redis_mode: mode = 'standalone', role, loading } = info
@@ -141,16 +141,16 @@ class Examination {
     try {
       const refused = await this.#connection.eval(MAY_NOT, 0, ...neededCommands(keyPrefix, this.#keys)) as string[]
       if (refused.length > 0) {
-        yield problem('acl', `this user may not run ${refused.map((command) => command.toUpperCase()).join(', ')} on the plugin's keys`, ACL_MEND)
+        yield problem('acl', `this user may not run ${refused.map((command) => command.toUpperCase()).join(', ')} on the plugin's keys`, ACL_REMEDY)
         return
       }
       const tooMuch = TOO_MUCH.length - (await this.#connection.eval(MAY_NOT, 0, ...TOO_MUCH) as string[]).length
-      if (tooMuch > 0) yield note('acl', 'this user may do more than is needed: who has the password can take the audit log away', ACL_MEND)
+      if (tooMuch > 0) yield note('acl', 'this user may do more than is needed: who has the password can take the audit log away', ACL_REMEDY)
       else yield fine('acl', 'this user may do what is needed, and no more')
     } catch (error) {
       if (!isReply(error)) throw error
-      if (error.message.startsWith('NOPERM')) yield problem('acl', 'this user may not run EVAL', ACL_MEND)
-      else yield note('acl', 'it cannot tell what this user may run: it is older than 7', ACL_MEND)
+      if (error.message.startsWith('NOPERM')) yield problem('acl', 'this user may not run EVAL', ACL_REMEDY)
+      else yield note('acl', 'it cannot tell what this user may run: it is older than 7', ACL_REMEDY)
     }
   }
 
@@ -183,10 +183,10 @@ class Examination {
   }
 
   async * #functions (): Findings {
-    const mend = 'redis-cli -x FUNCTION LOAD REPLACE < node_modules/fastify-tooljet-embed/dist/tooljet_embed.lua'
+    const remedy = 'redis-cli -x FUNCTION LOAD REPLACE < node_modules/fastify-tooljet-embed/dist/tooljet_embed.lua'
     const version = await this.#told('FCALL_RO', 'tooljet_audit_version', 0) ?? await this.#told('FCALL', 'tooljet_audit_version', 0)
-    if (typeof version !== 'number') yield note('functions', 'the queries of the audit log are not loaded, or this user may not run them; redis-cli --eval and tooljet-embed-audit do without', mend)
-    else if (version < VERSION) yield problem('functions', `the queries of the audit log are of an older version (${version}, here ${VERSION})`, mend)
+    if (typeof version !== 'number') yield note('functions', 'the queries of the audit log are not loaded, or this user may not run them; redis-cli --eval and tooljet-embed-audit do without', remedy)
+    else if (version < VERSION) yield problem('functions', `the queries of the audit log are of an older version (${version}, here ${VERSION})`, remedy)
     else yield fine('functions', 'the queries of the audit log are loaded')
   }
 }

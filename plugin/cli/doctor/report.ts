@@ -25,14 +25,14 @@ export class Report {
   }
 
   async tell (finding: Finding): Promise<void> {
-    const { area, level, text, mend } = finding
+    const { area, level, text, remedy } = finding
     this.#counts[level]++
     if (this.#isJson) return this.#out.write(jsonLine(finding))
     if (area !== this.#area) await this.#out.write(`${this.#area === undefined ? '' : '\n'}${this.#out.styled('bold', TITLES[area])}\n`)
     this.#area = area
     const { mark, style } = MARKS[level]
     await this.#out.write(`  ${this.#out.styled(style, mark.padEnd(COLUMN - 2))}${printable(text)}\n`)
-    if (mend !== undefined && level !== 'fine') await this.#out.write(`${' '.repeat(COLUMN)}→ ${printable(mend)}\n`)
+    if (remedy !== undefined && level !== 'fine') await this.#out.write(`${' '.repeat(COLUMN)}→ ${printable(remedy)}\n`)
   }
 
   /** @returns the exit code */

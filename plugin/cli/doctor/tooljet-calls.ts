@@ -1,3 +1,4 @@
+import { MINT_PATH, SESSION_PATH, type SessionRequest } from '../../tooljet/client.js'
 import { newPool } from '../../tooljet/pools.js'
 import type { Reply } from '../../tooljet/replies.js'
 
@@ -6,7 +7,7 @@ const CERTIFICATE = /CERT|SIGNATURE|ALTNAME/
 
 /** ToolJet could not be asked. */
 export class NoAnswer extends Error {
-  constructor (text: string, readonly mend: string) {
+  constructor (text: string, readonly remedy: string) {
     super(text)
   }
 }
@@ -25,12 +26,12 @@ export class ToolJetCalls {
 
   /** @throws NoAnswer */
   mint (body: object): Promise<Reply> {
-    return this.#call('POST', `${this.#url}/api/ext/users/personal-access-token`, { authorization: `Basic ${this.#apiToken}` }, body)
+    return this.#call('POST', this.#url + MINT_PATH, { authorization: `Basic ${this.#apiToken}` }, body)
   }
 
   /** As ToolJet's own page does it: without the API token. @throws NoAnswer */
-  session (appId: string, accessToken: string): Promise<Reply> {
-    return this.#call('POST', `${this.#url}/api/ext/users/session`, {}, { appId, accessToken })
+  session (request: SessionRequest): Promise<Reply> {
+    return this.#call('POST', this.#url + SESSION_PATH, {}, request)
   }
 
   /** Whether the app of a session shows: 501 says that it is not released. @throws NoAnswer */

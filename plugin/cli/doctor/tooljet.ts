@@ -22,7 +22,7 @@ export async function * examineToolJet (calls: ToolJetCalls, url: string, embedO
     reply = await calls.mint({ appId: NOBODYS_APP, patExpiry: 60, sessionExpiry: 1 })
   } catch (error) {
     if (!(error instanceof NoAnswer)) throw error
-    yield unreachable('address', `${host}: ${error.message}`, error.mend)
+    yield unreachable('address', `${host}: ${error.message}`, error.remedy)
     return false
   }
   const wrong = await refusalOf(calls, url, reply)
@@ -73,7 +73,7 @@ async function * pageOf (calls: ToolJetCalls, embedOrigins: readonly string[]): 
       reply = await calls.page(`${origin}/embed-apps/${NOBODYS_APP}`)
     } catch (error) {
       if (!(error instanceof NoAnswer)) throw error
-      yield problem('page', `${origin}, where users get the app from: ${error.message}`, error.mend)
+      yield problem('page', `${origin}, where users get the app from: ${error.message}`, error.remedy)
       continue
     }
     const { status, headers } = reply

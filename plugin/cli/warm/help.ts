@@ -1,4 +1,4 @@
-import { optionHelp, wrapped } from '../help.js'
+import { optionHelp, portalEnvironment, wrapped } from '../help.js'
 import type { OptionName } from '../options.js'
 
 const PROGRAM = 'tooljet-embed-warm'
@@ -24,14 +24,7 @@ Examples:
   # from another program, ten calls in any minute for the portal and this one together
   list-users | ${PROGRAM} --mint-limit 10/1m --json -
 
-Environment, as of the portal:
-  TOOLJET_URL, TOOLJET_API_TOKEN, REDIS_URL
-                      needed
-  TOOLJET_EMBED_ORIGINS
-                      tooljet.embedOrigins, with commas between them
-  ENCRYPTION_KEY, TOOLJET_EMBED_ENCRYPTION_KEY
-                      encryptionKey; of several keys, as in a rotation: --key-file
-  NODE_EXTRA_CA_CERTS a file of certificates to trust
+${portalEnvironment('; of several keys, as in a rotation: --key-file')}
 
 Exit codes:
   0  all pairs are cached
