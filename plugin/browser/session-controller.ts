@@ -109,8 +109,8 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
     }
     if (signal.aborted) return
     render()
-    // where timers follow one another in a hidden page, browsers let them run once a minute: a turn is waited for by one
-    const hiddenMs = ticket && document.hidden ? Math.min(askAt, active?.endsAt ?? askAt) - steadyTime() : 0
+    // where timers follow one another in a hidden page, browsers let them run once a minute: a turn is waited for by one, and in whole ms
+    const hiddenMs = ticket && document.hidden ? Math.min(askAt, active?.endsAt ?? askAt) - steadyTime() + 1 : 0
     timer = setTimeout(tick, Math.max(hiddenMs, !pending && msLeft(active) > leadMs + Ms.CalmTick ? Ms.CalmTick : Ms.Tick))
   }
 
