@@ -243,7 +243,7 @@ function writerOn (timers: Timers, stream: AuditStream, otherwise: Partial<Write
     find: (...args) => stream.find(...args),
     trimIndex () {},
   }
-  return new AuditWriter({ stream: { ...own, ...otherwise }, timers, onLost () {}, onProblem () {} }, 'me', 100)
+  return new AuditWriter({ stream: { ...own, ...otherwise }, timers, onLost () {}, onProblem () {} }, 'me', { maxBacklog: 100, gatherMs: 0 })
 }
 
 /** Events of one instance, and what writes them to a stream of their own. */
@@ -267,7 +267,7 @@ async function ownStream (t: Test) {
 
 test('an event that comes just when the last batch is written does not wait for the next one', async (t) => {
   const { way: { timers }, stream, next } = await ownStream(t)
-  const writer = new AuditWriter({ stream, timers, onLost () {}, onProblem () {} }, 'me', 100)
+  const writer = new AuditWriter({ stream, timers, onLost () {}, onProblem () {} }, 'me', { maxBacklog: 100, gatherMs: 0 })
   const write = () => writer.addAndWait(next())
   for (let steps = 0; steps < 12; steps++) {
     await write()
@@ -566,7 +566,7 @@ test("delivery 'required': a stream that takes no entry refuses, and Redis is th
 test('a waiting event keeps nothing of its request but its text', { timeout: 60_000 }, async (t) => {
   const { way, stream } = await ownStream(t)
   const away = { isUnavailable: true, startOfWrite: () => '0-0', append: () => Promise.reject(new Error('away')), find: () => Promise.reject(new Error('away')), trimIndex () {} }
-  const writer = new AuditWriter({ stream: away, timers: way.timers, onLost () {}, onProblem () {} }, 'me', 10_000)
+  const writer = new AuditWriter({ stream: away, timers: way.timers, onLost () {}, onProblem () {} }, 'me', { maxBacklog: 10_000, gatherMs: 0 })
   const signer = new EventSigner([Buffer.alloc(32)], 'audit')
   setFlagsFromString('--expose-gc')
   const gc = runInNewContext('gc') as () => void

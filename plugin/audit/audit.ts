@@ -41,6 +41,9 @@ export interface AuditHealth {
   problem?: { kind: StreamProblem['kind'], since: string }
 }
 
+/** Where no answer waits for its event: a batch costs Redis as much as many events. */
+const GATHER_MS = 10
+
 /** After so many events at the earliest an instance says again what it keeps. */
 const LEAST_EVENTS = 10
 
@@ -79,7 +82,7 @@ export class Audit {
       timers: deps.timers,
       onLost: (fields) => this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis'),
       onProblem: (problem) => this.#note(problem),
-    }, this.#instance, settings.maxBacklog)
+    }, this.#instance, { maxBacklog: settings.maxBacklog, gatherMs: this.#isRequired ? 0 : GATHER_MS })
     this.#limited = new LimitedSummary(deps.timers, settings.limitWindowMs, (event, time) => this.#writer.add(this.#stamp(event, time)))
   }
 

@@ -49,6 +49,7 @@ export class AuditWriter {
   readonly #timers: Timers
   readonly #instance: string
   readonly #maxBacklog: number
+  #gatherMs: number
   readonly #onLost: (fields: AuditFields) => void
   readonly #onProblem: (problem: StreamProblem | undefined) => void
   #queue: Pending[] = []
@@ -63,11 +64,13 @@ export class AuditWriter {
   #wake: (() => void) | undefined
   #closed = false
 
-  constructor ({ stream, timers, onLost, onProblem }: WriterDeps, instance: string, maxBacklog: number) {
+  /** @param settings.gatherMs so long an event may wait for others to be written with; 0: until the turn's end */
+  constructor ({ stream, timers, onLost, onProblem }: WriterDeps, instance: string, { maxBacklog, gatherMs }: { maxBacklog: number, gatherMs: number }) {
     this.#stream = stream
     this.#timers = timers
     this.#instance = instance
     this.#maxBacklog = maxBacklog
+    this.#gatherMs = gatherMs
     this.#onLost = onLost
     this.#onProblem = onProblem
   }
@@ -100,6 +103,7 @@ export class AuditWriter {
   async close (boundMs: number): Promise<void> {
     let cancel = (): void => {}
     const bound = new Promise<void>((resolve) => { cancel = this.#timers.after(boundMs, resolve) })
+    this.#gatherMs = 0
     this.#wake?.()
     await Promise.race([this.#running, bound])
     cancel()
@@ -119,17 +123,19 @@ export class AuditWriter {
     this.#queue.push(pending)
     this.#bytes += values.length
     if (!this.#isRunning) this.#running = this.#run()
+    if (this.#queue.length === MAX_BATCH) this.#wake?.()
   }
 
   async #run (): Promise<void> {
     this.#isRunning = true
     await new Promise<void>((resolve) => this.#timers.endOfTurn(resolve)) // events of one turn make one batch
     while (this.#queue.length > 0 && !this.#closed) {
+      if (this.#gatherMs > 0 && this.#queue.length < MAX_BATCH) await this.#pause(this.#gatherMs)
       try {
         await this.#writeBatch()
       } catch (error) {
         for (const pending of this.#queue) pending.failed?.(error)
-        await this.#pause()
+        await this.#pause(RETRY_MS)
       }
     }
     this.#isRunning = false // at once: an event that comes from now on needs another run
@@ -200,9 +206,9 @@ export class AuditWriter {
     }
   }
 
-  #pause (): Promise<void> {
+  #pause (ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const cancel = this.#timers.after(RETRY_MS, resolve)
+      const cancel = this.#timers.after(ms, resolve)
       this.#wake = () => { cancel(); resolve() }
     })
   }

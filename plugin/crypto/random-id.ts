@@ -1,6 +1,15 @@
-import { randomBytes } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
+
+/** Random bytes at hand: a call of the generator costs as much for a hundred ids as for one. */
+const pool = Buffer.alloc(4096)
+let used = pool.length
 
 /** Says nothing of what it names. @returns base64url, four characters for three bytes */
 export function randomId (bytes = 12): string {
-  return randomBytes(bytes).toString('base64url')
+  if (used + bytes > pool.length) {
+    randomFillSync(pool)
+    used = 0
+  }
+  used += bytes
+  return pool.toString('base64url', used - bytes, used)
 }
