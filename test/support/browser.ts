@@ -9,9 +9,11 @@ const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run
 const PAGE_MS = 15_000
 
 /** This machine's own browser: none is downloaded for the tests. */
-export function chromiumPath (): string | undefined {
+export const chromiumPath = (): string | undefined => executable('chromium')
+
+export function executable (name: string): string | undefined {
   const folders = ['/usr/bin', ...(process.env['PATH'] ?? '').split(delimiter)]
-  return folders.map((folder) => join(folder, 'chromium')).find((path) => {
+  return folders.map((folder) => join(folder, name)).find((path) => {
     try {
       accessSync(path, constants.X_OK)
       return true

@@ -34,7 +34,7 @@ const PAGE = (moduleUrl: string): string => `<!doctype html>
 <body><main id="main"></main></body></html>`
 
 /** In the page before its own scripts. Events of the element do not bubble, but they are captured. */
-const NOTE_EVENTS = `
+export const NOTE_EVENTS = `
   window.seen = []
   window.onSeen = () => {}
   for (const type of ['loading', 'queued', 'ready', 'beforerenew', 'renewed', 'expired', 'error', 'fatal']) {
@@ -131,7 +131,7 @@ export class EmbedVisit {
   readonly complaints: string[]
   readonly asks: Visit['asks']
 
-  constructor (visitor: Visit) {
+  constructor (visitor: Pick<Visit, 'page' | 'complaints' | 'asks'>) {
     this.page = visitor.page
     this.complaints = visitor.complaints
     this.asks = visitor.asks
