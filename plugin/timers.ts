@@ -10,6 +10,8 @@ export interface Timers {
   sleep (ms: number): Promise<void>
   /** Calls once after that many milliseconds, and keeps no process alive for it. @returns cancels it */
   after (ms: number, run: () => void): () => void
+  /** The same, but the process lives until then, or until it is cancelled: for the bound of what has to be waited for. */
+  afterAlive (ms: number, run: () => void): () => void
   /** Calls when this turn of the event loop ends. */
   endOfTurn (run: () => void): void
   /** From 0 to 1: for pauses that differ. */
@@ -25,6 +27,10 @@ export const systemTimers: Timers = {
   sleep: (ms) => sleep(ms),
   after (ms, run) {
     const timer = setTimeout(run, ms).unref()
+    return () => clearTimeout(timer)
+  },
+  afterAlive (ms, run) {
+    const timer = setTimeout(run, ms)
     return () => clearTimeout(timer)
   },
   endOfTurn: (run) => { setImmediate(run) },

@@ -102,7 +102,7 @@ export class AuditWriter {
   /** Writes what waits, within the bound; what is left then goes to `onLost`. */
   async close (boundMs: number): Promise<void> {
     let cancel = (): void => {}
-    const bound = new Promise<void>((resolve) => { cancel = this.#timers.after(boundMs, resolve) })
+    const bound = new Promise<void>((resolve) => { cancel = this.#timers.afterAlive(boundMs, resolve) })
     this.#gatherMs = 0
     this.#wake?.()
     await Promise.race([this.#running, bound])

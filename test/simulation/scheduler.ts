@@ -73,6 +73,7 @@ export class Scheduler {
       date: () => dateOf(this.now) + owner.clockOffset,
       sleep: (ms) => new Promise((resolve) => { after(ms, resolve) }),
       after,
+      afterAlive: after,
       endOfTurn: (run) => { this.add(this.now, TURNS_END, owner, run) },
       random: () => random.next(),
     }
