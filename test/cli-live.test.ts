@@ -14,6 +14,7 @@ import { cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, 
 import { startCluster } from './support/cluster.js'
 import { releaseRedisAfter } from './support/portal.js'
 import { newClient } from './support/redis.js'
+import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -313,12 +314,12 @@ test('a Redis that cannot be reached or refuses ends with 3, soon, and shows no 
   t.match(await cliHere(['query', ...here, 'text']), { code: 2, stderr: /text is no stream \(WRONGTYPE\)/ })
   for (const command of ['query', 'stats', 'reindex', 'export']) t.match(await cliHere([command, ...here, 'nope']), { code: 2, stdout: '', stderr: /there is no stream nope here/ }, command)
   await Promise.all(cases.map(async ([url, args, message]) => {
-    const began = performance.now()
+    const waited = stopwatch()
     const { code, stdout, stderr } = await cli(['query', '--limit', '1', ...args], { REDIS_URL: url })
     t.match({ code, stdout, stderr }, { code: 3, stdout: '', stderr: message }, url)
     t.notMatch(stderr, /hunter2| {4}at /)
     t.match(await cliHere(['query', '--redis', url, ...args]), { code: 3, stderr: message })
-    t.ok(performance.now() - began < 15_000, 'soon')
+    t.ok(waited() < 15_000, 'soon')
   }))
   t.match(await cli(['query', '--json'], { REDIS_URL: `redis://officer:hunter2@${authority}` }), { code: 0, stdout: /^\{"id"/, stderr: '' }, 'a user who may do nothing but read')
 

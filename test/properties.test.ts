@@ -83,9 +83,9 @@ test('one spelling for one person, and the same again', async (t) => {
     const ascii = /^[\x00-\x7f]*$/ // eslint-disable-line no-control-regex
     return ascii.test(text) === ascii.test(normalizeEmail(text))
   }), { numRuns: 2000 })
-  const began = performance.now()
+  const before = process.cpuUsage()
   normalizeEmail(`a${' '.repeat(1_000_000)}a`)
-  t.ok(performance.now() - began < 1000, 'whatever a client sends')
+  t.ok(process.cpuUsage(before).user < 1_000_000, 'whatever a client sends')
 })
 
 test('two e-mails are one person only when they differ by ASCII case and ASCII white space around, and else share no key', async (t) => {

@@ -4,6 +4,7 @@ import type { Redis } from 'ioredis'
 import { freePort, startServer } from '../example/redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
 import { cacheScript, digestOf, holdUp, newClient } from './support/redis.js'
+import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
 import { wayToRedis } from './support/way-to-redis.js'
 
@@ -22,12 +23,12 @@ test("'serve': what this instance minted or saw goes on being served, limited an
   const { portal, stall, goOn } = await portalWithOwnRedis(t, { rateLimit: { max: 5, mints: 2 } })
   const { body: anas } = await portal.ask(ANA)
   stall()
-  const began = performance.now()
+  const waited = stopwatch()
   t.match((await portal.ask(ANA)).body, { source: 'reused', urlId: anas.urlId })
-  t.ok(performance.now() - began < 3 * DEADLINE_MS, 'one deadline')
-  const soon = performance.now()
+  t.ok(waited() < 3 * DEADLINE_MS, 'one deadline')
+  const waitedThen = stopwatch()
   const bens = await Promise.all(Array.from({ length: 3 }, () => portal.ask(BEN)))
-  t.ok(performance.now() - soon < DEADLINE_MS, 'then none')
+  t.ok(waitedThen() < DEADLINE_MS, 'then none')
   t.equal(bens.filter(({ body }) => body.source === 'minted').length, 1)
   t.equal(new Set(bens.map(({ body }) => body.urlId)).size, 1)
   t.equal(portal.toolJet.calls.length, 2)
@@ -113,9 +114,9 @@ test('a host starts while Redis is stuck, however long its deadline is', { timeo
   const server = await startServer()
   t.teardown(() => server.stop())
   server.process.kill('SIGSTOP')
-  const began = performance.now()
+  const waited = stopwatch()
   await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 8000 } })
-  t.ok(performance.now() - began < 7000, 'Fastify gives a plugin 10 s')
+  t.ok(waited() < 7000, 'Fastify gives a plugin 10 s')
   server.process.kill('SIGCONT')
 })
 
@@ -141,9 +142,9 @@ test('who gives up a claim does not let go of the lock of another', { timeout: 6
 
 test('a host starts and serves without a Redis, and does not wait for it past the bound', { timeout: 60_000 }, async (t) => {
   const url = `redis://127.0.0.1:${await freePort()}`
-  const began = performance.now()
+  const waited = stopwatch()
   const portal = await Portal.open(t, { redisUrl: url, options: { redisTimeoutMs: DEADLINE_MS } })
-  t.ok(performance.now() - began < 1500)
+  t.ok(waited() < 1500)
   t.equal((await portal.ask(ANA)).body.source, 'minted')
   t.equal((await portal.ask(ANA)).body.source, 'reused')
 })
@@ -178,9 +179,9 @@ test('a claim or store whose answer comes too late leaves no lock behind, and no
       })
       t.match(await portal.ask(ANA), onRedisDown === 'serve' ? { status: 200, body: { source: 'minted' } } : { status: 503, body: { code: 'TOOLJET_EMBED_REDIS_DOWN' } })
       t.ok(held)
-      const began = performance.now()
+      const waited = stopwatch()
       t.equal((await other.ask(ANA)).status, 200)
-      t.ok(performance.now() - began < 1000, 'nobody waits for a lock that nobody holds')
+      t.ok(waited() < 1000, 'nobody waits for a lock that nobody holds')
       await until('Redis is seen to be back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
       t.equal((await portal.ask(ANA)).body.urlId, (await other.ask(ANA)).body.urlId, 'all agree again')
       t.same(await other.cached('lock'), [])
@@ -378,10 +379,10 @@ test('rubbish of any length in a hash takes Redis no time', async (t) => {
   const { key, field } = (await portal.cached('url'))[0]!
   for (const rubbish of ['a', ' ', '1', ';', '1 ', 'a 1 ', '\n'].map((text) => text.repeat(50_000 / text.length))) {
     await portal.redis.hset(key, 'f', rubbish, `lid:${SALES.id}`, rubbish, `oid:${SALES.id}`, rubbish, field, rubbish, `nid:${SALES.id}`, rubbish)
-    const began = performance.now()
+    const waited = stopwatch()
     t.equal((await portal.ask(ANA)).status, 200)
     await portal.app.tooljetEmbed.forget({ email: ANA })
-    t.ok(performance.now() - began < 1500, `${JSON.stringify(rubbish.slice(0, 8))} ${performance.now() - began} ms`)
+    t.ok(waited() < 1500, JSON.stringify(rubbish.slice(0, 8)))
   }
 })
 

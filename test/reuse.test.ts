@@ -13,6 +13,7 @@ import type { TokenMode } from '../example/tooljet/tokens.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { refusal } from './support/refusal.js'
 import { cacheFields, cacheScript, holdUp, newClient } from './support/redis.js'
+import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -221,9 +222,9 @@ test('whoever waits for a holder that never lets go gets an error in the end', a
   await portal.redis.hdel(url!.key, url!.field)
   const [since, until] = [Date.now() - SECOND, Date.now() + 3600 * SECOND]
   await portal.redis.hset(url!.key, `lid:${SALES.id}`, `nobody ${since} ${until}`)
-  const began = performance.now()
+  const waited = stopwatch()
   t.match(await portal.ask(ANA), { status: 504, body: { code: 'TOOLJET_EMBED_TIMEOUT' } })
-  t.ok(performance.now() - began < 4 * SECOND)
+  t.ok(waited() < 4 * SECOND)
 })
 
 test('a lock of a clock that went back is none', async (t) => {
@@ -526,9 +527,9 @@ test('forget twice during a mint that is then denied leaves no lock behind', asy
   const waiting = other.ask(ANA)
   for (let i = 0; i < 2; i++) await one.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id })
   t.equal((await asked).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
-  const began = performance.now()
+  const waited = stopwatch()
   t.equal((await waiting).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
-  t.ok(performance.now() - began < 2 * SECOND)
+  t.ok(waited() < 2 * SECOND)
   t.equal(one.toolJet.calls.length, 1)
   t.same(await one.cached('lock'), [])
 })
