@@ -50,7 +50,7 @@ export class Portal {
   readonly logLines: Record<string, unknown>[] = []
   #logText = ''
 
-  private constructor (readonly app: FastifyInstance, readonly toolJet: ToolJetStandIn, readonly redis: Redis, readonly prefix: string) {}
+  private constructor (readonly app: FastifyInstance, readonly toolJet: ToolJetStandIn, readonly redis: Redis, readonly prefix: string, readonly all: readonly Portal[]) {}
 
   static async open (t: Test, setup: PortalSetup = {}): Promise<Portal> {
     const portals = await Portal.openSeveral(t, 1, setup)
@@ -83,7 +83,7 @@ export class Portal {
         },
       })
       const app = Fastify({ loggerInstance: pino({ level: 'trace' }, sink), ...fastify })
-      const portal = new Portal(app, standIn, redis, prefix)
+      const portal = new Portal(app, standIn, redis, prefix, portals)
       portals.push(portal)
       app.register(fastifyJwt, { secret: JWT_SECRET })
       await before?.(app)
@@ -121,9 +121,12 @@ export class Portal {
     return { status: reply.statusCode, headers: reply.headers, body: reply.json() }
   }
 
-  /** The audit entries about answers, once all are written; `all`: about instances, too. */
+  /** The audit entries about answers, once all that instances have are written; `all`: about instances, too. */
   async audit ({ all = false } = {}): Promise<Record<string, string>[]> {
-    await until('the audit backlog is written', async () => (await this.app.tooljetEmbed.health()).audit.backlog === 0)
+    await until('the audit backlogs are written', async () => {
+      const healths = await Promise.all(this.all.map(({ app }) => app.tooljetEmbed.health()))
+      return healths.every(({ audit }) => audit.backlog === 0)
+    })
     return (await readStream(this.redis, `${this.prefix}audit`)).filter(({ event }) => all || event!.startsWith('url.'))
   }
 
