@@ -54,6 +54,8 @@ async function fleet (t: Test, options: PortalSetup['options'] = {}) {
 }
 
 const isUp = (...portals: Portal[]) => Promise.all(portals.map(({ app }) => until('Redis is back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')))
+/** Nothing else that Redis answers is as long. */
+const holdsUrl = (answer: unknown): boolean => Array.isArray(answer) ? answer.some(holdsUrl) : answer instanceof Buffer && answer.length > 150
 const hashOf = async ({ redis, prefix }: Portal): Promise<string> => (await redis.keys(`{${prefix}*}:urls`))[0]!
 
 test('what one instance has forgotten no other serves from memory when Redis has stopped answering', { timeout: 60_000, buffered: true }, async (t) => {
@@ -74,14 +76,14 @@ test('who asks after a forget is not given what another request had found before
   const { instance } = await fleet(t)
   const one = await instance()
   let found = 0
-  const other = await instance((redis) => holdUp(redis, ([digest]) => digest === CLAIM && ++found > 0, 400))
+  const other = await instance((redis) => holdUp(redis, ([digest], answer) => console.error(digest === CLAIM ? 'claim' : digest === LOOK_UP ? 'look' : digest, JSON.stringify(answer).length, holdsUrl(answer)) as never || (digest === CLAIM || digest === LOOK_UP) && holdsUrl(answer) && ++found > 0, 400))
   const { toolJet } = one.portal
   toolJet.faults = () => (toolJet.calls.length === 1 ? { delayMs: 250 } : undefined)
   const minted = one.portal.ask(ANA)
   await until('the mint is under way', () => toolJet.calls.length === 1)
   const waits = other.portal.ask(ANA)
   const { body: old } = await minted
-  await until('the URL is found, and the reply on its way', () => found === 2)
+  await until('the URL is found, and the reply on its way', () => found === 1)
   t.equal(await one.portal.app.tooljetEmbed.forget({ email: ANA }), 1)
   const late = await other.portal.ask(ANA)
   t.equal((await waits).body.urlId, old.urlId, 'who asked before it')

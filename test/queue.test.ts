@@ -1,5 +1,6 @@
 import { t as tap, test } from 'tap'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES, type Reply } from './support/portal.js'
+import { longestStall } from './support/stopwatch.js'
 import type { TooljetEmbedOptions } from '../plugin/index.js'
 import { until } from './support/until.js'
 
@@ -68,11 +69,13 @@ test('a rush of 40 users over 3 instances: first come, first served, no window a
     }
     served.push(email)
   }
+  const stalled = longestStall()
   await Promise.all(emails.map(rush))
   const { calls } = portals[0]!.toolJet
   t.equal(calls.length, 40, 'a mint for each')
   const times = calls.map(({ at }) => at).sort((one, other) => one - other)
-  t.equal(times.filter((at, i) => times[i + max] !== undefined && times[i + max]! - at < timeWindow - 150).length, 0, 'no window sees more, as far as a busy machine lets ToolJet see')
+  const lagMs = 150 + 2 * stalled()
+  t.equal(times.filter((at, i) => times[i + max] !== undefined && times[i + max]! - at < timeWindow - lagMs).length, 0, `no window sees more, as far as ToolJet sees it: ${lagMs} ms too late`)
   const order = calls.map(({ body }) => emails.indexOf(String(body['email'])))
   const inversions = order.flatMap((one, i) => order.slice(i + 1).filter((other) => other < one)).length
   t.ok(inversions <= 0.05 * 40 * 39 / 2, `${inversions} pairs in the wrong order`)

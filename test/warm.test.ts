@@ -6,6 +6,7 @@ import { embedError, type EmbedErrorCode } from '../plugin/errors.js'
 import type { TooljetEmbedWarmPair, TooljetEmbedWarmProgress } from '../plugin/index.js'
 import { Warming } from '../plugin/warm.js'
 import { ANA, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { longestStall } from './support/stopwatch.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -79,11 +80,12 @@ test('a given limit: no window sees more than four fifths of it, over all instan
   const emails = users(14)
   const [max, timeWindow] = [5, 2000]
   const portals = await Portal.openSeveral(t, 2, { mintLimit: { max, timeWindow }, toolJet: { seed: seedOf(emails) } })
+  const stalled = longestStall()
   const reports = await Promise.all(portals.map(({ app }, i) => app.tooljetEmbed.warm(pairsOf(emails.filter((_, j) => j % 2 === i)))))
   t.match(reports, [{ minted: 7, failed: [] }, { minted: 7, failed: [] }])
   const times = portals[0]!.toolJet.calls.map(({ at }) => at).sort((one, other) => one - other)
   t.equal(times.length, 14)
-  const soonMs = timeWindow - 300 // a call takes its time to ToolJet
+  const soonMs = timeWindow - 300 - 2 * stalled() // a call takes its time to ToolJet
   t.same(times.filter((at, i) => times[i + 4] !== undefined && times[i + 4]! - at < soonMs), [])
   t.ok(times.at(-1)! - times[0]! < 2 * 3 * timeWindow, 'and it uses them')
 })

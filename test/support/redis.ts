@@ -85,7 +85,7 @@ export function cacheScript (name: string): string {
  * A client for a real Redis, which does what it is told, that holds up the answers of some scripts.
  * @param isHeldUp gets the arguments of `evalsha`: digest, number of keys, keys and the script's own
  */
-export function holdUp (redis: Redis, isHeldUp: (args: unknown[]) => boolean, ms: number): Redis {
+export function holdUp (redis: Redis, isHeldUp: (args: unknown[], answer: unknown) => boolean, ms: number): Redis {
   return new Proxy(redis, {
     get (target, name) {
       const method: unknown = Reflect.get(target, name)
@@ -94,7 +94,7 @@ export function holdUp (redis: Redis, isHeldUp: (args: unknown[]) => boolean, ms
       if (name !== 'evalsha' && name !== 'evalshaBuffer') return run
       return async (...args: unknown[]) => {
         const answer = await run(...args)
-        if (isHeldUp(args)) await sleep(ms)
+        if (isHeldUp(args, answer)) await sleep(ms)
         return answer
       }
     },

@@ -13,3 +13,19 @@ export function stopwatch (): () => number {
     return ticks * TICK_MS
   }
 }
+
+/** How long at a time the machine has kept this process waiting, ms: what comes from others is seen so much later than it is. */
+export function longestStall (): () => number {
+  let worst = 0
+  let last = performance.now()
+  const timer = setInterval(() => {
+    const now = performance.now()
+    worst = Math.max(worst, now - last - TICK_MS)
+    last = now
+  }, TICK_MS)
+  timer.unref()
+  return () => {
+    clearInterval(timer)
+    return worst
+  }
+}
