@@ -76,7 +76,7 @@ test('who asks after a forget is not given what another request had found before
   const { instance } = await fleet(t)
   const one = await instance()
   let found = 0
-  const other = await instance((redis) => holdUp(redis, ([digest], answer) => console.error(digest === CLAIM ? 'claim' : digest === LOOK_UP ? 'look' : digest, JSON.stringify(answer).length, holdsUrl(answer)) as never || (digest === CLAIM || digest === LOOK_UP) && holdsUrl(answer) && ++found > 0, 400))
+  const other = await instance((redis) => holdUp(redis, ([digest], answer) => (digest === CLAIM || digest === LOOK_UP) && holdsUrl(answer) && ++found > 0, 400))
   const { toolJet } = one.portal
   toolJet.faults = () => (toolJet.calls.length === 1 ? { delayMs: 250 } : undefined)
   const minted = one.portal.ask(ANA)
