@@ -1,8 +1,10 @@
 import { chmodSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
+import { createServer as createTcpServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import type { ReadableStream } from 'node:stream/web'
 import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import { errorBody, ToolJetStandIn, type ToolJetOptions } from '../example/tooljet/server.js'
@@ -12,6 +14,7 @@ import { LIBRARY, VERSION } from '../plugin/audit/functions.js'
 import { neededCommands } from '../plugin/cli/doctor/acl.js'
 import type { Finding } from '../plugin/cli/doctor/finding.js'
 import { run } from '../plugin/cli/doctor/run.js'
+import { MINT_PATH } from '../plugin/tooljet/client.js'
 import { urlFor } from './support/acl.js'
 import { CERT, KEY } from './support/certificate.js'
 import { cliEnv, cliHere, doctorFile, ended, parsed, scratch } from './support/cli.js'
@@ -100,7 +103,9 @@ const TOOLJETS: Record<string, { reply?: { status: number, body?: unknown, heade
   'a gateway that refuses': { reply: { status: 403, body: '<h1>Forbidden</h1>' }, told: 'token', remedy: /in front of ToolJet/ },
   'a gateway that asks who is there': { reply: { status: 401 }, told: 'token', remedy: /other credentials/ },
   '/api at the end of the address': { path: '/api', told: 'address', remedy: /leave "\/api" out/ },
-  'a redirect': { reply: { status: 308, headers: { location: 'https://tooljet.acme.test/x' } }, told: 'address', remedy: /redirects to/ },
+  'a redirect': { reply: { status: 308, headers: { location: `https://tooljet.acme.test/base${MINT_PATH}` } }, told: 'address', remedy: /takes that address/ },
+  'a sign-in page in front': { reply: { status: 302, headers: { location: 'https://login.acme.test/x' } }, told: 'address', remedy: /tooljet\.headers/ },
+  'a gateway without a server behind it': { reply: { status: 502, body: '<h1>Bad gateway</h1>' }, told: 'server', remedy: /does the gateway reach it/ },
   'the front end': { reply: { status: 200, body: '<!doctype html>', headers: { 'content-type': 'text/html' } }, told: 'address', remedy: /server/ },
   'a server with errors': { reply: { status: 500, body: errorBody(500, 'Internal server error') }, told: 'server', remedy: /own log/ },
 }
@@ -139,7 +144,44 @@ test('a page that may not be shown in a frame, or is not there', async (t) => {
   t.same(await look({ 'content-type': 'text/html', 'x-frame-options': 'SAMEORIGIN' }), ['tooljet frame problem', 'tooljet user note', 'redis functions note', 'capacity pairs note'])
   t.has(await look({ 'content-type': 'text/html', 'content-security-policy': "default-src 'self'; frame-ancestors 'none'" }), ['tooljet frame problem'])
   t.has(await look({ 'content-type': 'application/json' }, 404), ['tooljet page problem'])
+  t.has(await look({}, 503), ['tooljet page note'], 'which tells nothing of the page')
   t.has(await look({ 'content-type': 'text/html', 'content-security-policy': 'frame-ancestors *', 'x-frame-options': 'DENY' }), ['tooljet user note'], 'the newer header counts')
+})
+
+test('a ToolJet that takes no call at present is not called wrong, and what was not looked at is said', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const standIn = await toolJet(t)
+  standIn.faults = () => ({ reply: { status: 429, headers: { 'retry-after': '7' } } })
+  const { told, of } = await examine([...PEOPLE, '--key-prefix', prefix], { TOOLJET_URL: standIn.url, REDIS_URL: url })
+  t.same(told.filter((line) => line.startsWith('tooljet')), ['tooljet token note'])
+  t.match(of('token'), { text: /were not looked at/, remedy: /Retry-After is 7/ })
+})
+
+test('a ToolJet below a path', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const standIn = await toolJet(t)
+  const behind = await httpServer(t, (request, response) => {
+    if (request.url!.startsWith('/tj/embed-apps/')) response.writeHead(200, { 'content-type': 'text/html' }).end()
+    else if (!request.url!.startsWith('/tj/api/')) response.writeHead(404).end()
+    else {
+      fetch(standIn.url + request.url!.slice(3), { method: 'POST', headers: request.headers as Record<string, string>, body: Readable.toWeb(request) as ReadableStream, duplex: 'half' } as RequestInit)
+        .then(async (reply) => response.writeHead(reply.status, { 'content-type': 'application/json' }).end(await reply.text()), () => response.destroy())
+    }
+  })
+  t.notMatch((await examine(['--key-prefix', prefix], { TOOLJET_URL: `${behind}/tj`, REDIS_URL: url })).told.join(), 'page')
+})
+
+test('a proxy on the way is told apart from ToolJet', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const proxy = createServer().on('connect', (_request, socket) => socket.end('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'))
+  await new Promise<void>((resolve) => { proxy.listen(0, '127.0.0.1', resolve) })
+  t.teardown(() => { proxy.close() })
+  const before = process.env['HTTPS_PROXY']
+  t.teardown(() => { if (before === undefined) delete process.env['HTTPS_PROXY']; else process.env['HTTPS_PROXY'] = before })
+  for (const [port, text, remedy] of [[(proxy.address() as AddressInfo).port, /proxy 127\.0\.0\.1:\d+ refuses .*407/, /user:password/], [1, /proxy 127\.0\.0\.1:1 cannot be reached/, /NO_PROXY/]] as const) {
+    process.env['HTTPS_PROXY'] = `http://127.0.0.1:${port}`
+    t.match((await examine(['--key-prefix', prefix], { TOOLJET_URL: 'https://tooljet.acme.test', REDIS_URL: url })).of('address'), { level: 'unreachable', text, remedy })
+  }
 })
 
 test('users, apps and origins', async (t) => {
@@ -153,8 +195,11 @@ test('users, apps and origins', async (t) => {
   const users = [{ email: 'Ana@acme.test', apps: ['sales'] }]
   t.match((await look(['--user', 'Ana@acme.test', '--opens', 'sales'], { seed: { ...DEFAULT_SEED, users } })).of('spelling'), { level: 'problem', text: /in this spelling alone/ })
   t.equal((await look(['--user', 'Ana@acme.test', '--opens', 'sales'], { emailCase: 'lower' })).of('spelling'), undefined)
+  t.match(await look(['--user', 'Ana@ACME.test', '--opens', 'sales']), { code: 0, told: ['tooljet spelling note', 'tooljet access note', 'redis functions note', 'capacity pairs note'] }, 'a user of the other spelling')
   for (const [status, text] of [['unreleased', /not released/], ['restricted', /restricted/]] as const) {
-    t.match((await look(['--user', ANA, '--opens', 'sales'], { seed: { ...DEFAULT_SEED, apps: [{ ...SALES, status }] } })).of('app'), { level: 'problem', text })
+    for (const tokens of ['insert', 'per-app'] as const) {
+      t.match((await look(['--user', ANA, '--opens', 'sales'], { tokens, seed: { ...DEFAULT_SEED, apps: [{ ...SALES, status }] } })).of('app'), { level: 'problem', text })
+    }
   }
   t.match((await look(['--user', ANA, '--opens', 'sales'], { mintsPerMinute: 1 })).of('limit'), { level: 'note' })
   t.equal((await look(['--user', 'no address', '--opens', 'sales'])).code, 2)
@@ -192,19 +237,30 @@ test('clocks that differ', async (t) => {
 })
 
 /** What is wrong with a Redis, as a server of its own shows it. */
-const SERVERS: Record<string, { args: string[], user?: string, told: string, text: RegExp }> = {
+const SERVERS: Record<string, { args: string[], password?: string, told: string, text: RegExp }> = {
   'the log goes first': { args: ['--maxmemory', '100mb', '--maxmemory-policy', 'allkeys-lru'], told: 'eviction', text: /audit log goes first/ },
   'little room': { args: ['--maxmemory', '1mb'], told: 'room', text: /% of its memory/ },
   'few connections': { args: ['--maxclients', '1'], told: 'clients', text: /1 of 1 connections/ },
   'a replica': { args: ['--replicaof', '127.0.0.1', '1'], told: 'role', text: /replica/ },
   'no persistence': { args: ['--appendonly', 'no'], told: 'persistence', text: /no append-only file/ },
+  'a password that was left out': { args: [], password: 'secret', told: 'address', text: /NOAUTH/ },
+  'a Cluster': { args: ['--cluster-enabled', 'yes'], told: 'kind', text: /Cluster/ },
+  'no scripts': { args: ['--rename-command', 'EVAL', 'other'], told: 'scripts', text: /unknown command/ },
+  'no scripts by digest': { args: ['--rename-command', 'EVALSHA', 'other'], told: 'scripts', text: /unknown command/ },
+  'replicas that lack': { args: ['--min-replicas-to-write', '1'], told: 'writes', text: /NOREPLICAS/ },
+  'no memory': { args: ['--maxmemory', '1mb', '--maxmemory-policy', 'noeviction'], told: 'writes', text: /OOM/ },
   'all rights': { args: [], told: 'acl', text: /more than is needed/ },
 }
 
 test('what is wrong with a Redis', { timeout: 60_000 }, async (t) => {
   const { url: TOOLJET_URL } = await toolJet(t)
-  for (const [name, { args, told, text }] of Object.entries(SERVERS)) {
+  for (const [name, { args, password, told, text }] of Object.entries(SERVERS)) {
     const redis = await startServer({ args })
+    if (password !== undefined) {
+      const admin = newClient(redis.url)
+      await admin.config('SET', 'requirepass', password)
+      admin.disconnect()
+    }
     const { of } = await examine([], { TOOLJET_URL, REDIS_URL: redis.url })
     await redis.stop()
     t.match(of(told), { text }, name)
@@ -235,6 +291,13 @@ test('a Redis that cannot be reached, refuses, or is something else', async (t) 
   t.match((await examine([], { TOOLJET_URL, REDIS_URL: 'redis://127.0.0.1:1' })), { code: 3, told: ['tooljet user note', 'redis address unreachable', 'capacity pairs note'] })
   t.match((await examine([], { TOOLJET_URL, REDIS_URL: server.url.replace('//', '//somebody:wrong@') })).of('address'), { level: 'unreachable', remedy: /user:password/ })
   t.match((await examine([], { TOOLJET_URL, REDIS_URL: server.url.replace('redis:', 'rediss:') })).of('address'), { level: 'unreachable', remedy: /redis:\/\// })
+
+  const chatty = createTcpServer((socket) => socket.on('data', () => socket.write('-ERR hunter%2 is no password\r\n')))
+  await new Promise<void>((resolve) => { chatty.listen(0, '127.0.0.1', resolve) })
+  t.teardown(() => { chatty.close() })
+  const { text } = (await examine([], { TOOLJET_URL, REDIS_URL: `redis://:hunter%252@127.0.0.1:${(chatty.address() as AddressInfo).port}` })).of('address')!
+  t.match(text, /\[redacted\] is no password/)
+  t.notMatch(text, 'hunter')
 
   const told = async (info: (text: string) => string) => {
     const proxy = await Disguise.as(server.port, info)
@@ -267,7 +330,7 @@ test('capacity', async (t) => {
   const look = async (...args: string[]) => (await examine(['--key-prefix', prefix, ...args], { TOOLJET_URL, REDIS_URL: url })).findings.find(({ name }) => name === 'pairs')
   t.match(await look('--pairs', '590'), { level: 'fine', text: /590 pairs/ })
   const { remedy } = await look('--pairs', '1000') ?? {}
-  t.match(remedy, /patExpiry to 6,180/)
+  t.match(remedy, /patExpiry to 6180,/)
   t.match(await look('--pairs', '1000', '--pat-expiry', '6180'), { level: 'fine' }, 'what is said is enough')
   t.match(await look('--pairs', '3000', '--mint-limit', '60/1m'), { level: 'fine' })
   t.match(await look('--mint-limit', 'none'), { level: 'fine' })

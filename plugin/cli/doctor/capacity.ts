@@ -19,5 +19,5 @@ export function * examineCapacity (limit: MintLimit, { patExpiry, minRemaining }
   const law = `with ${granted} mints a minute${limit === 'auto' ? ' (ToolJet\'s documented limit)' : ''} and a patExpiry of ${grouped(patExpiry)} s, ${grouped(served)} pairs of a user and an app can have a URL at the same time`
   if (pairs === undefined) yield note('pairs', law, '--pairs N tells whether that is enough')
   else if (pairs <= served) yield fine('pairs', law)
-  else yield problem('pairs', `${law}, and there are ${grouped(pairs)}`, `set patExpiry to ${grouped(Math.ceil(SPARE * pairs * 60 / granted + minRemaining))}; docs/capacity.md has more`)
+  else yield problem('pairs', `${law}, and there are ${grouped(pairs)}`, `set patExpiry to ${Math.ceil(SPARE * pairs * 60 / granted + minRemaining)}, which a URL that leaks works for, too; docs/capacity.md has more`)
 }

@@ -59,24 +59,30 @@ class Examination {
   }
 
   async * findings (): Findings {
-    const first = await this.#mint(normalizeEmail(this.#user), this.#app)
-    const older = isMinted(first) ? first : yield * this.#secondSpelling(first)
+    const older = yield * this.#first()
     if (older === undefined) return
     yield fine('user', `ToolJet mints for ${this.#user}`)
 
+    // before another mint can end it
+    const opened = await this.#calls.session(older)
+    if (isOpen(opened)) yield * this.#session(opened, older.appId)
     const newer = await this.#mintOrThrow(this.#user, this.#app)
     const sessions = [await this.#calls.session(older), await this.#calls.session(newer)] as const
     yield * this.#generation(sessions, newer)
-    const open = sessions.find(isOpen)
-    if (open !== undefined) yield * this.#session(open, newer.appId)
+    if (!isOpen(opened) && isOpen(sessions[1])) yield * this.#session(sessions[1], newer.appId)
     for (const app of this.#people.apps.slice(1)) yield * this.#further(app)
     yield * this.#spelling()
     yield * this.#access()
   }
 
-  /** @returns what could be minted for the spelling that was given */
-  async * #secondSpelling (refused: EmbedError): AsyncGenerator<Finding, Minted | undefined> {
+  /** For the spelling that the plugin asks for, else for the one that was given. @returns what could be minted */
+  async * #first (): AsyncGenerator<Finding, Minted | undefined> {
     const lowered = normalizeEmail(this.#user)
+    const refused = await this.#mint(lowered, this.#app)
+    if (isMinted(refused)) {
+      this.#user = lowered
+      return refused
+    }
     if (refused.code === 'TOOLJET_EMBED_USER_NOT_FOUND' && lowered !== this.#user) {
       const again = await this.#mint(this.#user, this.#app)
       if (isMinted(again)) {

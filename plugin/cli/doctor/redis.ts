@@ -44,12 +44,21 @@ export async function * examineRedis (settings: RedisSettings): Findings {
 }
 
 function remedyOf (message: string, url: string): string {
-  if (/WRONGPASS|NOAUTH|invalid username/i.test(message)) return 'REDIS_URL takes redis://user:password@host'
+  if (/WRONGPASS|NOAUTH|invalid username/i.test(message)) return 'REDIS_URL takes redis://user:password@host, percent-encoded'
+  if (/max number of clients/i.test(message)) return 'CONFIG SET maxclients, or find out who opens so many connections'
+  if (/RESP type/i.test(message)) return 'something else than Redis answers there: is it the right port?'
   if (/certificate|SIGNED|SIGNATURE/i.test(message)) return 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed it'
   if (/no answer|ECONNRESET|closed|timed ?out|wrong version number|packet length/i.test(message)) {
     return url.startsWith('rediss:') ? 'does it speak TLS? if not, REDIS_URL begins with redis://' : 'does it want TLS? REDIS_URL begins with rediss:// then'
   }
   return 'is REDIS_URL the address of Redis, as this machine sees it?'
+}
+
+function remedyOfWrites (refusal: string): string {
+  if (refusal.startsWith('NOREPLICAS')) return 'it wants more replicas than are there (min-replicas-to-write): start them, or ask for fewer'
+  if (refusal.startsWith('MISCONF')) return 'it cannot save its data: see its log; the disk may be full'
+  if (refusal.startsWith('OOM')) return 'its memory is full: give it more'
+  return 'see its log'
 }
 
 class Examination {
@@ -64,15 +73,22 @@ class Examination {
   }
 
   async * findings (): Findings {
+    const refusal = await this.#refusalOf('PING')
+    if (refusal !== undefined && !refusal.startsWith('NOPERM')) {
+      yield unreachable('address', `it refuses whatever it is asked: ${refusal}`, remedyOf(refusal, this.#settings.url))
+      return
+    }
     const info = await this.#info()
     if (info?.['redis_mode'] === 'sentinel') {
       yield problem('kind', 'this is a Sentinel, which keeps nothing itself', 'REDIS_URL takes the address of a Redis; for Sentinel the plugin takes an ioredis client')
       return
     }
     yield * this.#kind(info)
+    if (info?.['redis_mode'] === 'cluster') return
     yield * this.#speed()
     yield * this.#clock()
     yield * this.#rights()
+    yield * this.#writes()
     if (info !== undefined) {
       yield * this.#memory(info)
       yield * this.#persistence(info)
@@ -91,6 +107,17 @@ class Examination {
     }
   }
 
+  /** @returns why it is refused */
+  async #refusalOf (command: string, ...args: (string | number)[]): Promise<string | undefined> {
+    try {
+      await this.#connection.call(command, ...args)
+      return undefined
+    } catch (error) {
+      if (isReply(error)) return error.message
+      throw error
+    }
+  }
+
   async #info (): Promise<Record<string, string> | undefined> {
     const text = await this.#told('INFO')
     if (typeof text !== 'string') return undefined
@@ -102,7 +129,7 @@ class Examination {
 
   * #kind (info: Record<string, string> | undefined): Generator<Finding> {
     if (info === undefined) {
-      yield note('kind', 'it does not tell what it is: this user may not run INFO', ACL_REMEDY)
+      yield note('kind', 'it does not tell what it is: INFO is refused', ACL_REMEDY)
       return
     }
     const { redis_version: version = '', server_name: name = 'redis', valkey_version: valkey, redis_mode: mode = 'standalone', role, loading } = info
@@ -110,7 +137,8 @@ class Examination {
     const what = `${valkey === undefined ? name : 'valkey'} ${valkey ?? version}, ${mode}`
     if (major < LEAST_VERSION[0]! || (major === LEAST_VERSION[0] && minor < LEAST_VERSION[1]!)) yield problem('version', `${what}: it is older than 6.2`, 'use Redis 6.2 or later, or Valkey')
     else yield fine('version', what)
-    if (role === 'slave' && mode !== 'cluster') yield problem('role', 'it is a replica, and takes no writes', 'REDIS_URL takes the address of the master')
+    if (mode === 'cluster') yield problem('kind', 'it is part of a Cluster, and REDIS_URL is for one server', 'give the plugin an ioredis Cluster client as its option "redis"; of that no variable tells, so the rest was not looked at')
+    else if (role === 'slave') yield problem('role', 'it is a replica, and takes no writes', 'REDIS_URL takes the address of the master')
     if (loading === '1') yield problem('loading', 'it still reads its data from disk', 'call again later')
   }
 
@@ -150,8 +178,18 @@ class Examination {
     } catch (error) {
       if (!isReply(error)) throw error
       if (error.message.startsWith('NOPERM')) yield problem('acl', 'this user may not run EVAL', ACL_REMEDY)
-      else yield note('acl', 'it cannot tell what this user may run: it is older than 7', ACL_REMEDY)
+      else if (error.message.includes('acl_check_cmd')) yield note('acl', 'it cannot tell what this user may run: it is older than 7', ACL_REMEDY)
+      else yield problem('scripts', `it runs no scripts: ${error.message}`, 'all that the plugin does is a script: let Redis have EVAL and EVALSHA')
     }
+  }
+
+  /** By commands of the plugin's that change nothing, of a key that there is not. */
+  async * #writes (): Findings {
+    const unknown = await this.#refusalOf('EVALSHA', '0'.repeat(40), 0)
+    if (unknown !== undefined && /unknown command/i.test(unknown)) yield problem('scripts', `it runs no scripts: ${unknown}`, 'all that the plugin does is a script: let Redis have EVAL and EVALSHA')
+    const refusal = await this.#refusalOf('ZADD', `{${this.#settings.keyPrefix}doctor}`, 'XX', 1, 'x')
+    if (refusal === undefined || /^(?:NOPERM|READONLY)/.test(refusal)) return // which is told already
+    yield problem('writes', `it takes no writes: ${refusal}`, remedyOfWrites(refusal))
   }
 
   * #memory (info: Record<string, string>): Generator<Finding> {

@@ -16,18 +16,22 @@ const COLUMN = 8
 export class Report {
   readonly #out: Output
   readonly #isJson: boolean
+  readonly #secrets: readonly string[]
   readonly #counts = { fine: 0, note: 0, problem: 0, unreachable: 0 }
   #area: Finding['area'] | undefined
 
-  constructor (out: Output, isJson: boolean) {
+  /** @param secrets that nothing may show: a server can repeat what it was sent */
+  constructor (out: Output, { isJson, secrets }: { isJson: boolean, secrets: readonly string[] }) {
     this.#out = out
     this.#isJson = isJson
+    this.#secrets = secrets.filter((secret) => secret !== '')
   }
 
   async tell (finding: Finding): Promise<void> {
-    const { area, level, text, remedy } = finding
+    const { area, level, remedy } = finding
+    const text = this.#secrets.reduce((text, secret) => text.replaceAll(secret, '[redacted]'), finding.text)
     this.#counts[level]++
-    if (this.#isJson) return this.#out.write(jsonLine(finding))
+    if (this.#isJson) return this.#out.write(jsonLine({ ...finding, text }))
     if (area !== this.#area) await this.#out.write(`${this.#area === undefined ? '' : '\n'}${this.#out.styled('bold', TITLES[area])}\n`)
     this.#area = area
     const { mark, style } = MARKS[level]

@@ -4,7 +4,7 @@ import type { Target } from '../../tooljet/target.js'
 import { EXIT, UsageError } from '../errors.js'
 import { parseOptions, wholeNumber, type Given, type OptionName } from '../options.js'
 import type { Output } from '../output.js'
-import { portalSettingsOf } from '../portal-settings.js'
+import { portalSettingsOf, type PortalSettings } from '../portal-settings.js'
 import { runProgram, writeVersion, type Run, type World } from '../program.js'
 import type { Finding } from './finding.js'
 import { Report } from './report.js'
@@ -22,13 +22,19 @@ async function runDoctor (args: string[], out: Output, { env }: World): Promise<
     return EXIT.fine
   }
   if (words.length > 0) throw new UsageError('it takes options alone')
-  const report = new Report(out, given.json !== undefined)
-  for await (const finding of examine(given, env)) await report.tell(finding)
+  const settings = portalSettingsOf(given, env)
+  const report = new Report(out, { isJson: given.json !== undefined, secrets: secretsIn(settings) })
+  for await (const finding of examine(settings, given, env)) await report.tell(finding)
   return report.end()
 }
 
-async function * examine (given: Given, env: NodeJS.ProcessEnv): AsyncGenerator<Finding> {
-  const { resolved } = portalSettingsOf(given, env)
+function secretsIn ({ options, resolved }: PortalSettings): string[] {
+  const { username, password } = URL.canParse(options.redis) ? new URL(options.redis) : { username: '', password: '' }
+  const { apiToken } = resolved.tooljet as Target
+  return [apiToken, password, decodeURIComponent(password), ...[options.encryptionKey ?? []].flat()].filter((secret) => secret !== username)
+}
+
+async function * examine ({ resolved }: PortalSettings, given: Given, env: NodeJS.ProcessEnv): AsyncGenerator<Finding> {
   const people = peopleOf(given)
   const pairs = wholeNumber(given, 'pairs', 1)
   const { redis, keyPrefix, audit, redisTimeoutMs, lifetimes } = resolved

@@ -1,4 +1,5 @@
 import { isEmbedError } from '../../errors.js'
+import { MINT_PATH } from '../../tooljet/client.js'
 import { proxyOf } from '../../tooljet/pools.js'
 import { readReply, type Reply } from '../../tooljet/replies.js'
 import { findingsOf, type Finding, type Findings } from './finding.js'
@@ -8,6 +9,7 @@ const { fine, note, problem, unreachable } = findingsOf('tooljet')
 
 const NOBODYS_APP = '00000000-0000-4000-8000-000000000000'
 const CLOCK_MS = 5000
+const GATEWAY_STATUSES = new Set([502, 503, 504])
 const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/
 
 /** Whether this is a ToolJet that mints for this token. Nothing is minted: nobody is named. @returns whether it is */
@@ -29,7 +31,7 @@ export async function * examineToolJet (calls: ToolJetCalls, url: string, embedO
   yield wrong ?? fine('token', `${host} answers in ${Math.round(performance.now() - began)} ms, has the external API and takes the token`)
   yield * clockOf(reply)
   if (wrong?.level === 'problem') return false
-  yield * pageOf(calls, embedOrigins)
+  yield * pageOf(calls, url, embedOrigins)
   return wrong === undefined
 }
 
@@ -42,21 +44,27 @@ async function refusalOf (calls: ToolJetCalls, url: string, reply: Reply): Promi
     if (!isEmbedError(error)) throw error
     const { code, mend } = error
     if (code === 'TOOLJET_EMBED_BAD_REQUEST' || code === 'TOOLJET_EMBED_APP_NOT_FOUND' || code === 'TOOLJET_EMBED_USER_NOT_FOUND') return undefined
-    if (code === 'TOOLJET_EMBED_BUSY') return note('token', `it takes no call at present (status ${status})`, 'call again later')
-    if (status >= 300 && status < 400) return problem('address', `it redirects (status ${status})${redirectOf(reply, url)}`, 'TOOLJET_URL takes the address that it redirects to, and redirects are not followed')
+    if (code === 'TOOLJET_EMBED_BUSY') return note('token', `it takes no call at present (status ${status}): the token, users and apps were not looked at`, laterThan(reply))
+    if (status >= 300 && status < 400) return redirection(reply, url)
     if (status === 200 || status === 201) return problem('address', 'what answers is no API: a web page, maybe of ToolJet\'s front end', 'TOOLJET_URL takes the address of ToolJet\'s server, where /api is')
     if (status === 404 && url.endsWith('/api')) return problem('address', 'there is no external API at TOOLJET_URL', 'leave "/api" out at its end')
     if (code === 'TOOLJET_EMBED_MISCONFIGURED') return problem('token', `it refuses this server (status ${status})`, mend)
+    if (GATEWAY_STATUSES.has(status)) return problem('server', `a gateway in front of it answers with status ${status}`, `is ToolJet up, and does the gateway reach it? ${laterThan(reply)}`)
     if (status >= 500) return problem('server', `it answers with status ${status}`, 'see ToolJet\'s own log')
     return problem('address', `it answers with status ${status}, as no ToolJet does`, 'is TOOLJET_URL the address of ToolJet\'s server?')
   }
   return problem('address', 'it mints for nobody', 'is TOOLJET_URL the address of ToolJet\'s server?')
 }
 
-function redirectOf ({ headers: { location } }: Reply, url: string): string {
-  if (typeof location !== 'string' || !URL.canParse(location, url)) return ''
-  const { origin, pathname } = new URL(location, url)
-  return ` to ${origin}${pathname}`
+function redirection ({ status, headers: { location } }: Reply, url: string): Finding {
+  const target = typeof location === 'string' && URL.canParse(location, url) ? new URL(location, url) : undefined
+  const base = target?.pathname.endsWith(MINT_PATH) ? target.pathname.slice(0, -MINT_PATH.length) : undefined
+  if (target !== undefined && base !== undefined) return problem('address', `it redirects (status ${status}) to ${target.origin}${base}`, 'TOOLJET_URL takes that address: redirects are not followed')
+  return problem('address', `it redirects (status ${status})${target === undefined ? '' : ` to ${target.origin}${target.pathname}`}`, 'is that where an access proxy lets people sign in? Option tooljet.headers takes its service token; else TOOLJET_URL takes the address of ToolJet\'s server')
+}
+
+function laterThan ({ headers: { 'retry-after': after } }: Reply): string {
+  return `call again later${after === undefined ? '' : `: Retry-After is ${String(after)}`}`
 }
 
 function * clockOf ({ headers: { date } }: Reply): Generator<Finding> {
@@ -66,11 +74,17 @@ function * clockOf ({ headers: { date } }: Reply): Generator<Finding> {
 }
 
 /** Whether browsers may show the opening page in a frame. */
-async function * pageOf (calls: ToolJetCalls, embedOrigins: readonly string[]): Findings {
+async function * pageOf (calls: ToolJetCalls, url: string, embedOrigins: readonly string[]): Findings {
+  const own = new URL(url)
   for (const origin of embedOrigins) {
-    let reply: Reply
+    // of a ToolJet below a path the front end is there, too, or at the root
+    const places = origin === own.origin ? [...new Set([url.replace(/\/+$/, ''), origin])] : [origin]
+    let reply!: Reply
     try {
-      reply = await calls.page(`${origin}/embed-apps/${NOBODYS_APP}`)
+      for (const place of places) {
+        reply = await calls.page(`${place}/embed-apps/${NOBODYS_APP}`)
+        if (isPage(reply)) break
+      }
     } catch (error) {
       if (!(error instanceof NoAnswer)) throw error
       yield problem('page', `${origin}, where users get the app from: ${error.message}`, error.remedy)
@@ -79,9 +93,14 @@ async function * pageOf (calls: ToolJetCalls, embedOrigins: readonly string[]): 
     const { status, headers } = reply
     const forbids = frameRuleOf(headers)
     if (forbids !== undefined) yield problem('frame', `the page at ${origin} may not be shown in a frame (${forbids})`, 'let the proxy in front of ToolJet leave that header out, or name your portal\'s origin in frame-ancestors')
-    else if (status >= 400 || !String(headers['content-type']).includes('html')) yield problem('page', `there is no page at ${origin}/embed-apps (status ${status})`, 'TOOLJET_EMBED_ORIGINS takes the origin of ToolJet\'s front end')
+    else if (status === 429 || GATEWAY_STATUSES.has(status)) yield note('page', `${origin} gives no page at present (status ${status})`, laterThan(reply))
+    else if (!isPage(reply)) yield problem('page', `there is no page at ${origin}/embed-apps (status ${status})`, 'TOOLJET_EMBED_ORIGINS takes the origin of ToolJet\'s front end')
     else yield fine('page', `${origin} has the page for frames`)
   }
+}
+
+function isPage ({ status, headers }: Reply): boolean {
+  return status < 400 && String(headers['content-type']).includes('html')
 }
 
 function frameRuleOf (headers: Reply['headers']): string | undefined {
