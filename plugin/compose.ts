@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { Apps } from './access/apps.js'
+import { userResolver } from './access/identity.js'
 import { createLimits } from './access/limits.js'
 import { Audit } from './audit/audit.js'
 import { Pseudonyms } from './audit/pseudonyms.js'
@@ -82,9 +83,8 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
 
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { batch, scripts, timers, keyPrefix, serveWithoutRedis })
   const strangers = new KeyNames(namesKey, '') // of no ToolJet
-  const { identity, authorize } = settings
   const apps = new Apps(settings.apps, settings.lifetimes)
-  const embed = new Embed({ identity, authorize, apps, limits, cache, tooljets, strangerHash: (email) => strangers.userHash(email), audit })
+  const embed = new Embed({ resolveUser: userResolver(settings.identity, log), authorize: settings.authorize, apps, limits, cache, tooljets, strangerHash: (email) => strangers.userHash(email), audit })
 
   audit.open()
   closers.add((boundMs) => audit.close(boundMs))

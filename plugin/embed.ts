@@ -3,7 +3,7 @@ import type { App, AppAsk, Apps, UncheckedAsk } from './access/apps.js'
 import type { Audit } from './audit/audit.js'
 import { codeOf, embedError, failureEvent, isEmbedError } from './errors.js'
 import { sanitize } from './observability/sanitize.js'
-import { normalizeEmail, parseEmail, resolveUser, type Identity } from './access/identity.js'
+import { normalizeEmail, parseEmail } from './access/identity.js'
 import type { Limits, LimitState } from './access/limits.js'
 import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
@@ -69,7 +69,8 @@ export type TooljetEmbedForget = AppAsk & {
 type Authorize = (request: FastifyRequest, ask: { email: string, app: string }) => boolean | Promise<boolean>
 
 interface EmbedParts {
-  identity: Identity
+  /** The e-mail of the signed-in user. @throws TOOLJET_EMBED_UNAUTHENTICATED */
+  resolveUser: (request: FastifyRequest) => Promise<string>
   authorize: Authorize | undefined
   apps: Apps
   limits: Limits | undefined
@@ -120,9 +121,9 @@ export class Embed {
   }
 
   async #walk (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<UrlResult> {
-    const { identity, authorize, apps, limits, cache, audit } = this.#parts
+    const { resolveUser, authorize, apps, limits, cache, audit } = this.#parts
 
-    const email = trail.email = await resolveUser(identity, request)
+    const email = trail.email = await resolveUser(request)
     const found = apps.find(ask)
     const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
     const { tooljet, user, prefetched } = await this.#enter(request, email, trail, lookedFor)
@@ -190,9 +191,9 @@ export class Embed {
   }
 
   async #refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<never> {
-    if (isEmbedError(error)) throw error // nobody is signed in
+    if (codeOf(error) === 'TOOLJET_EMBED_UNAUTHENTICATED') throw error
     try {
-      trail.email = await resolveUser(this.#parts.identity, request)
+      trail.email = await this.#parts.resolveUser(request)
     } catch {
       throw error
     }
@@ -207,7 +208,7 @@ export class Embed {
 
   /** Tells the subscribers of `tooljet-embed:url`. */
   #traced<T extends TooljetEmbedUrl> (request: FastifyRequest, trail: Trail, answer: () => Promise<T>): Promise<T> {
-    const told: TooljetEmbedUrlTrace = { instance: this.#parts.audit.health().instance, requestId: sanitize(String(request.id)) }
+    const told: TooljetEmbedUrlTrace = { instance: this.#parts.audit.health().instance, requestId: sanitize(requestIdOf(request)) }
     return traced(urlChannel, told, async () => {
       try {
         const url = await answer()
@@ -234,7 +235,7 @@ export class Embed {
       email,
       app: app?.label ?? (ask && this.#parts.apps.labelOf(ask)),
       tooljet: this.#labelOf(tooljet),
-      requestId: String(request.id),
+      requestId: requestIdOf(request),
       ip: request.ip,
       userAgent: request.headers['user-agent'],
       traceId: traceIdOf(request),
@@ -258,6 +259,16 @@ const TRACEPARENT = /^[\da-f]{2}-(?!0{32})([\da-f]{32})-[\da-f]{16}-[\da-f]{2}/
 /** Of W3C's header, where the request has one. */
 function traceIdOf ({ headers: { traceparent } }: FastifyRequest): string | undefined {
   return typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent)?.[1] : undefined
+}
+
+/** As text, where it can be told: a host's `genReqId` may give anything. */
+function requestIdOf ({ id }: { id: unknown }): string | undefined {
+  try {
+    const text = String(id ?? '')
+    return text.startsWith('[object ') ? undefined : text
+  } catch {
+    return undefined
+  }
 }
 
 /** Of a user in the queue, without a limit of mints. */

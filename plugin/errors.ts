@@ -121,9 +121,15 @@ export function isRedisOutage (error: unknown): boolean {
 /** The audit event of an error, one of the host's too; `undefined` for a 401. */
 export function failureEvent (error: unknown): FailureEvent {
   if (isEmbedError(error)) return table[error.code].event
-  const status = (error as { statusCode?: number } | undefined)?.statusCode ?? 500
+  const status = statusOf(error)
   if (status === 401) return undefined
   return status < 500 ? 'url.denied' : 'url.failed'
+}
+
+/** The status that Fastify answers with, whatever was thrown. */
+export function statusOf (error: unknown): number {
+  const { statusCode, status } = (error ?? {}) as { statusCode?: unknown, status?: unknown }
+  return [statusCode, status].map(Number).find((status) => status >= 400 && status <= 599) ?? 500
 }
 
 /** What an answer with this error is recorded under: the host's own errors have codes of their own. */

@@ -105,10 +105,9 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
     const { prefix, logLevel, logSerializers } = options
     const routeOptions = { prefix, logLevel, logSerializers }
     // awaited: what is wrong with a path shows only when it is loaded
-    if (settings.route !== undefined) await fastify.register(routes(embed, { ...settings.route, authenticate }), routeOptions)
-    if (settings.client !== undefined) {
-      await fastify.register(clientModule({ ...settings.client, routePath: settings.route?.path }, (client) => { decorator.client = client }), routeOptions)
-    }
+    let routeUrl: string | undefined
+    if (settings.route !== undefined) await fastify.register(routes(embed, { ...settings.route, authenticate }, (url) => { routeUrl = url }), routeOptions)
+    if (settings.client !== undefined) await fastify.register(clientModule({ ...settings.client, routeUrl }, (client) => { decorator.client = client }), routeOptions)
   })
 }, { name: 'fastify-tooljet-embed', fastify: '5.x' })
 
@@ -122,10 +121,10 @@ function jwtVerifyOf (fastify: FastifyInstance, settings: Settings): (request: F
 
 export { plugin as default, plugin as tooljetEmbed }
 export { errorCodes, type EmbedError, type EmbedErrorCode, type QueuePosition } from './errors.js'
-export type { AllowedApp, TooljetEmbedOptions } from './config/options.js'
+export type { AllowedApp, RouteSettings, TooljetEmbedOptions } from './config/options.js'
 export type { AppAsk, AppName } from './access/apps.js'
 export type * from './access/register.js'
-export type { ClientModule } from './http/client-module.js'
+export type { ClientAddress, ClientModule } from './http/client-module.js'
 export type { AuditHealth } from './audit/audit.js'
 export type { StreamInfo } from './audit/stream-info.js'
 export type { AuditProblem, AuditReport, InstanceReport } from './audit/verify.js'

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { embedError } from '../errors.js'
+import type { Log } from '../observability/log.js'
 
 /** Tells who is signed in, from the server's side only. */
 export type Identity = (request: FastifyRequest) => string | Promise<string>
@@ -34,18 +35,20 @@ const MAX_EMAIL_LENGTH = 254
 const LONE_SURROGATE = /\p{Surrogate}/u
 
 /**
- * The signed-in user.
- * @returns the e-mail, normalized
- * @throws TOOLJET_EMBED_UNAUTHENTICATED when the server's side names nobody, or what is no e-mail address
+ * Tells the signed-in user's e-mail, normalized; throws `TOOLJET_EMBED_UNAUTHENTICATED` when the server's side names nobody,
+ * or what is no e-mail address.
  */
-export async function resolveUser (identity: Identity, request: FastifyRequest): Promise<string> {
-  const given: unknown = await identity(request)
-  if (typeof given !== 'string' || normalizeEmail(given) === '') {
-    throw embedError('TOOLJET_EMBED_UNAUTHENTICATED')
+export function userResolver (identity: Identity, log: Log): (request: FastifyRequest) => Promise<string> {
+  let isTold = false
+  return async (request) => {
+    const given: unknown = await identity(request)
+    const email = parseEmail(given)
+    if (email !== undefined) return email
+    if (!isTold) log.warn('tooljet-embed: option "identity" gave no e-mail address, so the answer is 401; its default is request.user.email')
+    isTold = true
+    const isNone = typeof given !== 'string' || normalizeEmail(given) === ''
+    throw embedError('TOOLJET_EMBED_UNAUTHENTICATED', isNone ? {} : { detail: 'what "identity" gave is not an e-mail address' })
   }
-  const email = parseEmail(given)
-  if (email === undefined) throw embedError('TOOLJET_EMBED_UNAUTHENTICATED', { detail: 'what "identity" gave is not an e-mail address' })
-  return email
 }
 
 /** @returns the e-mail, normalized; nothing when it cannot be one */

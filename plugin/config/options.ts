@@ -1,6 +1,6 @@
 import { Type, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyContextConfig, FastifyReply, FastifyRequest, RouteOptions } from 'fastify'
 import { APP_ID, APP_SLUG, makeApp, type App, type AppName, type Lifetimes } from '../access/apps.js'
 import { STREAM_NAME } from '../audit/audit-keys.js'
 import { emailOfJwt, type Identity } from '../access/identity.js'
@@ -21,6 +21,19 @@ export type AllowedApp = AppName & {
   /** Seconds. @default min(60, patExpiry / 10) of this app, or the plugin's `minRemaining` when that is given */
   minRemaining?: number
 }
+
+/** What Fastify is told of a route of the plugin's. */
+export interface RouteSettings {
+  /** Under the prefix. */
+  path: string
+  /** `request.routeOptions.config`, for hooks of the host. @default none */
+  config?: FastifyContextConfig | undefined
+  /** `host`, `version`, or the host's own. @default none */
+  constraints?: RouteOptions['constraints'] | undefined
+}
+
+/** OpenAPI's security requirements: one of them has to be met; none at all: `[]`. */
+export type Security = ReadonlyArray<Readonly<Record<string, readonly string[]>>>
 
 /** Options of the plugin. A wrong one stops the start with `TOOLJET_EMBED_OPTIONS`. */
 export interface TooljetEmbedOptions {
@@ -59,9 +72,9 @@ export interface TooljetEmbedOptions {
     timeWindow?: number | string
   }
   /** The plugin's own route; `false`: only the decorator. @default { path: '/api/get-tooljet-url' } */
-  route?: false | { path?: string }
+  route?: false | Partial<RouteSettings> & { /** OpenAPI's, for `@fastify/swagger`. @default the document's */ security?: Security }
   /** The browser module `<tooljet-embed>`, for anyone; `false`: not served. @default { path: '/tooljet-embed.js' } where there is a route */
-  client?: false | { path?: string }
+  client?: false | Partial<RouteSettings>
   /** The audit log: a Redis stream, and lines in the app's log. */
   audit?: {
     /** Key of the stream. @default keyPrefix + 'audit' */
@@ -139,8 +152,8 @@ function schemaFor (options: Record<string, unknown>): TSchema {
         mints: Type.Optional(count),
         timeWindow: Type.Optional(typeof options['rateLimit'] === 'object' && typeof (options['rateLimit'] as { timeWindow?: unknown } | null)?.timeWindow === 'string' ? text : milliseconds),
       }, { ...exact, takes: 'false, or an object with max, mints and timeWindow' })),
-    route: pathOrNone(options['route']),
-    client: pathOrNone(options['client']),
+    route: routeOrNone(options['route'], { security: Type.Optional(Type.Array(Type.Object({}), { takes: 'a list of OpenAPI\'s security requirements' })) }),
+    client: routeOrNone(options['client']),
     audit: Type.Optional(Type.Object({
       stream: Type.Optional(Type.RegExp(STREAM_NAME, { takes: 'a key without white space, and with braces only around a hash tag' })),
       retentionDays: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_SECONDS / 86_400, takes: 'a number of days, 0 (for ever) or more' })),
@@ -162,9 +175,11 @@ function schemaFor (options: Record<string, unknown>): TSchema {
   }, exact)
 }
 
-function pathOrNone (option: unknown): TSchema {
+function routeOrNone (option: unknown, others = {}): TSchema {
   const path = Type.Optional(Type.RegExp(/^\/[^\s?#]*$/, { takes: 'a path that starts with "/"' }))
-  return option === false ? any : Type.Optional(Type.Object({ path }, { ...exact, takes: 'false, or an object with path' }))
+  const object = Type.Optional(Type.Object({}, { takes: 'an object' }))
+  const fields = { path, config: object, constraints: object, ...others }
+  return option === false ? any : Type.Optional(Type.Object(fields, { ...exact, takes: `false, or an object with ${Object.keys(fields).join(', ')}` }))
 }
 
 function oneOf (...values: string[]): TSchema {
@@ -197,8 +212,8 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
     identity: options.identity ?? emailOfJwt,
     authorize: options.authorize,
     rateLimit: options.rateLimit === false ? undefined : limitsOf(options.rateLimit ?? {}),
-    route: options.route === false ? undefined : { path: options.route?.path ?? '/api/get-tooljet-url' },
-    client: options.client === false || (options.client === undefined && options.route === false) ? undefined : { path: options.client?.path ?? '/tooljet-embed.js' },
+    route: options.route === false ? undefined : { ...options.route, path: options.route?.path ?? '/api/get-tooljet-url' },
+    client: options.client === false || (options.client === undefined && options.route === false) ? undefined : { ...options.client, path: options.client?.path ?? '/tooljet-embed.js' },
     audit: {
       stream: streamOf(audit.stream, keyPrefix),
       retentionMs: (audit.retentionDays ?? 90) * MS_PER_DAY,

@@ -1,11 +1,14 @@
 import { STATUS_CODES } from 'node:http'
-import fjsCompiler from '@fastify/fast-json-stringify-compiler'
-import { TypeBoxValidatorCompiler, type TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import { Type, type TSchema } from '@sinclair/typebox'
-import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySerializerCompiler } from 'fastify'
-import { codesOf, embedError, isEmbedError } from '../errors.js'
+import { Type, type Static, type TSchema } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { codesOf, embedError, isEmbedError, statusOf } from '../errors.js'
 import type { Embed, Trail } from '../embed.js'
 import type { LimitState } from '../access/limits.js'
+import type { RouteSettings, Security } from '../config/options.js'
+import { addRoute } from './add-route.js'
+
+const MAX_BODY_BYTES = 16_384
 
 const Body = Type.Object({
   appId: Type.Optional(Type.String({ description: 'Id of the app, a UUID' })),
@@ -98,16 +101,32 @@ declare module 'fastify' {
   }
 }
 
-/** The plugin's own route: a thin wrapper around the walk. */
-export function routes (embed: Embed, { path, authenticate }: { path: string, authenticate: Authenticate }) {
+/** As the host has it for its own routes, by `onProtoPoisoning` and `onConstructorPoisoning`. */
+type Poisoning = Parameters<FastifyInstance['getDefaultJsonParser']>[0]
+
+export interface RouteOptionsOfHost extends RouteSettings {
+  authenticate: Authenticate
+  security?: Security | undefined
+}
+
+/**
+ * The plugin's own route: a thin wrapper around the walk. It reads, validates and writes by itself, for what the host has set
+ * for its own routes may be for bodies, schemas and answers of another kind.
+ * @param tell is called with its URL as Fastify's router has it
+ */
+export function routes (embed: Embed, { path, config, constraints, security, authenticate }: RouteOptionsOfHost, tell: (url: string) => void) {
   return async function tooljetEmbedRoutes (scope: FastifyInstance): Promise<void> {
     scope.decorateRequest(TRAIL)
-    // The host's compilers may be for schemas of another kind, and its error handler may answer in a form of its own.
-    const compileFor200 = fjsCompiler()({}, {}) as FastifySerializerCompiler<unknown>
-    scope.setValidatorCompiler(TypeBoxValidatorCompiler)
-    scope.setSerializerCompiler((route) => (route.httpStatus === '200' ? compileFor200(route) : serializeRefusal))
+    const { onProtoPoisoning = 'error', onConstructorPoisoning = 'error' } = scope.initialConfig
+    scope.removeAllContentTypeParsers()
+    scope.addContentTypeParser('application/json', { parseAs: 'string' }, scope.getDefaultJsonParser(onProtoPoisoning as Poisoning, onConstructorPoisoning as Poisoning))
 
-    scope.withTypeProvider<TypeBoxTypeProvider>().post(path, {
+    tell(addRoute(scope, 'route.path', {
+      method: 'POST',
+      url: path,
+      config,
+      constraints,
+      bodyLimit: MAX_BODY_BYTES,
       schema: {
         summary: 'URL of a ToolJet app for the signed-in user',
         description: 'Gives a URL that opens the app in an iframe. It is reused until its end, and minted anew when it is replaced.',
@@ -115,7 +134,10 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
         tags: ['tooljet'],
         body: Body,
         response: answers,
+        ...(security && { security }),
       },
+      validatorCompiler: () => () => true,
+      serializerCompiler: () => serialize,
       onRequest: async (request, reply) => {
         reply.header('cache-control', 'no-store').header('referrer-policy', 'no-referrer')
         request[TRAIL] = embed.newTrail()
@@ -125,33 +147,49 @@ export function routes (embed: Embed, { path, authenticate }: { path: string, au
           throw asUnauthenticated(error)
         }
       },
-      preValidation: (request, _reply, done) => {
-        request.body ??= {}
-        done()
+      handler: async (request, reply) => {
+        const trail = request[TRAIL]
+        const url = await embed.urlFor(request, parseBody(request.body), trail)
+        setLimitHeaders(reply, trail?.limit)
+        return url
       },
       errorHandler: async (error, request, reply) => {
         const trail = request[TRAIL]
         const refusal = trail === undefined || trail.settled ? error : await embed.refuse(request, trail, error).catch((refusal: unknown) => refusal)
-        if (!isEmbedError(refusal)) throw refusal // to the host's error handler
+        if (!isEmbedError(refusal)) throw toError(refusal) // to the host's error handler
         const { statusCode, code, message, retryAfter, queue } = refusal
         reply.code(statusCode).headers(refusal.headers ?? {})
         setLimitHeaders(reply, trail?.limit ?? (refusal as { limit?: LimitState }).limit)
         return { statusCode, code, error: STATUS_CODES[statusCode], message, retryAfter, queue }
       },
-    }, async (request, reply) => {
-      const trail = request[TRAIL]
-      const url = await embed.urlFor(request, request.body, trail)
-      setLimitHeaders(reply, trail?.limit)
-      return url
-    })
+    }))
   }
 }
 
-/** An error as Fastify's default handler gives it, else whatever the host's handler made of it. */
-function serializeRefusal (payload: unknown): string {
+/** @throws TOOLJET_EMBED_BAD_REQUEST */
+function parseBody (body: unknown = {}): Static<typeof Body> {
+  if (Value.Check(Body, body)) return body
+  const name = Value.Errors(Body, body).First()!.path.slice(1)
+  throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: name === '' ? 'the body is not a JSON object' : `"${name}" takes a string` })
+}
+
+/** Whatever is answered, by this route or by the host, which may wrap it: the schema of answers is for readers only. */
+function serialize (payload: unknown): string {
   if (!(payload instanceof Error)) return JSON.stringify(payload)
+  // as Fastify's default handler gives it
   const { statusCode, code, error, message } = payload as Error & Record<'statusCode' | 'code' | 'error', unknown>
-  return JSON.stringify({ statusCode, code, error, message })
+  return JSON.stringify({ statusCode, code: textOf(code), error, message: textOf(message) ?? '' })
+}
+
+/** Anything can be thrown. Fastify would answer with an object as it is, with whatever is in it. */
+function toError (thrown: unknown): Error {
+  if (thrown instanceof Error) return thrown
+  const { code, message } = (thrown ?? {}) as { code?: unknown, message?: unknown }
+  return Object.assign(new Error(textOf(message) ?? 'what was thrown is no error', { cause: thrown }), { statusCode: statusOf(thrown), code: textOf(code) })
+}
+
+function textOf (value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined
 }
 
 function setLimitHeaders (reply: FastifyReply, limit: LimitState | undefined): void {
@@ -168,6 +206,7 @@ function promiseOf (authenticated: unknown): Promise<unknown> {
 /** Whoever authenticates, a user who is not signed in gets one code. */
 function asUnauthenticated (error: unknown): unknown {
   if (isEmbedError(error)) return error
-  const { statusCode, code } = (error ?? {}) as { statusCode?: unknown, code?: unknown }
-  return statusCode === 401 || String(code).startsWith('FST_JWT_') ? embedError('TOOLJET_EMBED_UNAUTHENTICATED', { cause: error }) : error
+  const { code } = (error ?? {}) as { code?: unknown }
+  const isUnauthenticated = statusOf(error) === 401 || (typeof code === 'string' && code.startsWith('FST_JWT_'))
+  return isUnauthenticated ? embedError('TOOLJET_EMBED_UNAUTHENTICATED', { cause: error }) : error
 }

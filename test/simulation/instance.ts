@@ -102,7 +102,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
   const apps = new Apps(undefined, { patExpiry, sessionExpiry: 60, minRemaining })
   const tooljets = { of: () => tooljet, named: () => tooljet, areSeveral: false, origins: [TOOLJET_URL] } as never
   const open = async (): Promise<Embed> => new Embed({
-    identity: (request) => (request as unknown as { email: string }).email,
+    resolveUser: async (request) => (request as unknown as { email: string }).email,
     authorize: undefined,
     apps,
     limits: await limitsBy(limiterWithoutFastify(timers), settings, { batch, scripts, timers, keyPrefix, serveWithoutRedis, maxUsers: MAX_USERS }),
