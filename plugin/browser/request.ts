@@ -65,7 +65,7 @@ export async function requestUrl (get: (name: string) => string | undefined, { h
     const lookup: Lookup = { app: get('app'), appId: get('app-id'), appSlug: get('app-slug'), ...extra }
     const sent = new Headers(typeof headers === 'function' ? await headers() : headers)
     sent.set('content-type', 'application/json') // whatever its spelling was
-    const response = await fetch(get('endpoint') ?? '/api/get-tooljet-url', { // the plugin puts its own route's path here when it serves this module
+    const response = await fetch(get('endpoint') ?? '/api/get-tooljet-url', { // the plugin puts the way to its own route here when it serves this module
       method: 'POST',
       headers: sent,
       body: JSON.stringify(lookup),

@@ -8,7 +8,7 @@ import type { State, View } from './view.js'
 interface Mount {
   told: Renewal
   frame: HTMLIFrameElement
-  origin: string
+  appOrigin: string
   /** On the steady clock. */
   endsAt: number
   loads: number
@@ -162,9 +162,9 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
   }
 
   function mount ({ redirectUrl, ...told }: EmbedUrl): void {
-    const { origin } = new URL(redirectUrl)
-    const frame = view.add(redirectUrl, origin, () => onLoad(mounted))
-    const mounted: Mount = pending = { told, origin, frame, endsAt: endOf(told), loads: 0 }
+    const appOrigin = new URL(redirectUrl).origin
+    const frame = view.add(redirectUrl, appOrigin, () => onLoad(mounted))
+    const mounted: Mount = pending = { told, appOrigin, frame, endsAt: endOf(told), loads: 0 }
     busySince = steadyTime()
     ticket = undefined
     if (fallback === 'queued') {
@@ -200,7 +200,7 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
   }
 
   function onMessage ({ source, origin, data }: MessageEvent): void {
-    const mount = [active, pending].find((mount) => mount?.frame.contentWindow === source && mount!.origin === origin)
+    const mount = [active, pending].find((mount) => mount?.frame.contentWindow === source && mount!.appOrigin === origin)
     const { type, error } = Object(data)
     // older versions of ToolJet send no type
     if (!mount || (type ? type !== 'TJ_EMBED_APP_LOGOUT' : !(error > 399))) return
@@ -223,8 +223,8 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
   }
 
   function onViolation ({ effectiveDirective, blockedURI, disposition }: SecurityPolicyViolationEvent): void {
-    if (!pending || effectiveDirective !== 'frame-src' || disposition !== 'enforce' || !blockedURI.startsWith(pending.origin)) return
-    console.error(`tooljet-embed: Content-Security-Policy lacks frame-src ${pending.origin}`)
+    if (!pending || effectiveDirective !== 'frame-src' || disposition !== 'enforce' || !blockedURI.startsWith(pending.appOrigin)) return
+    console.error(`tooljet-embed: Content-Security-Policy lacks frame-src ${pending.appOrigin}`)
     abandon()
     fail({ code: 'BLOCKED_BY_CSP', status: 0 }, true)
     tick()
@@ -263,7 +263,7 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
   function drop (mount: Mount | undefined): void {
     if (mount === pending) pending = undefined
     else active = undefined
-    view.remove(mount?.frame)
+    view.drop(mount?.frame)
   }
 
   /** Of what the user does not see. */

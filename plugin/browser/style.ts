@@ -9,7 +9,7 @@ iframe{width:100%;height:100%;border:0}
 slot{display:grid;place-content:center;justify-items:center;gap:1rem;padding:1.5rem;text-align:center}
 p{margin:0;max-width:30rem}
 span{width:2.5rem;border:3px solid;border-radius:50%;line-height:2.5rem}
-[part=icon]::before{content:'!'}
+[part=icon]::before{content:"!"}
 [part=spinner]{height:2.5rem;border-color:#8884;border-top-color:var(--tooljet-embed-accent,currentcolor)}
 button{font:inherit;color:canvastext;background:canvas;padding:.75rem 1.25rem;border:1px solid;border-radius:.5rem}
 [name=signed-out] span{display:none}

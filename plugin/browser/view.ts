@@ -102,7 +102,7 @@ export function createView (host: HTMLElement & OwnStrings, onRetry: () => void)
     },
 
     /** Takes a frame away; whoever was in it stays in this element. */
-    remove (frame: HTMLIFrameElement | undefined): void {
+    drop (frame: HTMLIFrameElement | undefined): void {
       const isLeaving = frame && root.activeElement === frame
       frame?.remove()
       if (isLeaving) focus(base)
@@ -111,7 +111,7 @@ export function createView (host: HTMLElement & OwnStrings, onRetry: () => void)
     /** Shows a frame that has loaded, in the place of another. */
     reveal (frame: HTMLIFrameElement, old: HTMLIFrameElement | undefined): void {
       frame.inert = false
-      view.remove(old)
+      view.drop(old)
       if (root.activeElement === base) focus(frame)
     },
   }
