@@ -135,6 +135,6 @@ export function statusOf (error: unknown): number {
 /** What an answer with this error is recorded under: the host's own errors have codes of their own. */
 export function codeOf (error: unknown): string {
   if (isEmbedError(error)) return error.code
-  const code = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
-  return sanitize(code) || 'ERROR'
+  const { code } = (error ?? {}) as { code?: unknown }
+  return (typeof code === 'string' && sanitize(code)) || 'ERROR'
 }
