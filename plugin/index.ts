@@ -121,7 +121,7 @@ function jwtVerifyOf (fastify: FastifyInstance, settings: Settings): (request: F
 
 export { plugin as default, plugin as tooljetEmbed }
 export { errorCodes, type EmbedError, type EmbedErrorCode, type QueuePosition } from './errors.js'
-export type { AllowedApp, RouteSettings, TooljetEmbedOptions } from './config/options.js'
+export type { AllowedApp, TooljetEmbedOptions } from './config/options.js'
 export type { AppAsk, AppName } from './access/apps.js'
 export type * from './access/register.js'
 export type { ClientAddress, ClientModule } from './http/client-module.js'

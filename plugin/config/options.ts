@@ -22,19 +22,6 @@ export type AllowedApp = AppName & {
   minRemaining?: number
 }
 
-/** What Fastify is told of a route of the plugin's. */
-export interface RouteSettings {
-  /** Under the prefix. */
-  path: string
-  /** `request.routeOptions.config`, for hooks of the host. @default none */
-  config?: FastifyContextConfig | undefined
-  /** `host`, `version`, or the host's own. @default none */
-  constraints?: RouteOptions['constraints'] | undefined
-}
-
-/** OpenAPI's security requirements: one of them has to be met; none at all: `[]`. */
-export type Security = ReadonlyArray<Readonly<Record<string, readonly string[]>>>
-
 /** Options of the plugin. A wrong one stops the start with `TOOLJET_EMBED_OPTIONS`. */
 export interface TooljetEmbedOptions {
   /**
@@ -72,9 +59,25 @@ export interface TooljetEmbedOptions {
     timeWindow?: number | string
   }
   /** The plugin's own route; `false`: only the decorator. @default { path: '/api/get-tooljet-url' } */
-  route?: false | Partial<RouteSettings> & { /** OpenAPI's, for `@fastify/swagger`. @default the document's */ security?: Security }
+  route?: false | {
+    /** Under the prefix. @default '/api/get-tooljet-url' */
+    path?: string
+    /** `request.routeOptions.config`, for hooks of the host. @default none */
+    config?: FastifyContextConfig
+    /** Of Fastify's route. @default none */
+    constraints?: NonNullable<RouteOptions['constraints']>
+    /** OpenAPI's security requirements, for `@fastify/swagger`: one of them has to be met. @default the document's */
+    security?: ReadonlyArray<Readonly<Record<string, readonly string[]>>>
+  }
   /** The browser module `<tooljet-embed>`, for anyone; `false`: not served. @default { path: '/tooljet-embed.js' } where there is a route */
-  client?: false | Partial<RouteSettings>
+  client?: false | {
+    /** Under the prefix. @default '/tooljet-embed.js' */
+    path?: string
+    /** `request.routeOptions.config`, for hooks of the host. @default none */
+    config?: FastifyContextConfig
+    /** Of Fastify's route. @default none */
+    constraints?: NonNullable<RouteOptions['constraints']>
+  }
   /** The audit log: a Redis stream, and lines in the app's log. */
   audit?: {
     /** Key of the stream. @default keyPrefix + 'audit' */

@@ -1,8 +1,5 @@
-import type { FastifyContextConfig, FastifyInstance, RouteOptions } from 'fastify'
+import type { FastifyInstance, RouteOptions } from 'fastify'
 import { optionError } from '../config/option-checks.js'
-
-/** What `@fastify/swagger` looks for: the schema is JSON Schema, whatever library the host's own `transform` is for. */
-const documentation: FastifyContextConfig = { swaggerTransform: false } as object
 
 /**
  * Adds the one route of a scope.
@@ -15,11 +12,12 @@ export function addRoute (scope: FastifyInstance, option: string, route: RouteOp
   const { bodyLimit, validatorCompiler, serializerCompiler } = route
   // the last of all such hooks: one of the host's may have set what it has for its own routes
   scope.addHook('onRoute', (added) => {
+    if (added.method !== route.method) return
     Object.assign(added, { bodyLimit, validatorCompiler, serializerCompiler })
-    if (added.method === route.method) url = added.url
+    url = added.url
   })
   try {
-    scope.route({ ...route, config: { ...documentation, ...route.config } })
+    scope.route(route)
   } catch (error) {
     if ((error as { code?: string }).code !== 'FST_ERR_DUPLICATED_ROUTE') throw error
     throw optionError(option, 'false, or a path that no other route has', `"${route.url}", which is already taken`)

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import { embedError } from '../errors.js'
-import type { RouteSettings } from '../config/options.js'
+import type { Settings } from '../config/options.js'
 import { fillPath, relativePath } from './paths.js'
 import { addRoute } from './add-route.js'
 
@@ -33,10 +33,11 @@ export interface ClientModule extends ClientAddress {
 /** What the module itself has for its endpoint. */
 const DEFAULT_ENDPOINT = '"/api/get-tooljet-url"'
 
-/** Out of `@fastify/swagger`'s list. */
+/** Out of `@fastify/swagger`'s list, also where the host's `transform` is for schemas of another kind. */
 const schema: FastifySchema & { hide: boolean } = { hide: true }
+const documentation = { swaggerTransform: false as const }
 
-interface ClientOptions extends RouteSettings {
+type ClientOptions = NonNullable<Settings['client']> & {
   /** Where the plugin's own route is, as Fastify has it. */
   routeUrl: string | undefined
 }
@@ -53,11 +54,11 @@ export function clientModule ({ path, config, constraints, routeUrl }: ClientOpt
       method: 'GET',
       url: path,
       schema,
-      config,
+      config: { ...documentation, ...config },
       constraints,
       handler: async (request, reply) => {
         // another version, while instances of two are up: not to be kept under this one's name
-        const isNamed = (request.query as { v?: unknown }).v === hash
+        const isNamed = (request.query as { v?: unknown } | undefined)?.v === hash
         reply.headers({
           etag,
           'cache-control': isNamed ? 'public, max-age=31536000, immutable' : 'no-cache',

@@ -1,11 +1,11 @@
 import { STATUS_CODES } from 'node:http'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify'
 import { codesOf, embedError, isEmbedError, statusOf } from '../errors.js'
 import type { Embed, Trail } from '../embed.js'
 import type { LimitState } from '../access/limits.js'
-import type { RouteSettings, Security } from '../config/options.js'
+import type { Settings } from '../config/options.js'
 import { addRoute } from './add-route.js'
 
 const MAX_BODY_BYTES = 16_384
@@ -91,6 +91,16 @@ const answers = {
   '5xx': OfTheHost,
 }
 
+/** A copy, which hooks of the host may change, without what only OpenAPI knows: a strict validator of the host's would stop at it. */
+function plain (schema: object): object {
+  return JSON.parse(JSON.stringify(schema, (key, value: unknown) => (['headers', 'example'].includes(key) ? undefined : value))) as object
+}
+
+/** For `@fastify/swagger`, in place of a `transform` of the host's, which may be for schemas of another kind. */
+const documentation = {
+  swaggerTransform: ({ schema, url }: { schema: object, url: string }) => ({ schema: { ...schema, response: answers }, url }),
+}
+
 type Authenticate = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
 
 const TRAIL = Symbol('tooljet-embed trail')
@@ -104,17 +114,12 @@ declare module 'fastify' {
 /** As the host has it for its own routes, by `onProtoPoisoning` and `onConstructorPoisoning`. */
 type Poisoning = Parameters<FastifyInstance['getDefaultJsonParser']>[0]
 
-export interface RouteOptionsOfHost extends RouteSettings {
-  authenticate: Authenticate
-  security?: Security | undefined
-}
-
 /**
  * The plugin's own route: a thin wrapper around the walk. It reads, validates and writes by itself, for what the host has set
  * for its own routes may be for bodies, schemas and answers of another kind.
  * @param tell is called with its URL as Fastify's router has it
  */
-export function routes (embed: Embed, { path, config, constraints, security, authenticate }: RouteOptionsOfHost, tell: (url: string) => void) {
+export function routes (embed: Embed, { path, config, constraints, security, authenticate }: NonNullable<Settings['route']> & { authenticate: Authenticate }, tell: (url: string) => void) {
   return async function tooljetEmbedRoutes (scope: FastifyInstance): Promise<void> {
     scope.decorateRequest(TRAIL)
     const { onProtoPoisoning = 'error', onConstructorPoisoning = 'error' } = scope.initialConfig
@@ -124,7 +129,7 @@ export function routes (embed: Embed, { path, config, constraints, security, aut
     tell(addRoute(scope, 'route.path', {
       method: 'POST',
       url: path,
-      config,
+      config: { ...documentation, ...config },
       constraints,
       bodyLimit: MAX_BODY_BYTES,
       schema: {
@@ -132,10 +137,10 @@ export function routes (embed: Embed, { path, config, constraints, security, aut
         description: 'Gives a URL that opens the app in an iframe. It is reused until its end, and minted anew when it is replaced.',
         operationId: 'getTooljetUrl',
         tags: ['tooljet'],
-        body: Body,
-        response: answers,
+        body: plain(Body),
+        response: plain(answers),
         ...(security && { security }),
-      },
+      } as FastifySchema, // with what @fastify/swagger has besides
       validatorCompiler: () => () => true,
       serializerCompiler: () => serialize,
       onRequest: async (request, reply) => {

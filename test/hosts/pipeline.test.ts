@@ -130,7 +130,16 @@ const HOSTS_BY_ANSWER: Record<string, { before?: (app: FastifyInstance) => void,
   'a serializer for all answers': { before: (app) => { app.setReplySerializer(wrap) }, answers: [/^{"wrapped":{"redirectUrl"/, /^{"wrapped":{"statusCode":403/, /^{"statusCode":400/] },
   'compilers for other schemas': { before: (app) => { app.setValidatorCompiler(alien).setSerializerCompiler(alien).setSchemaErrorFormatter(alien).setNotFoundHandler(alien) } },
   'a schema controller': { fastify: { schemaController: { compilersFactory: { buildValidator: () => alien, buildSerializer: () => alien } } } },
-  'settings for every route': { before: (app) => { app.addHook('onRoute', (route) => { Object.assign(route, { attachValidation: true, bodyLimit: 3, validatorCompiler: alien, serializerCompiler: () => alien }) }) } },
+  'settings for every route': {
+    before: (app) => {
+      app.addHook('onRoute', function (route) {
+        const { url, method, schema } = route
+        Object.assign(route, { attachValidation: true, bodyLimit: 3, validatorCompiler: alien, serializerCompiler: () => alien })
+        Object.assign(schema ?? {}, { body: { type: 'string' }, querystring: {} })
+        if (method === 'POST') this.options(url, async () => 'added')
+      })
+    },
+  },
   'an error handler of another form': { before: (app) => { app.setErrorHandler(({ code }: { code: string }, _request, reply) => reply.code(418).type('application/problem+json').send({ title: code })) }, answers: [/^{"redirectUrl"/, /^{"statusCode":403/, /^{"title":"FST_ERR_CTP_INVALID_JSON_BODY"}$/], statuses: [200, 403, 418] },
   'an error handler with text': { before: (app) => { app.setErrorHandler((_error, _request, reply) => reply.code(422).send('no')) }, answers: [/^{"redirectUrl"/, /^{"statusCode":403/, /^no$/], statuses: [200, 403, 422] },
   'an error handler that throws': { before: (app) => { app.setErrorHandler(() => { throw Object.assign(new Error('mine'), { statusCode: 409 }) }) }, answers: [/^{"redirectUrl"/, /^{"statusCode":403/, /^{"statusCode":409,"error":"Conflict","message":"mine"}$/], statuses: [200, 403, 409] },
@@ -174,6 +183,27 @@ test("settings of the plugin's routes: config for hooks of the host, security fo
     [{ route: { security: {} } }, /"route\.security" is an object, it takes a list/],
     [{ client: { security: [] } }, /there is no option "client\.security", here are known: path, config, constraints/],
   ] as [object, RegExp][]) await t.rejects(open(t, undefined, { options }), { code: 'TOOLJET_EMBED_OPTIONS', message })
+})
+
+test("schemas are plain JSON Schema for a host's own validators, and each registration has its own", async (t) => {
+  const KEYWORDS = ['type', 'description', 'examples', 'properties', 'required', 'enum', 'const']
+  const keywordsOf = (schema: object): string[] => Object.entries(schema).flatMap(([key, value]) => [key, ...(key === 'properties' ? Object.values(value as object).flatMap(keywordsOf) : [])])
+  const seen: string[] = []
+  while (seen.length < 100) {
+    const portal = await open(t, async (app) => {
+      app.addHook('onRoute', ({ schema, method }) => {
+        if (method !== 'POST') return
+        const { body, response } = schema as { body: object, response: Record<string, object> }
+        seen.push(...[body, ...Object.values(response)].flatMap(keywordsOf))
+        Object.assign(body, { required: ['appId'], seen: true })
+        Object.assign(response['200']!, { required: [], seen: true })
+      })
+      await app.register(fastifySwagger, { openapi: {} })
+    })
+    t.equal(await verdict(t, send(portal, '{}', JSON_TYPE)), '200')
+    t.match(portal.app.swagger(), { paths: { '/api/get-tooljet-url': { post: { responses: { 429: { headers: { 'retry-after': {} } } } } } } })
+  }
+  t.same([...new Set(seen)].sort(), KEYWORDS.sort())
 })
 
 test('a request may have any id, and the log a short one or none', async (t) => {
