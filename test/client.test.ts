@@ -59,7 +59,7 @@ test('the plugin serves the module under a name of its content', async (t) => {
   const elsewhere = prefixed.tooljetEmbed.client!
   t.equal(elsewhere.path, '/portal/embed.js')
   t.not(elsewhere.url.split('=')[1], url.split('=')[1])
-  t.match((await prefixed.inject(elsewhere.url)).body, '"/portal/it\'s/\\"here\\""', 'it knows where the route is')
+  t.match((await prefixed.inject(elsewhere.url)).body, 'import.meta.resolve("./it\'s/%22here%22")', 'it knows where the route is')
   t.equal((await prefixed.inject('/tooljet-embed.js')).statusCode, 404)
 
   for (const options of [{ client: false }, { route: false }]) {

@@ -97,29 +97,46 @@ async function listen (t: Test, server: ReturnType<typeof createServer>): Promis
   return `http://localhost:${(server.address() as AddressInfo).port}`
 }
 
-test('the browser module asks the route under every prefix, and client says where it is', { skip }, async (t) => {
-  const cases: [setup: Setup, page: string, asked: string, module: string][] = [
-    [{}, '/page', '/api/get-tooljet-url', '/tooljet-embed.js'],
-    [{ prefixes: ['/portal'] }, '/portal/page', '/portal/api/get-tooljet-url', '/portal/tooljet-embed.js'],
-    [{ prefixes: ['/portal/'] }, '/portal/page', '/portal/api/get-tooljet-url', '/portal/tooljet-embed.js'],
-    [{ prefixes: ['/'] }, '/page', '/api/get-tooljet-url', '/tooljet-embed.js'],
-    [{ prefixes: ['/a/', '/b', 'c'] }, '/a/b/c/page', '/a/b/c/api/get-tooljet-url', '/a/b/c/tooljet-embed.js'],
-    [{ prefixes: ['/a'], options: { prefix: '/own/' } as object }, '/a/page', '/a/own/api/get-tooljet-url', '/a/own/tooljet-embed.js'],
-    [{ options: { client: { path: '/assets/js/embed.js' }, route: { path: '/api/v1/embed::url' } } }, '/page', '/api/v1/embed:url', '/assets/js/embed.js'],
-    [{ prefixes: ['/portal'], options: { client: { path: '/é/x.js' }, route: { path: '/é' } } }, '/portal/page', '/portal/%C3%A9', '/portal/%C3%A9/x.js'],
-    [{ prefixes: ['/portal'], options: { route: { path: '/' } } }, '/portal/page', '/portal/', '/portal/tooljet-embed.js'],
-    [{ prefixes: ['/t/:tenant'], options: { route: { path: '/' } }, fastify: { routerOptions: { ignoreTrailingSlash: true } } }, '/t/acme/page', '/t/acme/', '/t/acme/tooljet-embed.js'],
-    [{ prefixes: ['/portal/'], options: { client: { path: '/' } }, fastify: { routerOptions: { ignoreDuplicateSlashes: true } } }, '/portal/page', '/portal/api/get-tooljet-url', '/portal/'],
-    [{ prefixes: ['/portal'], fastify: { routerOptions: { ignoreTrailingSlash: true, caseSensitive: false } } }, '/PORTAL/page', '/portal/api/get-tooljet-url', '/portal/tooljet-embed.js'],
-    [{ base: '/v1', fastify: { rewriteUrl: ({ url }) => url!.replace(/^\/v1/, '') } }, '/v1/page', '/v1/api/get-tooljet-url', '/tooljet-embed.js'],
-  ]
+/** Hosts, a page of each, what its module asks, and where the module is. */
+const CASES: [setup: Setup, page: string, asked: string, module: string][] = [
+  [{ prefixes: ['/portal/'] }, '/portal/page', '/portal/api/get-tooljet-url', '/portal/tooljet-embed.js'],
+  [{ prefixes: ['/a'], options: { prefix: '/own/' } as object }, '/a/page', '/a/own/api/get-tooljet-url', '/a/own/tooljet-embed.js'],
+  [{ options: { client: { path: '/assets/js/embed.js' }, route: { path: '/api/v1/embed::url' } } }, '/page', '/api/v1/embed:url', '/assets/js/embed.js'],
+  [{ prefixes: ['/t/:tenant'], options: { route: { path: '/' } }, fastify: { routerOptions: { ignoreTrailingSlash: true } } }, '/t/acme/page', '/t/acme/', '/t/acme/tooljet-embed.js'],
+  [{ base: '/v1', fastify: { rewriteUrl: ({ url }) => url!.replace(/^\/v1/, '') } }, '/v1/page', '/v1/api/get-tooljet-url', '/tooljet-embed.js'],
+  // those that a browser need not be asked about
+  [{}, '/page', '/api/get-tooljet-url', '/tooljet-embed.js'],
+  [{ prefixes: ['/portal'] }, '/portal/page', '/portal/api/get-tooljet-url', '/portal/tooljet-embed.js'],
+  [{ prefixes: ['/'] }, '/page', '/api/get-tooljet-url', '/tooljet-embed.js'],
+  [{ prefixes: ['/a/', '/b', 'c'] }, '/a/b/c/page', '/a/b/c/api/get-tooljet-url', '/a/b/c/tooljet-embed.js'],
+  [{ prefixes: ['/api/v1/$docs'] }, '/api/v1/$docs/page', '/api/v1/$docs/api/get-tooljet-url', '/api/v1/$docs/tooljet-embed.js'],
+  [{ prefixes: ['/portal'], options: { client: { path: '/é/x.js' }, route: { path: '/é' } } }, '/portal/page', '/portal/%C3%A9', '/portal/%C3%A9/x.js'],
+  [{ prefixes: ['/portal'], options: { route: { path: '/' } } }, '/portal/page', '/portal/', '/portal/tooljet-embed.js'],
+  [{ prefixes: ['/t/:tenant'], options: { route: { path: '/' } } }, '/t/acme/page', '/t/acme/', '/t/acme/tooljet-embed.js'],
+  [{ prefixes: ['/portal/'], options: { client: { path: '/' } }, fastify: { routerOptions: { ignoreDuplicateSlashes: true } } }, '/portal/page', '/portal/api/get-tooljet-url', '/portal/'],
+  [{ prefixes: ['/Portal'], fastify: { routerOptions: { caseSensitive: false } } }, '/PORTAL/page', '/Portal/api/get-tooljet-url', '/Portal/tooljet-embed.js'],
+]
+
+test('the module finds the route from where it is, and client says where that is, under every prefix', async (t) => {
+  for (const [setup, page, asked, path] of CASES) {
+    const { app, client } = await openHost(t, setup)
+    const address = client.for({ params: { tenant: 'acme' } })
+    t.equal(address.path, path)
+    if (!setup.prefixes?.join('').includes(':')) t.same({ path: client.path, url: client.url }, { path, url: address.url })
+    t.equal((await app.inject(page)).statusCode, 200)
+    for (const url of [address.path, address.url]) t.match(await app.inject(url), { statusCode: 200, headers: { 'content-type': /^text\/javascript/ } }, url)
+    const { payload } = await app.inject(address.url)
+    const [, relative] = /import\.meta\.resolve\("([^"]+)"\)/.exec(payload)!
+    const { pathname } = new URL(relative!, `http://localhost${setup.base ?? ''}${address.url}`)
+    t.equal(pathname, asked)
+    t.equal((await app.inject({ method: 'POST', url: pathname })).statusCode, 200, asked)
+  }
+})
+
+test('a page in a browser asks the route', { skip }, async (t) => {
   const visitor = await visit(t, 'http://localhost')
-  for (const [setup, page, asked, path] of cases) {
-    const { app, url, client } = await openHost(t, setup)
-    const told = client.for({ params: { tenant: 'acme' } })
-    t.equal(told.path, path)
-    if (!('prefixes' in setup) || !setup.prefixes!.join('').includes(':')) t.same({ path: client.path, url: client.url }, { path: told.path, url: told.url })
-    for (const address of [told.path, told.url]) t.match(await app.inject(address), { statusCode: 200, headers: { 'content-type': /^text\/javascript/ } }, address)
+  for (const [setup, page, asked] of CASES.slice(0, 5)) {
+    const { url } = await openHost(t, setup)
     t.equal(await askedBy(t, visitor, url, page), asked)
   }
 })
