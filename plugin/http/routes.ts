@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { Value } from '@sinclair/typebox/value'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify'
 import { codesOf, embedError, isEmbedError, statusOf } from '../errors.js'
 import type { Embed, Trail } from '../embed.js'
@@ -171,10 +171,12 @@ export function routes (embed: Embed, { path, config, constraints, security, aut
   }
 }
 
+const body = TypeCompiler.Compile(Body)
+
 /** @throws TOOLJET_EMBED_BAD_REQUEST */
-function parseBody (body: unknown = {}): Static<typeof Body> {
-  if (Value.Check(Body, body)) return body
-  const name = Value.Errors(Body, body).First()!.path.slice(1)
+function parseBody (given: unknown = {}): Static<typeof Body> {
+  if (body.Check(given)) return given
+  const name = body.Errors(given).First()!.path.slice(1)
   throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: name === '' ? 'the body is not a JSON object' : `"${name}" takes a string` })
 }
 
