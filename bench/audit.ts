@@ -86,7 +86,7 @@ export function audit (world: World): Promise<AuditResult> {
 
 /** The plugin's way to Redis. */
 async function scriptsOf ({ client }: BenchRedis): Promise<ScriptClient> {
-  const breaker = new RedisCircuitBreaker(client, { timeoutMs: 10_000 }, { timers, log: { info () {}, warn () {}, error: console.error } })
+  const breaker = new RedisCircuitBreaker({ redis: client }, 10_000, { timers, log: { info () {}, warn () {}, error: console.error } })
   await breaker.start()
   return new ScriptClient({ breaker, clock: new RedisClock(timers), timers })
 }

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { parseEnv } from 'node:util'
 import { Type, type Static, type TObject, type TSchema } from '@sinclair/typebox'
 import { envSchema } from 'env-schema'
+import { redisUrlProblem } from '../plugin/redis/url.js'
 
 /*
  * What the example reads from its environment. A description says what a variable takes, `writeOnly` that it is a secret, or may
@@ -79,7 +80,11 @@ export function readEnv<T extends TObject> (schema: T, { file = false } = {}): S
   const path = process.env['ENV_FILE'] ?? '.env'
   const data = { ...withoutEmpty(file && existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {}), ...withoutEmpty(process.env) }
   try {
-    return envSchema<Static<T>>({ schema, data: { ...data }, env: false })
+    const env = envSchema<Static<T>>({ schema, data: { ...data }, env: false })
+    const { REDIS_URL: redis } = env as { REDIS_URL?: string }
+    const problem = redis === undefined || redis === 'none' ? undefined : redisUrlProblem(redis)
+    if (problem !== undefined) throw new Error(`REDIS_URL is something else (not shown): it ${problem}`)
+    return env
   } catch (error) {
     const { errors } = error as { errors?: SchemaError[] }
     if (errors === undefined) throw error

@@ -108,9 +108,11 @@ export function isEmbedError (error: unknown): error is EmbedError {
 }
 
 /** A library's error without what it carries besides: bytes of a reply and so a PAT, or the arguments of a command and so a password. */
-export function plainError (error: unknown): Error {
-  const { message, code } = error as Error & { code?: unknown }
-  return Object.assign(new Error(message), typeof code === 'string' && { code })
+export function plainError (error: unknown): Error & { code?: string } {
+  const { message, code, errors } = error as Error & { code?: unknown, errors?: Error[] }
+  const words = message === '' && Array.isArray(errors) ? errors.map((one) => one.message).join(', ') : message // of a name with several addresses
+  // a Redis that does not know a command, AUTH say, repeats what it was sent
+  return Object.assign(new Error(words.replace(/,? with args beginning with.*/s, '')), typeof code === 'string' && { code })
 }
 
 /** Redis is unavailable; not that it refuses a command. */

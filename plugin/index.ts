@@ -15,8 +15,8 @@ import type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmRep
 
 /** How plugin and surroundings are: for a health endpoint of the host. */
 export interface TooljetEmbedHealth extends ToolJetsHealth {
-  /** Whether Redis answers just now, else for how many milliseconds it has not. */
-  redis: { state: 'up' | 'down', downForMs?: number }
+  /** Whether Redis answers just now, else for how many milliseconds it has not, and why: `WRONGPASS`, `ECONNREFUSED`, … as Redis or the system says it; without `code` it keeps silent. */
+  redis: { state: 'up' | 'down', downForMs?: number, code?: string }
   /** How far this instance's events have come. */
   audit: AuditHealth
 }
@@ -87,7 +87,8 @@ const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, opt
     async health () {
       // one that refuses this user a PING is there
       const up = await breaker.run((redis) => redis.ping()).then(() => true, (error: unknown) => !isRedisOutage(error))
-      const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(breaker.openForMs) }
+      const code = breaker.openReason
+      const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(breaker.openForMs), ...(code !== undefined && { code }) }
       return { redis, ...await tooljets.health(), audit: audit.health() }
     },
     audit: { verify: () => audit.verify() },

@@ -26,10 +26,10 @@ export interface CacheSettings {
 }
 
 /** Makes the way to Redis and the cache of one registration, and ties them together. */
-export function openCache ({ redis, isOwn, address }: Omit<Connection, 'disconnect'>, settings: CacheSettings, { encryptor, timers, log }: { encryptor: Encryptor, timers: Timers, log: Log }) {
+export function openCache (connection: Omit<Connection, 'disconnect'>, settings: CacheSettings, { encryptor, timers, log }: { encryptor: Encryptor, timers: Timers, log: Log }) {
   const { keyPrefix, redisTimeoutMs, limitWindowMs, longestPatExpiry, serveWithoutRedis, maxUsers } = settings
   const longestLifeMs = longestPatExpiry * 1000
-  const breaker = new RedisCircuitBreaker(redis, { timeoutMs: redisTimeoutMs, address, corks: isOwn }, { timers, log })
+  const breaker = new RedisCircuitBreaker(connection, redisTimeoutMs, { timers, log })
   const clock = new RedisClock(timers)
   const scripts = new ScriptClient({ breaker, clock, timers })
   const batch = new UserBatch({ scripts, breaker, timers }, { keyPrefix, windowMs: limitWindowMs })
@@ -50,6 +50,7 @@ export function openCache ({ redis, isOwn, address }: Omit<Connection, 'disconne
     cache,
     /** Until it resolves, Redis counts as unavailable. */
     async start (): Promise<void> {
+      await connection.whenReady?.(redisTimeoutMs)
       await breaker.start(probe)
       cache.open()
     },

@@ -1,7 +1,9 @@
 import type { Cluster, Redis, RedisOptions } from 'ioredis'
 import type { AuditRedis } from '../audit/reader.js'
 import { disconnect } from '../redis/connect.js'
+import { connectionError, isReply } from '../redis/errors.js'
 import type { RedisArgument } from '../redis/redis-like.js'
+import { parseRedisUrl, RedisUrlError } from '../redis/url.js'
 import { RedisError, UsageError } from './errors.js'
 import { message } from './text.js'
 
@@ -23,7 +25,7 @@ export interface ConnectionSettings {
 /** A connection for reading: to one Redis, or to a Cluster when the first answer says that this is one. */
 export class Connection implements AuditRedis {
   readonly #settings: ConnectionSettings
-  readonly #address: string
+  readonly #target: RedisOptions
   #client!: Redis | Cluster
   #isCluster = false
   #isClosed = false
@@ -32,11 +34,12 @@ export class Connection implements AuditRedis {
   #lastError: Error | undefined
 
   private constructor (settings: ConnectionSettings) {
-    const url = URL.canParse(settings.url) ? new URL(settings.url) : undefined
-    if (url === undefined || !/^rediss?:$/.test(url.protocol) || url.hostname === '') {
-      throw new UsageError('--redis (or REDIS_URL) is no redis:// or rediss:// URL (its value is not shown, a password may be in it)')
+    try {
+      this.#target = parseRedisUrl(settings.url)
+    } catch (error) {
+      if (!(error instanceof RedisUrlError)) throw error
+      throw new UsageError(`--redis (or REDIS_URL) is no redis:// or rediss:// URL (its value is not shown, a password may be in it): it ${error.message}`)
     }
-    this.#address = `${url.hostname}:${url.port || 6379}`
     this.#settings = settings
   }
 
@@ -44,7 +47,7 @@ export class Connection implements AuditRedis {
   static async open (settings: ConnectionSettings): Promise<Connection> {
     const connection = new Connection(settings)
     const { Redis } = await import('ioredis')
-    const client = new Redis(settings.url, { ...connection.#options(), lazyConnect: true, retryStrategy: () => connection.#retryInMs() })
+    const client = new Redis({ ...connection.#target, ...connection.#options(), lazyConnect: true, retryStrategy: () => connection.#retryInMs() })
     connection.#use(client)
     try {
       await client.connect()
@@ -98,10 +101,11 @@ export class Connection implements AuditRedis {
     if (this.#isCluster) return // another command has seen it first
     this.#isCluster = true
     const { Cluster } = await import('ioredis')
-    const { host = '127.0.0.1', port = 6379, username, password, tls } = (this.#client as Redis).options
+    const { host, port, db: _, ...access } = this.#target
+    const { tls } = access
     disconnect(this.#client)
-    this.#use(new Cluster([{ host, port }], {
-      redisOptions: { ...this.#options(), username, password, tls },
+    this.#use(new Cluster([{ host: host!, port: port! }], {
+      redisOptions: { ...access, ...this.#options() },
       enableReadyCheck: false,
       clusterRetryStrategy: () => this.#retryInMs(),
       // a certificate is for a name and not for its address
@@ -124,7 +128,10 @@ export class Connection implements AuditRedis {
   #use (client: Redis | Cluster): void {
     this.#client = client
     client.setMaxListeners(0) // each command that waits has one
-    client.on('error', (error: Error & { lastNodeError?: Error }) => { this.#lastError = error.lastNodeError ?? error })
+    client.on('error', (error: Error) => {
+      this.#lastError = error
+      if (isReply(error)) client.disconnect() // ioredis would go on in another database when its SELECT is refused
+    })
     client.on('ready', () => {
       if (this.#lostAt !== undefined) this.#settings.onChange?.(true)
       this.#lostAt = undefined
@@ -144,9 +151,10 @@ export class Connection implements AuditRedis {
   }
 
   #unreachable (error: unknown): Error {
+    const { host, port } = this.#target
     const cause = this.#lastError ?? error
-    if (isReply(cause)) return new RedisError(`Redis at ${this.#address} refuses: ${message(cause.message)}`, { cause })
-    return new RedisError(`Redis cannot be reached at ${this.#address}: ${message(reasonOf(cause))}`, { cause })
+    const problem = isReply(cause) ? `Redis at ${host}:${port} refuses` : `Redis cannot be reached at ${host}:${port}`
+    return new RedisError(`${problem}: ${message(connectionError(cause).message)}`, { cause })
   }
 }
 
@@ -157,14 +165,4 @@ function untilEnd<T> (client: Redis | Cluster, command: (client: Redis | Cluster
     client.once('end', onEnd)
     command(client).then(resolve, reject).finally(() => client.off('end', onEnd))
   })
-}
-
-/** Redis has answered, with an error. */
-export function isReply (error: unknown): error is Error {
-  return error instanceof Error && error.name === 'ReplyError'
-}
-
-function reasonOf (error: unknown): string {
-  if (error instanceof AggregateError && error.message === '') return error.errors.map(reasonOf).join(', ')
-  return error instanceof Error ? error.message : String(error)
 }

@@ -1,6 +1,7 @@
 import { parse as parseDuration } from '@lukeed/ms'
 import { resolveOptions, type TooljetEmbedOptions } from '../config/options.js'
 import { isEmbedError } from '../errors.js'
+import { REDIS_URL, redisUrlProblem } from '../redis/url.js'
 import { proxyOf } from '../tooljet/pools.js'
 import type { Target, TooljetTarget } from '../tooljet/target.js'
 import { UsageError } from './errors.js'
@@ -35,7 +36,9 @@ export interface PortalSettings {
 /** @throws UsageError for what is missing or wrong; no secret is in it */
 export function portalSettingsOf (given: Given, env: NodeJS.ProcessEnv): PortalSettings {
   const redis = env['REDIS_URL'] ?? ''
-  if (!/^rediss?:\/\/./.test(redis)) throw new UsageError(`REDIS_URL ${redis === '' ? 'is missing' : 'is something else (not shown)'}, it takes a redis:// or rediss:// URL`)
+  if (redis === '') throw new UsageError(`REDIS_URL is missing, it takes ${REDIS_URL}`)
+  const problem = redisUrlProblem(redis)
+  if (problem !== undefined) throw new UsageError(`REDIS_URL is something else (not shown): it ${problem}; it takes ${REDIS_URL}`)
   const embedOrigins = (env['TOOLJET_EMBED_ORIGINS'] ?? '').split(',').map((origin) => origin.trim()).filter((origin) => origin !== '')
   const secrets = secretsOf(given, { TOOLJET_EMBED_ENCRYPTION_KEY: env['ENCRYPTION_KEY'] || env['TOOLJET_EMBED_ENCRYPTION_KEY'] })
   const options: PortalSettings['options'] = {

@@ -10,6 +10,7 @@ import type { Log } from '../observability/log.js'
 import { durationOf, milliseconds, optionError, shown, wrongOption } from './option-checks.js'
 import type { MetricsRegistry } from '../observability/metrics.js'
 import { isRedisLike, type RedisLike } from '../redis/redis-like.js'
+import { REDIS_URL, redisUrlProblem } from '../redis/url.js'
 import { resolveTarget, targetSchema, type TooljetOfRequest, type TooljetTarget } from '../tooljet/target.js'
 
 /** One entry of `apps`: an app, and lifetimes of its own. */
@@ -250,10 +251,11 @@ function encryptionKeysOf ({ tooljet, encryptionKey }: TooljetEmbedOptions): str
 }
 
 function redisOf (value: unknown): RedisLike | string {
-  const takes = 'an ioredis client, or a redis:// or rediss:// URL'
+  const takes = `an ioredis client, or ${REDIS_URL}`
   if (typeof value === 'string') {
-    if (URL.canParse(value) && /^rediss?:$/.test(new URL(value).protocol)) return value
-    throw optionError('redis', takes, 'another string (not shown)')
+    const problem = redisUrlProblem(value)
+    if (problem === undefined) return value
+    throw optionError('redis', takes, `another string (not shown): it ${problem}`)
   }
   if (isRedisLike(value)) return value
   if (value === undefined) throw optionError('redis', `${takes}; or register @fastify/redis before this plugin`)

@@ -1,7 +1,8 @@
 import { embedError, plainError, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { Timers } from '../timers.js'
-import { classify, isReply } from './errors.js'
+import type { Connection, Trouble } from './connect.js'
+import { classify, connectionError, isReply, remedyOf } from './errors.js'
 import { isCluster, type RedisLike } from './redis-like.js'
 
 /** While Redis is unavailable it is tried that often, and no request waits for that. */
@@ -9,14 +10,8 @@ const PROBE_EVERY_MS = 1000
 /** So long the log does not repeat that Redis refuses a command. */
 const REFUSAL_LOGGED_EVERY_MS = 60_000
 
-interface BreakerOptions {
-  /** Bound of each wait. */
-  timeoutMs: number
-  /** Where Redis is, for log lines. */
-  address?: string | undefined
-  /** Whether commands of one turn of the event loop leave in one write: only on a connection of the plugin's own. */
-  corks?: boolean
-}
+/** What the breaker has of a connection. */
+type Way = Pick<Connection, 'redis'> & Partial<Connection>
 
 /**
  * The one way to Redis: no wait is longer than its bound, a Redis that is unavailable is tried once a second in the
@@ -25,10 +20,17 @@ interface BreakerOptions {
  */
 export class RedisCircuitBreaker {
   readonly #redis: RedisLike
-  readonly #options: BreakerOptions
+  readonly #address: string | undefined
+  readonly #trouble: Trouble
+  readonly #check: Connection['check']
+  /** Whether commands of one turn of the event loop leave in one write: only on a connection of the plugin's own. */
+  readonly #corks: boolean
+  readonly timeoutMs: number
   readonly #timers: Timers
   readonly #log: Log
   #openSince: number | undefined
+  #reason: (Error & { code?: string }) | undefined
+  #remedy: string | undefined
   #cancelProbe = (): void => {}
   #probe!: () => Promise<unknown>
   #closed = false
@@ -36,9 +38,14 @@ export class RedisCircuitBreaker {
   #lastAnswerAt = -Infinity
   #refusalLoggedAt = -Infinity
 
-  constructor (redis: RedisLike, options: BreakerOptions, { timers, log }: { timers: Timers, log: Log }) {
+  /** @param timeoutMs bound of each wait */
+  constructor ({ redis, address, trouble = {}, check, isOwn = false }: Way, timeoutMs: number, { timers, log }: { timers: Timers, log: Log }) {
     this.#redis = redis
-    this.#options = options
+    this.#address = address
+    this.#trouble = trouble
+    this.#check = check
+    this.#corks = isOwn
+    this.timeoutMs = timeoutMs
     this.#timers = timers
     this.#log = log
     this.#openSince = timers.now()
@@ -56,14 +63,10 @@ export class RedisCircuitBreaker {
     } catch (error) {
       if (this.#isThere(error)) this.#openSince = undefined
       else {
-        this.#logLost(plainError(error))
+        this.#logLost(error)
         this.#probeLater()
       }
     }
-  }
-
-  get timeoutMs (): number {
-    return this.#options.timeoutMs
   }
 
   /** Whether keys of one call have to be in one slot. */
@@ -78,6 +81,11 @@ export class RedisCircuitBreaker {
   /** Milliseconds since Redis was seen to be unavailable; 0 when it is not. */
   get openForMs (): number {
     return this.#openSince === undefined ? 0 : this.#timers.now() - this.#openSince
+  }
+
+  /** Why Redis is unavailable, by its own code or the system's; `undefined`: it is not, or keeps silent. */
+  get openReason (): string | undefined {
+    return this.isOpen ? this.#reason?.code : undefined
   }
 
   /** Redis has answered something. */
@@ -114,12 +122,9 @@ export class RedisCircuitBreaker {
   failure (error: unknown): unknown {
     const kind = classify(error)
     if (kind === 'unexpected') return error
-    const cause = plainError(error)
-    if (kind === 'unavailable') {
-      this.#open(cause)
-      return embedError('TOOLJET_EMBED_REDIS_DOWN', { cause })
-    }
-    return this.#refusal(cause)
+    if (kind === 'refused') return this.#refusal(plainError(error))
+    this.#open(error)
+    return embedError('TOOLJET_EMBED_REDIS_DOWN', { cause: this.#reasonOf(error) })
   }
 
   /** Sends a command whatever the state, and waits for nothing: for tidying up. */
@@ -133,8 +138,12 @@ export class RedisCircuitBreaker {
   }
 
   #send<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
-    const answer = command(this.#redis)
-    answer.then(() => this.heard(), (error: unknown) => { if (isReply(error)) this.heard() }) // the error is told to who waits
+    const check = this.#check?.()
+    const answer = check === undefined ? command(this.#redis) : check.then(() => command(this.#redis))
+    answer.then(() => {
+      this.heard()
+      this.#trouble.error = undefined
+    }, (error: unknown) => { if (isReply(error)) this.heard() }) // the error is told to who waits
     return answer
   }
 
@@ -142,7 +151,7 @@ export class RedisCircuitBreaker {
     const now = this.#timers.now()
     if (now - this.#refusalLoggedAt >= REFUSAL_LOGGED_EVERY_MS) {
       this.#refusalLoggedAt = now
-      this.#log.error({ err: cause, redis: this.#options.address }, 'tooljet-embed: Redis refuses a command')
+      this.#log.error({ err: cause, redis: this.#address }, 'tooljet-embed: Redis refuses a command')
     }
     return embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'it refuses a command', cause, isRefusal: true })
   }
@@ -150,7 +159,7 @@ export class RedisCircuitBreaker {
   /** A system call costs more than a command. */
   #corkUntilTurnEnds (): void {
     const { stream } = this.#redis
-    if (this.#options.corks !== true || stream === undefined || stream === this.#corked) return
+    if (!this.#corks || stream === undefined || stream === this.#corked) return
     this.#corked = stream
     stream.cork()
     this.#timers.endOfTurn(() => {
@@ -159,21 +168,33 @@ export class RedisCircuitBreaker {
     })
   }
 
-  #open (reason: Error): void {
+  #open (error: unknown): void {
     if (this.isOpen) return
     this.#openSince = this.#timers.now()
-    this.#logLost(reason)
+    this.#logLost(error)
     this.#probeLater()
   }
 
-  #logLost (reason: Error): void {
-    this.#log.error({ err: reason, redis: this.#options.address }, 'tooljet-embed: Redis connection lost')
+  #logLost (error: unknown): void {
+    this.#reason = this.#reasonOf(error)
+    this.#remedy = remedyOf(this.#reason)
+    this.#log.error({ err: this.#reason, redis: this.#address }, `tooljet-embed: Redis connection lost${this.#remedy === undefined ? '' : `: ${this.#remedy}`}`)
+  }
+
+  /** Why there is no connection says more than that there was no answer. */
+  #reasonOf (error: unknown): Error & { code?: string } {
+    return connectionError(isReply(error) ? error : this.#trouble.error ?? error)
   }
 
   #probeLater (): void {
     if (this.#closed) return
     this.#cancelProbe = this.#timers.after(PROBE_EVERY_MS, () => {
-      this.#probe().then(() => this.#restored(), (error: unknown) => (this.#isThere(error) ? this.#restored() : this.#probeLater()))
+      this.#probe().then(() => this.#restored(), (error: unknown) => {
+        if (this.#isThere(error)) return this.#restored()
+        const remedy = remedyOf(this.#reasonOf(error))
+        if (remedy !== undefined && remedy !== this.#remedy) this.#logLost(error) // that somebody has to mend it shows only now
+        this.#probeLater()
+      })
     })
   }
 
@@ -187,12 +208,12 @@ export class RedisCircuitBreaker {
   #restored (): void {
     const downMs = Math.round(this.openForMs)
     this.#openSince = undefined
-    this.#log.info({ downMs, redis: this.#options.address }, 'tooljet-embed: Redis connection restored')
+    this.#log.info({ downMs, redis: this.#address }, 'tooljet-embed: Redis connection restored')
   }
 
   /** Rejects when the answer is not there in time; an answer that comes later is dropped. */
   #withinBound<T> (answer: Promise<T>): Promise<T> {
-    const { timeoutMs } = this.#options
+    const { timeoutMs } = this
     return new Promise((resolve, reject) => {
       const late = (): void => reject(new Error(`no answer of Redis within ${timeoutMs} ms`))
       // A busy process runs its timers before it reads what has long arrived: look once more at the sockets first.

@@ -1,5 +1,11 @@
+import { errorMonitor, type EventEmitter } from 'node:events'
 import type { Cluster, Redis } from 'ioredis'
+import { connectionError, isReply } from './errors.js'
 import { isCluster, type RedisLike } from './redis-like.js'
+import { parseRedisUrl } from './url.js'
+
+/** After Redis has refused what a client of ours begins with. */
+const REFUSED_RETRY_MS = 1000
 
 /** A way to Redis. */
 export interface Connection {
@@ -8,19 +14,111 @@ export interface Connection {
   isOwn: boolean
   /** Where Redis is, for log lines; no password. */
   address: string
+  /** What last went wrong with it, until an answer came. */
+  trouble?: Trouble
+  /** Before commands are sent: resolves when they would go where they belong. @throws what Redis says against it */
+  check?: (() => Promise<unknown>) | undefined
+  /** Resolves when it is connected, at the latest after that many milliseconds. */
+  whenReady?: (boundMs: number) => Promise<void>
   disconnect: () => void
+}
+
+/** Why there is no connection: what waits for one hears only that there is no answer. */
+export interface Trouble {
+  error?: Error | undefined
 }
 
 /**
  * The client to use: the host's own, which is never closed here, or one of ours for a URL.
  * Does not wait for the connection.
+ * @throws RedisUrlError when the URL is none
  */
 export async function connect (redis: RedisLike | string): Promise<Connection> {
-  if (typeof redis !== 'string') return { redis, isOwn: false, address: addressOf(redis), disconnect: () => {} }
+  return typeof redis === 'string' ? connectTo(redis) : useOf(redis)
+}
+
+async function connectTo (url: string): Promise<Connection> {
+  const options = parseRedisUrl(url)
   const { Redis } = await import('ioredis')
-  const client = new Redis(redis, { retryStrategy: (times) => Math.min(times * 50, 1000) })
-  client.on('error', () => { /* the circuit breaker logs each change of state */ })
-  return { redis: client, isOwn: true, address: addressOf(client), disconnect: () => disconnect(client) }
+  // the circuit breaker's probe is the check whether it is ready, and the server need not know the library's name
+  const client = new Redis({ ...options, retryStrategy: (times) => Math.min(times * 50, 1000), enableReadyCheck: false, disableClientInfo: true })
+  const trouble = troubleOf(client)
+  let isOver = false
+  let retry: NodeJS.Timeout | undefined
+  client.on('error', (error: Error) => {
+    // ioredis goes on when its SELECT is refused, in another database; what waits for the connection fails with it
+    if (isReply(error)) client.disconnect()
+  })
+  client.on('end', () => {
+    if (!isOver) retry = setTimeout(() => { client.connect().catch(() => { /* `error` has told */ }) }, REFUSED_RETRY_MS).unref()
+  })
+  return {
+    redis: client,
+    isOwn: true,
+    address: addressOf(client),
+    trouble,
+    disconnect () {
+      isOver = true
+      clearTimeout(retry)
+      disconnect(client)
+    },
+  }
+}
+
+function useOf (redis: RedisLike): Connection {
+  return {
+    redis,
+    isOwn: false,
+    address: addressOf(redis),
+    trouble: troubleOf(redis),
+    check: isCluster(redis) ? undefined : databaseCheck(redis),
+    whenReady: (boundMs) => whenReady(redis, boundMs),
+    disconnect: () => {},
+  }
+}
+
+const troubles = new WeakMap<object, Trouble>()
+
+/** Hears of errors without handling them: the host's client, too, is as it was. One listener, however often it is used. */
+function troubleOf (client: RedisLike): Trouble {
+  const known = troubles.get(client)
+  if (known !== undefined) return known
+  const trouble: Trouble = {}
+  troubles.set(client, trouble)
+  const { on } = client as Partial<EventEmitter>
+  on?.call(client, errorMonitor, (error: unknown) => { trouble.error = connectionError(error) })
+  return trouble
+}
+
+/**
+ * A client whose SELECT was refused while it connected is in database 0, and does not know it: so each new connection
+ * is told once more which database it is believed to be in.
+ */
+function databaseCheck (redis: RedisLike): () => Promise<unknown> {
+  let checked: unknown
+  return async () => {
+    const { status, stream, condition, options } = redis as RedisLike & { status?: string, condition?: { select?: number }, options?: { db?: number } }
+    const database = condition?.select ?? options?.db ?? 0
+    if (database === 0 || (status === 'ready' && stream === checked)) return
+    await redis.call('SELECT', database).catch((error: unknown) => { throw connectionError(error) })
+    checked = redis.stream
+  }
+}
+
+/** A client that queues nothing while it connects refuses whatever it is asked first. */
+async function whenReady (redis: RedisLike, boundMs: number): Promise<void> {
+  const { status, once, off } = redis as RedisLike & Partial<EventEmitter> & { status?: string }
+  if (status === undefined || status === 'ready' || status === 'end' || once === undefined || off === undefined) return
+  if (status === 'wait') redis.ping().catch(() => { /* this connects it */ })
+  await new Promise<void>((resolve) => {
+    const isReady = (): void => {
+      clearTimeout(timer)
+      off.call(redis, 'ready', isReady)
+      resolve()
+    }
+    const timer = setTimeout(isReady, boundMs)
+    once.call(redis, 'ready', isReady)
+  })
 }
 
 /** Closes a client of ours. */

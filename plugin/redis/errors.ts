@@ -1,3 +1,5 @@
+import { plainError } from '../errors.js'
+
 /** What Redis, or what stands in for it, says when it is unavailable as a whole; any other error reply is about one command. */
 const UNAVAILABLE = new Set([
   'LOADING', 'READONLY', 'OOM', 'MISCONF', 'NOREPLICAS', 'MASTERDOWN', 'CLUSTERDOWN', 'TRYAGAIN', 'BUSY', 'NOAUTH', 'WRONGPASS', 'UNKILLABLE',
@@ -6,13 +8,17 @@ const UNAVAILABLE = new Set([
 /** What ioredis calls an error that Redis answered with. */
 const REPLY_ERROR = 'ReplyError'
 
+interface ReplyError extends Error {
+  name: typeof REPLY_ERROR
+}
+
 /** An error reply to a part of a script. */
 export function replyError (message: string): Error {
   return Object.assign(new Error(message), { name: REPLY_ERROR })
 }
 
 /** Whether Redis has answered with it. */
-export function isReply (error: unknown): boolean {
+export function isReply (error: unknown): error is ReplyError {
   return error instanceof Error && error.name === REPLY_ERROR
 }
 
@@ -22,14 +28,38 @@ export function isReply (error: unknown): boolean {
  */
 export function classify (error: unknown): 'unavailable' | 'refused' | 'unexpected' {
   if (!(error instanceof Error)) return 'unexpected'
-  if (isReply(error)) return isUnavailable(error.message) ? 'unavailable' : 'refused'
+  if (isReply(error)) return UNAVAILABLE.has(replyCode(error.message)) ? 'unavailable' : 'refused'
   // errors of sockets and of ioredis's own carry a code, or are plain
   const isOfCode = error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError || error instanceof SyntaxError
   return isOfCode && !('code' in error) ? 'unexpected' : 'unavailable'
 }
 
-function isUnavailable (message: string): boolean {
-  // a script of Redis 6 says which of its lines failed before it says why
-  const [, code = ''] = /^(?:.*user_script: ?\d+: )?-?([A-Z]+)\b/s.exec(message) ?? []
-  return UNAVAILABLE.has(code)
+/** The word that an error reply begins with. A script of Redis 6 says which of its lines failed before it says why. */
+function replyCode (message: string): string {
+  return /^(?:.*user_script: ?\d+: )?-?([A-Z]+)\b/s.exec(message)?.[1] ?? ''
+}
+
+/** Why there is no connection, or no use of it: words, and Redis's or the system's code. */
+export function connectionError (error: unknown): Error & { code?: string } {
+  const { lastNodeError } = error as { lastNodeError?: Error } // of a Cluster
+  if (lastNodeError !== undefined) return connectionError(lastNodeError)
+  const plain = plainError(error)
+  return isReply(error) ? Object.assign(plain, { code: replyCode(plain.message) }) : plain
+}
+
+/** What to do about a Redis that is unavailable, where its reason tells; `undefined`: wait, or see the reason. */
+export function remedyOf ({ message, code = '' }: Error & { code?: string }): string | undefined {
+  if (/WRONGPASS|NOAUTH|invalid username|invalid password/i.test(message)) return 'give the user and password that Redis knows, as in redis://user:password@host'
+  if (/NOPERM.*\bselect\b/is.test(message)) return 'the user may not choose a database: give it +select, or use database 0'
+  if (/DB index is out of range|SELECT is not allowed/i.test(message)) return 'this Redis has no such database: use one that it has'
+  if (/max number of clients/i.test(message)) return 'Redis takes no more connections: raise maxclients, or find out who opens them'
+  if (code === 'READONLY') return 'this is a replica: give the address of the master'
+  if (code === 'OOM') return 'Redis is full: give it more memory'
+  if (code === 'ECONNREFUSED') return 'nothing listens there: is the address right, and does Redis run?'
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'there is no such host name'
+  if (/certificate|SIGNED|SIGNATURE/i.test(`${code} ${message}`)) return 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed Redis\'s'
+  if (/wrong version number|packet length|Protocol error/i.test(message)) return 'is one side TLS and the other not? rediss:// is TLS, redis:// is not'
+  if (/subscriber mode|monitoring mode/.test(message)) return 'the client that the host gave serves another purpose: give the plugin one of its own'
+  if (/Connection is closed/.test(message)) return 'the client that the host gave has ended (quit, disconnect, or a retryStrategy that gave up), and does not connect again by itself'
+  return undefined
 }

@@ -42,7 +42,7 @@ export function someEvent (seq: number): AuditFields {
 
 /** The plugin's way to Redis. */
 async function scriptsOf (redis: Redis): Promise<ScriptClient> {
-  const breaker = new RedisCircuitBreaker(redis, { timeoutMs: 10_000 }, { timers, log: { info () {}, warn () {}, error () {} } })
+  const breaker = new RedisCircuitBreaker({ redis }, 10_000, { timers, log: { info () {}, warn () {}, error () {} } })
   await breaker.start()
   return new ScriptClient({ breaker, clock: new RedisClock(timers), timers })
 }

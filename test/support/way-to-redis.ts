@@ -8,7 +8,7 @@ import { systemTimers } from '../../plugin/timers.js'
 /** What the plugin has between itself and a client, started. */
 export async function wayToRedis (client: Redis | Cluster, timeoutMs: number, log: Log) {
   const timers = systemTimers
-  const breaker = new RedisCircuitBreaker(client, { timeoutMs }, { timers, log })
+  const breaker = new RedisCircuitBreaker({ redis: client }, timeoutMs, { timers, log })
   const clock = new RedisClock(timers)
   await breaker.start()
   return { breaker, clock, timers, log, scripts: new ScriptClient({ breaker, clock, timers }) }

@@ -1,7 +1,7 @@
 import { AuditKeys } from '../../audit/audit-keys.js'
 import { reindex as makeIndexes } from '../../audit/reindex.js'
 import type { Context } from '../commands.js'
-import { isReply } from '../connection.js'
+import { isReply } from '../../redis/errors.js'
 import { EXIT, RedisError } from '../errors.js'
 import { Progress } from '../progress.js'
 import { hasStream, noStream } from '../stream.js'

@@ -12,6 +12,7 @@ export function neededCommands (keyPrefix: string, keys: AuditKeys): string[] {
     'ping',
     'info',
     'time',
+    'select 0',
     ...SCRIPTS.split(' ').map((command) => `${command} x 1 ${keyPrefix}x`),
     ...on(STREAM, keys.stream),
     `xinfo stream ${keys.stream}`,

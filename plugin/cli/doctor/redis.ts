@@ -1,6 +1,7 @@
 import { AuditKeys } from '../../audit/audit-keys.js'
 import { VERSION } from '../../audit/functions.js'
-import { Connection, isReply } from '../connection.js'
+import { connectionError, isReply, remedyOf } from '../../redis/errors.js'
+import { Connection } from '../connection.js'
 import { RedisError } from '../errors.js'
 import { grouped } from '../text.js'
 import { MAY_NOT, neededCommands, TOO_MUCH } from './acl.js'
@@ -30,25 +31,23 @@ export async function * examineRedis (settings: RedisSettings): Findings {
     connection = await Connection.open({ url: settings.url })
   } catch (error) {
     if (!(error instanceof RedisError)) throw error
-    yield unreachable('address', error.message, remedyOf(error.message, settings.url))
+    yield unreachable('address', error.message, remedyFor(error, settings.url))
     return
   }
   try {
     yield * new Examination(connection, settings).findings()
   } catch (error) {
     if (!(error instanceof RedisError)) throw error
-    yield unreachable('address', error.message, remedyOf(error.message, settings.url))
+    yield unreachable('address', error.message, remedyFor(error, settings.url))
   } finally {
     connection.close()
   }
 }
 
-function remedyOf (message: string, url: string): string {
-  if (/WRONGPASS|NOAUTH|invalid username/i.test(message)) return 'REDIS_URL takes redis://user:password@host, percent-encoded'
-  if (/max number of clients/i.test(message)) return 'CONFIG SET maxclients, or find out who opens so many connections'
-  if (/RESP type/i.test(message)) return 'something else than Redis answers there: is it the right port?'
-  if (/certificate|SIGNED|SIGNATURE/i.test(message)) return 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed it'
-  if (/no answer|ECONNRESET|closed|timed ?out|wrong version number|packet length/i.test(message)) {
+function remedyFor ({ message, cause }: RedisError, url: string): string {
+  const known = remedyOf(connectionError(cause))
+  if (known !== undefined) return known
+  if (/no answer|ECONNRESET|closed|timed ?out/i.test(message)) {
     return url.startsWith('rediss:') ? 'does it speak TLS? if not, REDIS_URL begins with redis://' : 'does it want TLS? REDIS_URL begins with rediss:// then'
   }
   return 'is REDIS_URL the address of Redis, as this machine sees it?'

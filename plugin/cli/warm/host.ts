@@ -1,7 +1,8 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import plugin from '../../index.js'
 import type { TooljetEmbedOptions } from '../../config/options.js'
-import { Connection, isReply } from '../connection.js'
+import { isReply } from '../../redis/errors.js'
+import { Connection } from '../connection.js'
 import { RedisError } from '../errors.js'
 import type { Output } from '../output.js'
 
