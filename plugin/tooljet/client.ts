@@ -1,7 +1,7 @@
-import type { Dispatcher } from 'undici'
 import { embedError, isEmbedError, plainError } from '../errors.js'
 import type { Timers } from '../timers.js'
-import type { Pools } from './pools.js'
+import { readBytes, textOf } from './body.js'
+import { wasClosedAsIdle, type Pools } from './pools.js'
 import type { Reply } from './replies.js'
 import type { Target } from './target.js'
 
@@ -30,9 +30,11 @@ export interface SessionRequest {
   accessToken: string
 }
 
+type MayRetry = (isUnsure: boolean) => Promise<boolean>
+
 type ClientTarget = Pick<Target, 'url' | 'apiToken' | 'timeoutMs' | 'headers' | 'dispatcher'>
 
-/** Calls ToolJet: one deadline over the whole call, and a second try only where the first surely did nothing. */
+/** Calls ToolJet: one deadline over the whole call, and a second try only where the first did nothing. */
 export class ToolJetClient {
   readonly #pools: Pools
   readonly #timers: Timers
@@ -50,12 +52,12 @@ export class ToolJetClient {
   }
 
   /**
-   * @param mayRetry asked before each further call
+   * @param mayRetry asked before each further call; `isUnsure`: that the first did nothing is likely, and no more
    * @throws TOOLJET_EMBED_TIMEOUT when the deadline passed
    * @throws TOOLJET_EMBED_UNAVAILABLE when ToolJet cannot be reached
    * @throws TOOLJET_EMBED_BAD_REPLY when the reply is longer than its bound
    */
-  mint (body: MintRequest, mayRetry: () => Promise<boolean>): Promise<Reply> {
+  mint (body: MintRequest, mayRetry: MayRetry): Promise<Reply> {
     return this.#inTime((signal) => this.#withRetries(body, mayRetry, signal))
   }
 
@@ -89,19 +91,21 @@ export class ToolJetClient {
     return this.#pools.closed
   }
 
-  async #withRetries (body: MintRequest, mayRetry: () => Promise<boolean>, signal: AbortSignal): Promise<Reply> {
+  async #withRetries (body: MintRequest, mayRetry: MayRetry, signal: AbortSignal): Promise<Reply> {
     for (let tries = 1; ; tries++) {
       let fail: () => Reply
+      let isUnsure = false
       try {
         const reply = await this.#call(MINT_PATH, body, signal, { authorization: `Basic ${this.#target.apiToken}` })
         if (tries > MAX_RETRIES || !isPassing(reply, tries)) return reply
         fail = () => reply
       } catch (error) {
-        if (signal.aborted || tries > MAX_RETRIES || !NOT_REACHED.has(systemCodeOf(error))) throw error
+        isUnsure = wasClosedAsIdle(error)
+        if (signal.aborted || tries > MAX_RETRIES || !(isUnsure || isNotReached(error))) throw error
         fail = () => { throw unreachable(error) } // which is told, and not that the time was over in the pause
       }
       await Promise.race([this.#timers.sleep(RETRY_AFTER_MS * 2 ** (tries - 1) * (0.5 + this.#timers.random())), aborted(signal)])
-      if (signal.aborted || !await mayRetry()) return fail()
+      if (signal.aborted || !await mayRetry(isUnsure)) return fail()
     }
   }
 
@@ -115,7 +119,8 @@ export class ToolJetClient {
       body: JSON.stringify(body),
       signal,
     })
-    return { status: response.statusCode, headers: response.headers, body: await readBounded(response.body) }
+    const { statusCode: status, headers: told } = response
+    return { status, headers: told, body: await textOf(await readBytes(response.body, MAX_REPLY_BYTES), told, MAX_REPLY_BYTES) }
   }
 }
 
@@ -123,28 +128,19 @@ function aborted (signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => { signal.addEventListener('abort', () => resolve(), { once: true }) })
 }
 
-async function readBounded (body: Dispatcher.ResponseData['body']): Promise<string> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    bytes += chunk.length
-    // leaving the loop destroys the stream, and its connection
-    if (bytes > MAX_REPLY_BYTES) throw embedError('TOOLJET_EMBED_BAD_REPLY', { mend: `it is longer than ${MAX_REPLY_BYTES} bytes` })
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
-}
-
 /**
- * A gateway without its server behind it: the mint did not happen. With `Retry-After` it is a pause, not a hiccup.
+ * What says that nothing was processed: 408, 421 and 425 are of a server that did not take the request up, 502 and 503 of a
+ * gateway without its server behind it. With `Retry-After` a 503 is a pause, not a hiccup.
  * A 422 is a constraint of ToolJet's database, against which two mints at once can run: nothing was written, and once more is enough.
  */
 function isPassing ({ status, headers }: Reply, tries: number): boolean {
-  return status === 502 || (status === 503 && headers['retry-after'] === undefined) || (status === 422 && tries === 1)
+  return status === 408 || status === 421 || status === 425 || status === 502 || (status === 503 && headers['retry-after'] === undefined) || (status === 422 && tries === 1)
 }
 
-function systemCodeOf (error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : ''
+/** Of several addresses of a name, the last one's code is all of them's. */
+function isNotReached (error: unknown): boolean {
+  const { code, message } = error as NodeJS.ErrnoException
+  return NOT_REACHED.has(code ?? '') || /before secure TLS connection was established/.test(message)
 }
 
 function unreachable (error: unknown): unknown {

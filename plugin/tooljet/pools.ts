@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { getProxyForUrl } from 'proxy-from-env'
-import { Pool, ProxyAgent, type Dispatcher } from 'undici'
+import type { Socket } from 'node:net'
+import { buildConnector, Pool, ProxyAgent, type Dispatcher } from 'undici'
 import { embedError } from '../errors.js'
 
 /** Of one ToolJet. */
@@ -72,9 +73,38 @@ export function proxyOf (url: string): URL | undefined {
 /** Connections to the origin of a URL, through the environment's proxy where there is one. @throws TOOLJET_EMBED_OPTIONS as `proxyOf` does */
 export function newPool (url: string, timeoutMs: number): Dispatcher {
   const proxy = proxyOf(url)
-  const options = { connections: CONNECTIONS, connect: { timeout: timeoutMs }, headersTimeout: 0, bodyTimeout: 0 }
-  if (proxy === undefined) return new Pool(new URL(url).origin, options)
-  const { connect, ...others } = options
+  const options = { connections: CONNECTIONS, headersTimeout: 0, bodyTimeout: 0 }
+  const connect = { timeout: timeoutMs }
+  if (proxy === undefined) return new Pool(new URL(url).origin, { ...options, connect: watched(buildConnector(connect)) })
   // many proxies open no tunnel to port 80
-  return new ProxyAgent({ uri: proxy.href, ...others, requestTls: connect, proxyTls: connect, proxyTunnel: false })
+  return new ProxyAgent({ uri: proxy.href, ...options, requestTls: connect, proxyTls: connect, proxyTunnel: false })
+}
+
+const CLOSED_AS_IDLE = Symbol('closed as idle')
+
+/**
+ * A request failed since its connection, which had served requests before, ended with no byte of an answer to it: servers
+ * and gateways close connections that lie idle, at the very moment, too, when one is used again. It is no proof, for a
+ * server that dies in the middle of a call looks the same, so who retries has to tell of it.
+ */
+export function wasClosedAsIdle (error: unknown): boolean {
+  return error instanceof Error && CLOSED_AS_IDLE in error
+}
+
+/** Marks the errors of connections that were closed as idle. */
+function watched (connector: buildConnector.connector): buildConnector.connector {
+  return (options, callback) => connector(options, (...outcome) => {
+    const [, socket] = outcome
+    if (socket !== null) watch(socket)
+    callback(...outcome)
+  })
+}
+
+function watch (socket: Socket): void {
+  let written = 0 // when an answer last came
+  const isUnanswered = (): boolean => written > 0 && socket.bytesWritten > written
+  const mark = (error: Error): Error => Object.assign(error, { [CLOSED_AS_IDLE]: true })
+  socket.prependListener('readable', () => { if (socket.readableLength > 0) written = socket.bytesWritten })
+  socket.prependListener('end', () => { if (isUnanswered()) socket.destroy(mark(new Error('other side closed'))) })
+  socket.prependListener('error', (error) => { if (isUnanswered()) mark(error) })
 }

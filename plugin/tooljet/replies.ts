@@ -26,6 +26,9 @@ const DEFAULT_PAUSE_SECONDS = 60
 /** A longer pause is taken for a mistake: asking once an hour harms nobody. */
 const MAX_PAUSE_SECONDS = 3600
 
+/** Of a server that did not take the request up, and of ToolJet's database. */
+const PASSING = new Set([408, 421, 422, 425])
+
 /** ToolJet's 403s that refuse this server, and what to mend; any other refuses the user. */
 const REFUSES_SERVER: ReadonlyMap<string, string> = new Map([
   ['unauthorized', 'tooljet.apiToken is not ToolJet\'s EXTERNAL_API_ACCESS_TOKEN'],
@@ -91,8 +94,9 @@ function refusal (reply: Reply): EmbedError {
   const { status } = reply
   const pause = pauseAsked(reply)
   if (pause !== undefined) return embedError('TOOLJET_EMBED_BUSY', { retryAfter: pause.seconds })
-  if (status >= 500 || status === 422) return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: `it answered with status ${status}` })
+  if (status >= 500 || PASSING.has(status)) return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: `it answered with status ${status}` })
   if (status >= 300 && status < 400) return badReply(`it redirects (status ${status}), and redirects are not followed: is tooljet.url right?`)
+  if (status === 407) return misconfigured('the proxy on the way to ToolJet asks for credentials (status 407)')
   if (status === 401) return misconfigured('something in front of ToolJet asks for other credentials (status 401)')
   if (status === 451) return misconfigured('ToolJet\'s plan does not include the external API')
   const message = toolJetMessage(reply)
@@ -111,7 +115,8 @@ function refusal (reply: Reply): EmbedError {
   }
 }
 
-function badRequest (message = ''): EmbedError {
+function badRequest (message: string | undefined): EmbedError {
+  if (message === undefined) return badReply('something in front of ToolJet does not accept the request (status 400 without ToolJet\'s JSON)')
   if (/\bappId must be a uuid/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet takes another form of app id' })
   if (/invalid app/i.test(message)) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
   if (/\bemail must be\b|\bemail must be provided\b/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet does not accept the user\'s e-mail as an address' })

@@ -120,7 +120,10 @@ export class ToolJet {
     let asked: PauseAsked | undefined
     this.#queue.begins(turn)
     try {
-      const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry }, () => this.#queue.admitRetry(turn))
+      const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry }, (isUnsure) => {
+        if (isUnsure) this.#log.warn('tooljet-embed: ToolJet closed a connection just when a mint was sent on it, it is asked once more')
+        return this.#queue.admitRetry(turn)
+      })
       asked = pauseAsked(reply)
       const redirectUrl = readReply(reply, this.embedOrigins)
       await this.#queue.done(turn, order)

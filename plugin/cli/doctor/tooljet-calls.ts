@@ -1,4 +1,5 @@
 import { MINT_PATH, SESSION_PATH, type SessionRequest } from '../../tooljet/client.js'
+import { readBytes, textOf } from '../../tooljet/body.js'
 import { newPool, proxyOf } from '../../tooljet/pools.js'
 import type { Reply } from '../../tooljet/replies.js'
 
@@ -56,7 +57,7 @@ export class ToolJetCalls {
         ...(body !== undefined && { body: JSON.stringify(body) }),
         signal: AbortSignal.timeout(this.#timeoutMs),
       })
-      return { status: statusCode, headers: told, body: await beginOf(stream) }
+      return { status: statusCode, headers: told, body: await textOf(await readBytes(stream, MAX_BYTES, () => {}), told, 4 * MAX_BYTES) }
     } catch (error) {
       throw this.#noAnswer(error, proxyOf(origin)?.host)
     } finally {
@@ -77,15 +78,4 @@ export class ToolJetCalls {
     if (code === 'UND_ERR_SOCKET' && this.#url.startsWith('http:')) return new NoAnswer('it closes the connection', 'does it speak TLS? TOOLJET_URL begins with https:// then')
     return new NoAnswer(`it cannot be reached (${code || name})`, 'is TOOLJET_URL the address of ToolJet, as this machine sees it?')
   }
-}
-
-async function beginOf (stream: AsyncIterable<Buffer>): Promise<string> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  for await (const chunk of stream) {
-    chunks.push(chunk)
-    bytes += chunk.length
-    if (bytes > MAX_BYTES) break
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }

@@ -1,0 +1,58 @@
+import { promisify } from 'node:util'
+import { brotliDecompress, gunzip, inflate, inflateRaw } from 'node:zlib'
+import { embedError } from '../errors.js'
+import type { Reply } from './replies.js'
+
+/** Reads no further than the bound, past which `tooLong` decides. */
+export async function readBytes (stream: AsyncIterable<Buffer>, maxBytes: number, tooLong: () => void = () => { throw longerThan(maxBytes) }): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of stream) {
+    bytes += chunk.length
+    chunks.push(chunk)
+    if (bytes <= maxBytes) continue
+    tooLong()
+    break // which destroys the stream, and its connection
+  }
+  return Buffer.concat(chunks)
+}
+
+const DECODERS: Record<string, (bytes: Buffer, maxOutputLength: number) => Promise<Buffer>> = {
+  gzip: (bytes, maxOutputLength) => promisify(gunzip)(bytes, { maxOutputLength }),
+  br: (bytes, maxOutputLength) => promisify(brotliDecompress)(bytes, { maxOutputLength }),
+  // with zlib's header, as it should be, or without
+  deflate: (bytes, maxOutputLength) => ((bytes[0]! & 0x0f) === 8 ? promisify(inflate) : promisify(inflateRaw))(bytes, { maxOutputLength }),
+}
+
+/**
+ * A reply's text: decompressed, for a gateway may compress though nobody asked, in the charset that it names, and without
+ * a byte order mark.
+ * @throws TOOLJET_EMBED_BAD_REPLY when it is not what its headers say, or longer than the bound
+ */
+export async function textOf (bytes: Buffer, headers: Reply['headers'], maxBytes: number): Promise<string> {
+  const encodings = String(headers['content-encoding'] ?? '').toLowerCase().split(',').map((encoding) => encoding.trim().replace(/^x-/, ''))
+  let plain = bytes
+  for (const encoding of encodings.reverse()) {
+    const decoder = plain.length > 0 && Object.hasOwn(DECODERS, encoding) ? DECODERS[encoding] : undefined
+    if (decoder !== undefined) plain = await decoder(plain, maxBytes).catch((error: NodeJS.ErrnoException) => { throw wrongEncoding(error, encoding, maxBytes) })
+  }
+  const [, charset] = /;\s*charset="?([^\s";]+)/i.exec(String(headers['content-type'] ?? '')) ?? []
+  return decoded(plain, charset)
+}
+
+function decoded (bytes: Buffer, charset: string | undefined): string {
+  try {
+    return new TextDecoder(charset).decode(bytes)
+  } catch {
+    return new TextDecoder().decode(bytes) // of a charset that does not exist
+  }
+}
+
+function wrongEncoding ({ code }: NodeJS.ErrnoException, encoding: string, maxBytes: number) {
+  if (code === 'ERR_BUFFER_TOO_LARGE') return longerThan(maxBytes)
+  return embedError('TOOLJET_EMBED_BAD_REPLY', { mend: `its body is not ${encoding}, as its Content-Encoding says` })
+}
+
+function longerThan (bytes: number) {
+  return embedError('TOOLJET_EMBED_BAD_REPLY', { mend: `it is longer than ${bytes} bytes` })
+}
