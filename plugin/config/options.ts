@@ -9,7 +9,7 @@ import { MS_PER_DAY } from '../durations.js'
 import type { Log } from '../observability/log.js'
 import { durationOf, milliseconds, optionError, shown, wrongOption } from './option-checks.js'
 import type { MetricsRegistry } from '../observability/metrics.js'
-import { isRedisLike, type RedisLike } from '../redis/redis-like.js'
+import { isRedisLike, otherClient, type RedisLike } from '../redis/redis-like.js'
 import { REDIS_URL, redisUrlProblem } from '../redis/url.js'
 import { resolveTarget, targetSchema, type TooljetOfRequest, type TooljetTarget } from '../tooljet/target.js'
 
@@ -30,7 +30,7 @@ export interface TooljetEmbedOptions {
    * once for each request, and `encryptionKey` is required then.
    */
   tooljet: TooljetTarget | TooljetOfRequest
-  /** An ioredis client (`Redis` or `Cluster`, never closed by the plugin), or a redis:// or rediss:// URL. @default fastify.redis of `@fastify/redis` */
+  /** A client of ioredis or iovalkey (`Redis` or `Cluster`, never closed by the plugin), or a redis:// or rediss:// URL. @default fastify.redis of `@fastify/redis` */
   redis?: RedisLike | string
   /** Milliseconds for every single wait for Redis. @default 1000 */
   redisTimeoutMs?: number
@@ -251,7 +251,7 @@ function encryptionKeysOf ({ tooljet, encryptionKey }: TooljetEmbedOptions): str
 }
 
 function redisOf (value: unknown): RedisLike | string {
-  const takes = `an ioredis client, or ${REDIS_URL}`
+  const takes = `a client of ioredis or iovalkey, or ${REDIS_URL}`
   if (typeof value === 'string') {
     const problem = redisUrlProblem(value)
     if (problem === undefined) return value
@@ -259,6 +259,8 @@ function redisOf (value: unknown): RedisLike | string {
   }
   if (isRedisLike(value)) return value
   if (value === undefined) throw optionError('redis', `${takes}; or register @fastify/redis before this plugin`)
+  const other = otherClient(value)
+  if (other !== undefined) throw optionError('redis', takes, other)
   throw optionError('redis', `${takes}; with namespaces of @fastify/redis: redis: fastify.redis.<name>`, shown(value, true))
 }
 

@@ -191,7 +191,8 @@ export class RedisCircuitBreaker {
     this.#cancelProbe = this.#timers.after(PROBE_EVERY_MS, () => {
       this.#probe().then(() => this.#restored(), (error: unknown) => {
         if (this.#isThere(error)) return this.#restored()
-        const remedy = remedyOf(this.#reasonOf(error))
+        this.#reason = this.#reasonOf(error)
+        const remedy = remedyOf(this.#reason)
         if (remedy !== undefined && remedy !== this.#remedy) this.#logLost(error) // that somebody has to mend it shows only now
         this.#probeLater()
       })

@@ -100,7 +100,7 @@ function databaseCheck (redis: RedisLike): () => Promise<unknown> {
     const { status, stream, condition, options } = redis as RedisLike & { status?: string, condition?: { select?: number }, options?: { db?: number } }
     const database = condition?.select ?? options?.db ?? 0
     if (database === 0 || (status === 'ready' && stream === checked)) return
-    await redis.call('SELECT', database).catch((error: unknown) => { throw connectionError(error) })
+    await redis.call('SELECT', database)
     checked = redis.stream
   }
 }

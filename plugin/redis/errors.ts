@@ -10,7 +10,12 @@ const REPLY_ERROR = 'ReplyError'
 
 interface ReplyError extends Error {
   name: typeof REPLY_ERROR
+  /** Which command it answers. */
+  command?: { name: string }
 }
+
+/** With which clients begin a connection. What is refused of these fails everything that waits for it. */
+const BEGINNING = new Set(['hello', 'auth', 'select', 'info'])
 
 /** An error reply to a part of a script. */
 export function replyError (message: string): Error {
@@ -28,7 +33,7 @@ export function isReply (error: unknown): error is ReplyError {
  */
 export function classify (error: unknown): 'unavailable' | 'refused' | 'unexpected' {
   if (!(error instanceof Error)) return 'unexpected'
-  if (isReply(error)) return UNAVAILABLE.has(replyCode(error.message)) ? 'unavailable' : 'refused'
+  if (isReply(error)) return BEGINNING.has(error.command?.name.toLowerCase() ?? '') || UNAVAILABLE.has(replyCode(error.message)) ? 'unavailable' : 'refused'
   // errors of sockets and of ioredis's own carry a code, or are plain
   const isOfCode = error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError || error instanceof SyntaxError
   return isOfCode && !('code' in error) ? 'unexpected' : 'unavailable'

@@ -1,7 +1,7 @@
 export type RedisArgument = string | number | Buffer
 
 /**
- * What the plugin needs of a Redis client: ioredis 5 and 6, `Redis` and `Cluster`, have it.
+ * What the plugin needs of a Redis client: those of ioredis 5 and 6 and of iovalkey, `Redis` and `Cluster`, have it.
  * Nothing here imports the client's classes, so the host's own version is the one that is used.
  */
 export interface RedisLike {
@@ -29,6 +29,18 @@ const METHODS = ['call', 'eval', 'evalsha', 'evalBuffer', 'evalshaBuffer', 'ping
 export function isRedisLike (value: unknown): value is RedisLike {
   return typeof value === 'object' && value !== null &&
     METHODS.every((method) => typeof (value as Record<string, unknown>)[method] === 'function')
+}
+
+/** What a value is that is no such client, and why it does not fit; `undefined`: not known. */
+export function otherClient (value: unknown): string | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const names = value as Record<string, unknown>
+  const can = (name: string): boolean => typeof names[name] === 'function'
+  if (typeof names['isOpen'] === 'boolean' && can('sendCommand')) return 'a client of node-redis (redis, @redis/client), whose commands take other arguments and give other replies'
+  if (typeof names['connected'] === 'boolean' && can('send')) return 'a client of Bun, which runs no scripts whose replies are bytes'
+  if (can('send_command')) return 'a client of node-redis 3 or older, which has callbacks'
+  if (can('evalsha') && !can('call')) return 'a client that has no "call" and gives no bytes, as Upstash\'s, which speaks HTTP'
+  return undefined
 }
 
 /** Whether keys of one call have to be in one slot. */

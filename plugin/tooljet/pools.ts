@@ -95,7 +95,7 @@ export function wasClosedAsIdle (error: unknown): boolean {
 function watched (connector: buildConnector.connector): buildConnector.connector {
   return (options, callback) => connector(options, (...outcome) => {
     const [, socket] = outcome
-    if (socket !== null) watch(socket)
+    if (socket) watch(socket) // undici gives neither null nor a socket when it fails, whatever its types say
     callback(...outcome)
   })
 }

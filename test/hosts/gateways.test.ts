@@ -74,7 +74,7 @@ const ODD: Record<string, Buffer> = {
 }
 
 test('replies that are odd in transport are understood', async (t) => {
-  let answer = Buffer.alloc(0)
+  let answer: Buffer = Buffer.alloc(0)
   const { url } = await rawServer(t, (socket) => socket.write(answer))
   const portal = await portalOf(t, url)
   for (const [name, bytes] of Object.entries(ODD)) {
@@ -86,7 +86,7 @@ test('replies that are odd in transport are understood', async (t) => {
 })
 
 test('a reply that is not what it says, or grows when it is decompressed, is refused', async (t) => {
-  let answer = Buffer.alloc(0)
+  let answer: Buffer = Buffer.alloc(0)
   const { url } = await rawServer(t, (socket) => socket.write(answer))
   const portal = await portalOf(t, url)
   const bomb = JSON.stringify({ redirectUrl: `https://tooljet.test/${'a'.repeat(50_000_000)}` })

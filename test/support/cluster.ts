@@ -1,7 +1,7 @@
-import { Cluster, Redis, type ClusterOptions } from 'ioredis'
+import type { Cluster, ClusterOptions, Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { freePort, startServer, type RedisServer } from '../../example/redis.js'
-import { newClient } from './redis.js'
+import { newClient, redisClasses } from './redis.js'
 import { until } from './until.js'
 
 const SLOTS = 16384
@@ -31,7 +31,7 @@ export async function startCluster (t: Test): Promise<{ servers: RedisServer[], 
   return {
     servers,
     connect: (options) => {
-      const cluster = new Cluster(nodes, options)
+      const cluster = new redisClasses.Cluster(nodes, options)
       cluster.on('error', () => {})
       t.teardown(() => cluster.disconnect())
       return cluster
@@ -75,7 +75,7 @@ export async function startSentinels (t: Test): Promise<{ master: RedisServer, r
     master,
     replica,
     connect: () => {
-      const client = new Redis({ sentinels: sentinels.map(({ port }) => ({ host: '127.0.0.1', port })), name: 'portal' })
+      const client = new redisClasses.Redis({ sentinels: sentinels.map(({ port }) => ({ host: '127.0.0.1', port })), name: 'portal' })
       client.on('error', () => {})
       t.teardown(() => client.disconnect())
       return client

@@ -1,9 +1,12 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import { urlFor } from './acl.js'
 import { provideRedis, type ProvidedRedis } from '../../example/redis.js'
+
+/** The classes of the clients that hosts of the tests have: `TEST_REDIS_CLIENT` names another package than ioredis. */
+export const redisClasses = await import(process.env['TEST_REDIS_CLIENT'] ?? 'ioredis') as Pick<typeof import('ioredis'), 'Redis' | 'Cluster'>
 
 let pluginUrl: Promise<string> | undefined
 let provided: Promise<ProvidedRedis> | undefined
@@ -27,7 +30,7 @@ export async function stopOwnRedis (): Promise<void> {
 }
 
 export function newClient (url: string): Redis {
-  const client = new Redis(url)
+  const client = new redisClasses.Redis(url)
   client.on('error', () => {})
   return client
 }

@@ -1,0 +1,6 @@
+/*
+ * What the plugin promises, with a host whose client is of iovalkey, a fork of ioredis: the same tests, run once more.
+ */
+process.env['TEST_REDIS_CLIENT'] = 'iovalkey'
+
+for (const name of ['reuse', 'forget', 'limits', 'audit', 'redis-down', 'lost-replies']) await import(`../${name}.test.js`)
