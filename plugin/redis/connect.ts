@@ -16,8 +16,8 @@ export interface Connection {
   address: string
   /** What last went wrong with it, until an answer came. */
   trouble?: Trouble
-  /** Before commands are sent: resolves when they would go where they belong. @throws what Redis says against it */
-  check?: (() => Promise<unknown>) | undefined
+  /** Before commands are sent: what has to succeed for them to go where they belong; most times nothing. */
+  check?: (() => Promise<unknown> | undefined) | undefined
   /** Resolves when it is connected, at the latest after that many milliseconds. */
   whenReady?: (boundMs: number) => Promise<void>
   disconnect: () => void
@@ -94,14 +94,13 @@ function troubleOf (client: RedisLike): Trouble {
  * A client whose SELECT was refused while it connected is in database 0, and does not know it: so each new connection
  * is told once more which database it is believed to be in.
  */
-function databaseCheck (redis: RedisLike): () => Promise<unknown> {
+function databaseCheck (redis: RedisLike): () => Promise<unknown> | undefined {
   let checked: unknown
-  return async () => {
+  return () => {
     const { status, stream, condition, options } = redis as RedisLike & { status?: string, condition?: { select?: number }, options?: { db?: number } }
     const database = condition?.select ?? options?.db ?? 0
-    if (database === 0 || (status === 'ready' && stream === checked)) return
-    await redis.call('SELECT', database)
-    checked = redis.stream
+    if (database === 0 || (status === 'ready' && stream === checked)) return undefined
+    return redis.call('SELECT', database).then(() => { checked = redis.stream })
   }
 }
 

@@ -26,18 +26,32 @@ const DECODERS: Record<string, (bytes: Buffer, maxOutputLength: number) => Promi
 
 /**
  * A reply's text: decompressed, for a gateway may compress though nobody asked, in the charset that it names, and without
- * a byte order mark.
+ * a byte order mark. Gateways also decompress and keep the header, or compress and drop it: then it is what it looks like.
  * @throws TOOLJET_EMBED_BAD_REPLY when it is not what its headers say, or longer than the bound
  */
 export async function textOf (bytes: Buffer, headers: Reply['headers'], maxBytes: number): Promise<string> {
-  const encodings = String(headers['content-encoding'] ?? '').toLowerCase().split(',').map((encoding) => encoding.trim().replace(/^x-/, ''))
   let plain = bytes
-  for (const encoding of encodings.reverse()) {
-    const decoder = plain.length > 0 && Object.hasOwn(DECODERS, encoding) ? DECODERS[encoding] : undefined
-    if (decoder !== undefined) plain = await decoder(plain, maxBytes).catch((error: NodeJS.ErrnoException) => { throw wrongEncoding(error, encoding, maxBytes) })
+  for (const encoding of encodingsOf(headers, bytes).reverse()) {
+    plain = await DECODERS[encoding]!(plain, maxBytes).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ERR_BUFFER_TOO_LARGE' && looksLikeJson(plain)) return plain
+      throw wrongEncoding(error, encoding, maxBytes)
+    })
   }
   const [, charset] = /;\s*charset="?([^\s";]+)/i.exec(String(headers['content-type'] ?? '')) ?? []
   return decoded(plain, charset)
+}
+
+function encodingsOf (headers: Reply['headers'], bytes: Buffer): string[] {
+  if (bytes.length === 0) return []
+  const named = String(headers['content-encoding'] ?? '').toLowerCase().split(',').map((encoding) => encoding.trim().replace(/^x-/, '')).filter((encoding) => Object.hasOwn(DECODERS, encoding))
+  return named.length === 0 && bytes.subarray(0, 2).equals(GZIP) ? ['gzip'] : named
+}
+
+/** With which no text begins. */
+const GZIP = Buffer.from([0x1f, 0x8b])
+
+function looksLikeJson (bytes: Buffer): boolean {
+  return /^\s*\{/.test(bytes.toString('latin1', 0, 100))
 }
 
 function decoded (bytes: Buffer, charset: string | undefined): string {

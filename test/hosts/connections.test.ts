@@ -33,7 +33,7 @@ const outages = (portal: Portal) => portal.logLines.filter(({ msg }) => /Redis c
 const isUp = (portal: Portal) => until('Redis is there', async () => (await redisOf(portal)).state === 'up')
 const isDown = (portal: Portal, code: string) => until(`Redis is away: ${code}`, async () => (await redisOf(portal)).code === code)
 
-test('the users of docs/audit.md work in database 0 and in database 3, and each keeps to its own', { timeout: 60_000 }, async (t) => {
+test('the users of docs/audit.md work in database 0 and in database 3, and each keeps to its own', { timeout: 120_000 }, async (t) => {
   const { server, database } = await ownServer(t)
   const plugin = await urlFor('tooljet-embed', server.url, 'test-*:')
   const reader = (await urlFor('auditor', server.url, 'test-*:'))
@@ -53,7 +53,7 @@ test('the users of docs/audit.md work in database 0 and in database 3, and each 
   }
 })
 
-test('a SELECT that is refused is an outage with its reason, at the start and at each reconnect; nothing lands elsewhere', { timeout: 60_000 }, async (t) => {
+test('a SELECT that is refused is an outage with its reason, at the start and at each reconnect; nothing lands elsewhere', { timeout: 120_000 }, async (t) => {
   const { server, admin, database } = await ownServer(t)
   const url = database(await urlFor('tooljet-embed', server.url, 'test-*:'), 3)
   const setSelect = async (may: boolean) => admin.call('ACL', 'SETUSER', 'tooljet-embed-test', may ? '+select' : '-select')
@@ -84,7 +84,7 @@ test('a SELECT that is refused is an outage with its reason, at the start and at
   t.equal(outages(refused).length, 2)
 })
 
-test('a client of the host that sits in another database than it believes is not used there, and is led back', { timeout: 60_000 }, async (t) => {
+test('a client of the host that sits in another database than it believes is not used there, and is led back', { timeout: 120_000 }, async (t) => {
   const { server, admin, database } = await ownServer(t)
   const url = database(await urlFor('tooljet-embed', server.url, 'test-*:'), 3)
   for (const options of [{}, { enableAutoPipelining: true }, { lazyConnect: true }, { enableReadyCheck: false }]) {
@@ -133,13 +133,18 @@ const URLS: [url: string, problem: RegExp | { db?: number, host?: string, port?:
   ['redis://h?family=6', { family: 6 }],
   ['redis://[::1]:6380/1', { host: '::1', port: 6380, db: 1 }],
   ['redis://:p%40s%2Fs%25@h', { username: '', password: 'p@s/s%' }],
+  ['redis://alice:Rukm@ni23@h', { username: 'alice', password: 'Rukm@ni23' }],
+  ['redis://:YBhV+D1wU=@h', { password: 'YBhV+D1wU=' }],
+  ['redis://h?enableReadyCheck=false&maxRetriesPerRequest=null', /parameter other than/],
+  ['redis://h?password=YBhV+D1wU=', /parameter other than/],
+  ['redis://:!@#$%^&*()[]@h', /%23|write %25/],
   ['redis://user@h', { username: 'user', password: '' }],
   ['redis://us%3Aer:pass@h', { username: 'us:er', password: 'pass' }],
   ['REDISS://h', { host: 'h' }],
   ['rediss://:p@h:6380/2', { host: 'h', port: 6380, db: 2, password: 'p' }],
 ]
 
-test('a Redis URL means what ioredis takes it for, or it is refused at the start, by the plugin and by the commands', { timeout: 60_000 }, async (t) => {
+test('a Redis URL means what ioredis takes it for, or it is refused at the start, by the plugin and by the commands', { timeout: 120_000 }, async (t) => {
   for (const [url, expected] of URLS) {
     if (!(expected instanceof RegExp)) {
       const ours = parseRedisUrl(url)
@@ -162,7 +167,7 @@ test('a Redis URL means what ioredis takes it for, or it is refused at the start
   }
 })
 
-test('why Redis is unavailable is said in one line with its address, what to do, and no secret; health has the code', { timeout: 60_000 }, async (t) => {
+test('why Redis is unavailable is said in one line with its address, what to do, and no secret; health has the code', { timeout: 120_000 }, async (t) => {
   const { server, admin } = await ownServer(t)
   await admin.call('ACL', 'SETUSER', 'ana', 'on', '>right', '~*', '+@all')
   const closed = await freePort()
@@ -203,7 +208,7 @@ test('why Redis is unavailable is said in one line with its address, what to do,
   t.match(outages(await open(t, full))[0], { msg: /maxclients/ })
 })
 
-test('what begins as one outage and goes on as another is told again, when somebody has to mend it', { timeout: 60_000 }, async (t) => {
+test('what begins as one outage and goes on as another is told again, when somebody has to mend it', { timeout: 120_000 }, async (t) => {
   const port = await freePort()
   const portal = await open(t, `redis://ana:hunter2@127.0.0.1:${port}`)
   await isDown(portal, 'ECONNREFUSED')

@@ -61,6 +61,9 @@ const ODD: Record<string, Buffer> = {
   deflate: http('201 Created', deflateSync(minted()), [json, 'content-encoding: deflate']),
   'deflate without its header': http('201 Created', deflateRawSync(minted()), [json, 'content-encoding: deflate']),
   'one over the other': http('201 Created', gzipSync(brotliCompressSync(minted())), [json, 'content-encoding: br, gzip']),
+  'compressed, and the header dropped': http('201 Created', gzipSync(minted())),
+  'decompressed, and the header kept': http('201 Created', minted(), [json, 'content-encoding: gzip']),
+  'decompressed, and the header of brotli kept': http('201 Created', minted(), [json, 'content-encoding: br']),
   'an encoding that is none': http('201 Created', minted(), [json, 'content-encoding: utf-8, identity']),
   'a byte order mark': http('201 Created', `\ufeff${minted()}`),
   'another charset': http('201 Created', utf16, ['content-type: application/json; charset="UTF-16LE"']),
@@ -93,7 +96,7 @@ test('a reply that is not what it says, or grows when it is decompressed, is ref
   const cases: [bytes: Buffer, remedy: RegExp][] = [
     [http('201 Created', gzipSync(bomb), [json, 'content-encoding: gzip']), /longer than 65536 bytes/],
     [http('201 Created', brotliCompressSync(bomb), [json, 'content-encoding: br']), /longer than 65536 bytes/],
-    [http('201 Created', minted(), [json, 'content-encoding: gzip']), /not gzip, as its Content-Encoding says/],
+    [http('201 Created', '<html>', [json, 'content-encoding: gzip']), /not gzip, as its Content-Encoding says/],
     [http('201 Created', gzipSync(minted()).subarray(0, 40), [json, 'content-encoding: gzip']), /not gzip/],
     [Buffer.from('HTTP/1.1 204 No Content\r\n\r\n'), /status 204/],
     [http('202 Accepted', minted()), /status 202/],
@@ -179,7 +182,15 @@ test('a connection that is closed as idle just when it is used again costs no us
   }
 })
 
-test('a server that ends idle connections after each answer, or by a timer, loses nothing', async (t) => {
+test('a server that ends a connection right after its answer, without saying so, loses nothing', async (t) => {
+  const { url, requests, connections } = await rawServer(t, (socket) => socket.end(http('201 Created', minted())))
+  const portal = await portalOf(t, url)
+  for (let i = 0; i < 10; i++) t.equal((await portal.ask(`user${i}@acme.test`)).status, 200)
+  t.equal(requests.length, 10)
+  t.equal(connections(), 10)
+})
+
+test('a server that ends idle connections by a timer loses nothing', async (t) => {
   let count = 0
   const server = createHttpServer({ keepAliveTimeout: 1 }, (request, response) => {
     request.resume().once('end', () => response.writeHead(201, { 'content-type': 'application/json' }).end(minted(++count)))
