@@ -14,6 +14,9 @@ interface ReplyError extends Error {
   command?: { name: string }
 }
 
+/** What ioredis says when there is no connection any more. */
+const CLOSED = /Connection is closed/
+
 /** With which clients begin a connection. What is refused of these fails everything that waits for it. */
 const BEGINNING = new Set(['hello', 'auth', 'select', 'info'])
 
@@ -46,8 +49,8 @@ function replyCode (message: string): string {
 
 /** Why there is no connection, or no use of it: words, and Redis's or the system's code. */
 export function connectionError (error: unknown): Error & { code?: string } {
-  const { lastNodeError } = error as { lastNodeError?: Error } // of a Cluster
-  if (lastNodeError !== undefined) return connectionError(lastNodeError)
+  const { lastNodeError } = error as { lastNodeError?: Error } // of a Cluster, which does not tell why it reached none
+  if (lastNodeError !== undefined && !CLOSED.test(lastNodeError.message)) return connectionError(lastNodeError)
   const plain = plainError(error)
   return isReply(error) ? Object.assign(plain, { code: replyCode(plain.message) }) : plain
 }
@@ -65,6 +68,7 @@ export function remedyOf ({ message, code = '' }: Error & { code?: string }): st
   if (/certificate|SIGNED|SIGNATURE/i.test(`${code} ${message}`)) return 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed Redis\'s'
   if (/wrong version number|packet length|Protocol error/i.test(message)) return 'is one side TLS and the other not? rediss:// is TLS, redis:// is not'
   if (/subscriber mode|monitoring mode/.test(message)) return 'the client that the host gave serves another purpose: give the plugin one of its own'
-  if (/Connection is closed/.test(message)) return 'the client that the host gave has ended (quit, disconnect, or a retryStrategy that gave up), and does not connect again by itself'
+  if (/refresh slots cache/.test(message)) return 'no node of the Cluster can be reached: are the addresses right, as this machine sees them?'
+  if (CLOSED.test(message)) return 'the client that the host gave has ended (quit, disconnect, or a retryStrategy that gave up), and does not connect again by itself'
   return undefined
 }

@@ -26,11 +26,12 @@ export class Script {
   }
 
   /** @param onUnknown called when Redis has answered that it does not know the script @returns strings as bytes */
-  runForBytes (redis: Pick<RedisLike, 'evalBuffer' | 'evalshaBuffer'>, keys: readonly string[], args: readonly RedisArgument[], onUnknown = (): void => {}): Promise<unknown> {
-    return this.#runBy((sha1) => redis.evalshaBuffer!(sha1, keys.length, ...keys, ...args), () => {
+  async runForBytes (redis: Pick<RedisLike, 'evalBuffer' | 'evalshaBuffer' | 'options'>, keys: readonly string[], args: readonly RedisArgument[], onUnknown = (): void => {}): Promise<unknown> {
+    const reply = await this.#runBy((sha1) => redis.evalshaBuffer!(sha1, keys.length, ...keys, ...args), () => {
       onUnknown()
       return redis.evalBuffer!(this.#lua, keys.length, ...keys, ...args)
     })
+    return hasStringNumbers(redis) ? withNumbers(reply) : reply
   }
 
   /** As a user who may only read: Redis 7 has commands for that. @returns strings as bytes */
@@ -55,4 +56,16 @@ export class Script {
       return inFull()
     }
   }
+}
+
+/** Whether a client gives numbers as strings. */
+function hasStringNumbers ({ options = {} }: Pick<RedisLike, 'options'>): boolean {
+  const { stringNumbers, redisOptions } = options as { stringNumbers?: boolean, redisOptions?: { stringNumbers?: boolean } }
+  return stringNumbers === true || redisOptions?.stringNumbers === true
+}
+
+/** Where what was a string comes as bytes, any string was a number. */
+function withNumbers (reply: unknown): unknown {
+  if (Array.isArray(reply)) return reply.map(withNumbers)
+  return typeof reply === 'string' ? Number(reply) : reply
 }
