@@ -5,8 +5,10 @@ import type { Redis } from 'ioredis'
 import { urlFor } from './acl.js'
 import { provideRedis, type ProvidedRedis } from '../../example/redis.js'
 
-/** The classes of the clients that hosts of the tests have: `TEST_REDIS_CLIENT` names another package than ioredis. */
-export const redisClasses = await import(process.env['TEST_REDIS_CLIENT'] ?? 'ioredis') as Pick<typeof import('ioredis'), 'Redis' | 'Cluster'>
+/** The classes of the clients that hosts of the tests have: ioredis's, or those of its fork. */
+export const redisClasses: Pick<typeof import('ioredis'), 'Redis' | 'Cluster'> = process.env['TEST_REDIS_CLIENT'] === 'iovalkey'
+  ? await import('iovalkey') as never
+  : await import('ioredis')
 
 let pluginUrl: Promise<string> | undefined
 let provided: Promise<ProvidedRedis> | undefined
