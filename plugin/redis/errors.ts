@@ -57,7 +57,7 @@ export function connectionError (error: unknown): Error & { code?: string } {
 
 /** What to do about a Redis that is unavailable, where its reason tells; `undefined`: wait, or see the reason. */
 export function remedyOf ({ message, code = '' }: Error & { code?: string }): string | undefined {
-  if (/WRONGPASS|NOAUTH|invalid username|invalid password/i.test(message)) return 'give the user and password that Redis knows, as in redis://user:password@host'
+  if (/WRONGPASS|NOAUTH|invalid username|invalid password/i.test(message)) return 'give the user and password that Redis knows, percent-encoded, as in redis://user:password@host'
   if (/NOPERM.*\bselect\b/is.test(message)) return 'the user may not choose a database: give it +select, or use database 0'
   if (/DB index is out of range|SELECT is not allowed/i.test(message)) return 'this Redis has no such database: use one that it has'
   if (/max number of clients/i.test(message)) return 'Redis takes no more connections: raise maxclients, or find out who opens them'
@@ -66,6 +66,7 @@ export function remedyOf ({ message, code = '' }: Error & { code?: string }): st
   if (code === 'ECONNREFUSED') return 'nothing listens there: is the address right, and does Redis run?'
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'there is no such host name'
   if (/certificate|SIGNED|SIGNATURE/i.test(`${code} ${message}`)) return 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed Redis\'s'
+  if (/RESP type|reply type byte/i.test(message)) return 'something else than Redis answers there: is it the right port?'
   if (/wrong version number|packet length|Protocol error/i.test(message)) return 'is one side TLS and the other not? rediss:// is TLS, redis:// is not'
   if (/subscriber mode|monitoring mode/.test(message)) return 'the client that the host gave serves another purpose: give the plugin one of its own'
   if (/refresh slots cache/.test(message)) return 'no node of the Cluster can be reached: are the addresses right, as this machine sees them?'

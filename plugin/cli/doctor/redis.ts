@@ -1,6 +1,6 @@
 import { AuditKeys } from '../../audit/audit-keys.js'
 import { VERSION } from '../../audit/functions.js'
-import { connectionError, isReply, remedyOf } from '../../redis/errors.js'
+import { connectionError, isReply, remedyOf, replyError } from '../../redis/errors.js'
 import { Connection } from '../connection.js'
 import { RedisError } from '../errors.js'
 import { grouped } from '../text.js'
@@ -31,23 +31,25 @@ export async function * examineRedis (settings: RedisSettings): Findings {
     connection = await Connection.open({ url: settings.url })
   } catch (error) {
     if (!(error instanceof RedisError)) throw error
-    yield unreachable('address', error.message, remedyFor(error, settings.url))
+    yield unreachable('address', error.message, remedyFor(error.cause, settings.url))
     return
   }
   try {
     yield * new Examination(connection, settings).findings()
   } catch (error) {
     if (!(error instanceof RedisError)) throw error
-    yield unreachable('address', error.message, remedyFor(error, settings.url))
+    yield unreachable('address', error.message, remedyFor(error.cause, settings.url))
   } finally {
     connection.close()
   }
 }
 
-function remedyFor ({ message, cause }: RedisError, url: string): string {
-  const known = remedyOf(connectionError(cause))
+function remedyFor (cause: unknown, url: string): string {
+  const error = connectionError(cause)
+  const isCut = /no answer|ECONNRESET|closed|timed ?out/i.test(error.message)
+  const known = isCut ? undefined : remedyOf(error)
   if (known !== undefined) return known
-  if (/no answer|ECONNRESET|closed|timed ?out/i.test(message)) {
+  if (isCut) {
     return url.startsWith('rediss:') ? 'does it speak TLS? if not, REDIS_URL begins with redis://' : 'does it want TLS? REDIS_URL begins with rediss:// then'
   }
   return 'is REDIS_URL the address of Redis, as this machine sees it?'
@@ -74,7 +76,7 @@ class Examination {
   async * findings (): Findings {
     const refusal = await this.#refusalOf('PING')
     if (refusal !== undefined && !refusal.startsWith('NOPERM')) {
-      yield unreachable('address', `it refuses whatever it is asked: ${refusal}`, remedyOf(refusal, this.#settings.url))
+      yield unreachable('address', `it refuses whatever it is asked: ${refusal}`, remedyFor(replyError(refusal), this.#settings.url))
       return
     }
     const info = await this.#info()
