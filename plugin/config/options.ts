@@ -251,7 +251,7 @@ function encryptionKeysOf ({ tooljet, encryptionKey }: TooljetEmbedOptions): str
 }
 
 function redisOf (value: unknown): RedisLike | string {
-  const takes = `a client of ioredis or iovalkey, or ${REDIS_URL}`
+  const takes = `an ioredis client, one of iovalkey, or ${REDIS_URL}`
   if (typeof value === 'string') {
     const problem = redisUrlProblem(value)
     if (problem === undefined) return value

@@ -99,7 +99,7 @@ class Bun { connected = false; send () {} get () {} }
 test('a client that does not fit is refused at the start, with which do and why', async (t) => {
   for (const [client, why] of [[new NodeRedis(), /node-redis/], [new Upstash(), /Upstash/], [new Bun(), /Bun/], [{ send_command () {} }, /callbacks/], [{ host: 'localhost' }, /an object/], [Redis, /a function/], [6379, /number/]] as const) {
     await t.rejects(Portal.open(t, { options: { redis: client as never } }), { code: 'TOOLJET_EMBED_OPTIONS', message: why }, String(why))
-    await t.rejects(Portal.open(t, { options: { redis: client as never } }), { message: /client of ioredis or iovalkey, or a URL/ })
+    await t.rejects(Portal.open(t, { options: { redis: client as never } }), { message: /an ioredis client, one of iovalkey, or a URL/ })
   }
 })
 
