@@ -3,4 +3,4 @@
  */
 process.env['TEST_REDIS_CLIENT'] = 'iovalkey'
 
-for (const name of ['reuse', 'forget', 'limits', 'audit', 'redis-down', 'lost-replies']) await import(`../${name}.test.js`)
+for (const name of ['route', 'reuse', 'forget', 'limits', 'lost-replies']) await import(`../${name}.test.js`)
