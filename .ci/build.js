@@ -16,12 +16,19 @@ for (const [project, folder] of [['plugin', dist], ['plugin/browser', join(dist,
 }
 buildClient(join(dist, 'browser'))
 
-// the scripts, as strings: the package reads no files of its own
-const scripts = readdirSync('plugin', { recursive: true }).filter((path) => /[/\\]scripts[/\\].*\.lua$/.test(path)).map((path) => [path.split(sep).join('/'), readFileSync(join('plugin', path), 'utf8')])
+// what its sources read from files, as strings: the package works in one file with a host, wherever that is
+const isScript = (path) => /[/\\]scripts[/\\].*\.lua$/.test(path)
+const scripts = readdirSync('plugin', { recursive: true }).filter(isScript).map((path) => [path.split(sep).join('/'), readFileSync(join('plugin', path), 'utf8')])
 writeFileSync(join(dist, 'redis', 'lua.js'), `const scripts = ${JSON.stringify(Object.fromEntries(scripts), undefined, 1)}
 
 export function lua (path) {
   return scripts[path]
+}
+`)
+writeFileSync(join(dist, 'http', 'browser-module.js'), `const text = ${JSON.stringify(readFileSync(join(dist, 'browser', 'tooljet-embed.js'), 'utf8'))}
+
+export function browserModule () {
+  return text
 }
 `)
 

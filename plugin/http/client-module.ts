@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import type { FastifyInstance, FastifySchema } from 'fastify'
 import { embedError } from '../errors.js'
 import type { Settings } from '../config/options.js'
 import { fillPath, relativePath } from './paths.js'
 import { addRoute } from './add-route.js'
+import { browserModule } from './browser-module.js'
 
 /** Where a page finds the browser module. */
 export interface ClientAddress {
@@ -47,7 +46,7 @@ type ClientOptions = NonNullable<Settings['client']> & {
  * @param tell is called with where the module is, before the route can be reached
  */
 export function clientModule ({ path, config, constraints, routeUrl }: ClientOptions, tell: (client: ClientModule) => void) {
-  const source = builtModule()
+  const source = browserModule()
 
   return async function tooljetEmbedClient (scope: FastifyInstance): Promise<void> {
     const pattern = addRoute(scope, 'client.path', {
@@ -99,13 +98,4 @@ export function clientModule ({ path, config, constraints, routeUrl }: ClientOpt
 function knows (ifNoneMatch: string | undefined, etag: string): boolean {
   // a proxy that compresses makes it a weak one
   return ifNoneMatch?.split(',').some((known) => ['*', etag, `W/${etag}`].includes(known.trim())) ?? false
-}
-
-/** By the name that users import it by, which holds for the built plugin and for its sources. */
-function builtModule (): string {
-  try {
-    return readFileSync(createRequire(import.meta.url).resolve('fastify-tooljet-embed/client'), 'utf8')
-  } catch (cause) {
-    throw embedError('TOOLJET_EMBED_OPTIONS', { detail: 'the browser module is not there: "npm run build" makes it, and option client: false does without', cause })
-  }
 }

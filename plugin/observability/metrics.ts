@@ -60,10 +60,18 @@ const known = new WeakMap<MetricsRegistry, Metrics>()
  * @throws TOOLJET_EMBED_OPTIONS without prom-client, or when a name is already taken in the registry
  */
 export async function openMetrics (registry: MetricsRegistry, source: Source): Promise<() => void> {
-  const prom = await import('prom-client').catch((cause: unknown) => { throw embedError('TOOLJET_EMBED_OPTIONS', { detail: 'option "metrics" needs the package prom-client: npm install prom-client', cause }) })
-  const metrics = known.get(registry) ?? new Metrics(prom, registry)
+  const metrics = known.get(registry) ?? new Metrics(await promClient(), registry)
   metrics.add(source)
   return () => metrics.remove(source)
+}
+
+/** The optional peer. In a `try`, bundlers let it be missing; webpack does not see that of a `catch` of the promise. */
+async function promClient (): Promise<PromClient> {
+  try {
+    return await import('prom-client')
+  } catch (cause) {
+    throw embedError('TOOLJET_EMBED_OPTIONS', { detail: 'option "metrics" needs the package prom-client: npm install prom-client', cause })
+  }
 }
 
 /** The metrics of one registry. They are made of the channels' messages and of `health()`, and of nothing else. */

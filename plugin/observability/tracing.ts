@@ -1,4 +1,4 @@
-import { tracingChannel, type TracingChannel } from 'node:diagnostics_channel'
+import { tracingChannel, type Channel } from 'node:diagnostics_channel'
 import { codeOf, isEmbedError } from '../errors.js'
 
 /** What both channels tell; subscribers may put things of their own beside it. */
@@ -33,15 +33,22 @@ export interface TooljetEmbedMintTrace extends Trace {
   calls?: number
 }
 
-export const urlChannel: TracingChannel<unknown, TooljetEmbedUrlTrace> = tracingChannel('tooljet-embed:url')
-export const mintChannel: TracingChannel<unknown, TooljetEmbedMintTrace> = tracingChannel('tooljet-embed:mint')
+/** What is used of a `TracingChannel`, whose type parameters have changed places between versions of @types/node. */
+interface TraceChannel<Message extends Trace> {
+  readonly asyncEnd: Channel
+  readonly hasSubscribers: boolean
+  tracePromise (run: () => Promise<void>, message: Message): Promise<void>
+}
+
+export const urlChannel: TraceChannel<TooljetEmbedUrlTrace> = tracingChannel('tooljet-embed:url')
+export const mintChannel: TraceChannel<TooljetEmbedMintTrace> = tracingChannel('tooljet-embed:mint')
 
 /**
  * Tells a channel's subscribers how something went. To be called only where it has some: without, nothing is to be spent on it.
  * What was given, and the cause of an error, stay out of the message: the one is a secret, the other may hold one.
  * @throws what `run` throws
  */
-export async function traced<C extends Trace, T> (channel: TracingChannel<unknown, C>, message: C, run: () => Promise<T>): Promise<T> {
+export async function traced<C extends Trace, T> (channel: TraceChannel<C>, message: C, run: () => Promise<T>): Promise<T> {
   const startedAt = performance.now()
   let outcome: () => T
   await channel.tracePromise(async () => {
