@@ -40,7 +40,7 @@ export async function deriveKeys (secrets: readonly string[], purpose: KeyPurpos
 function stretch (secret: string): Promise<SecretKeys> {
   return new Promise((resolve, reject) => {
     scrypt(secret, SALT, KEY_BYTES, SCRYPT, (error, root) => {
-      if (error !== null) return reject(error)
+      if (error) return reject(error) // Bun: undefined where there is none
       resolve({ keyFor: (purpose) => Buffer.from(hkdfSync('sha256', root, SALT, purpose, KEY_BYTES)) })
     })
   })
