@@ -19,7 +19,7 @@ import { familiesOf, samplesOf, valueOf } from './support/metrics.js'
 import { plainEnv } from './support/plain-env.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { refusal } from './support/refusal.js'
-import { readQuery } from './support/promql.js'
+import { readQuery, UNGUARDED } from './support/promql.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -29,7 +29,7 @@ const MINTS = 'tooljet_embed_mint_duration_seconds'
 const SLOTS = 'tooljet_embed_mint_slots_total'
 const WAIT = 'tooljet_embed_mint_wait_seconds'
 const QUEUE = 'tooljet_embed_mint_queue_length'
-const FAMILIES = [ANSWERS, MINTS, SLOTS, WAIT, 'tooljet_embed_reuse_ratio', 'tooljet_embed_tooljet_pause_seconds', QUEUE, 'tooljet_embed_redis_up', 'tooljet_embed_audit_backlog']
+const FAMILIES = [ANSWERS, MINTS, SLOTS, WAIT, 'tooljet_embed_tooljet_pause_seconds', QUEUE, 'tooljet_embed_redis_up', 'tooljet_embed_audit_backlog']
 const OTHER_CODES = Object.keys(errorCodes).length // 'other' in the place of OPTIONS, which is no answer
 
 test('what has happened is in the metrics', async (t) => {
@@ -40,7 +40,7 @@ test('what has happened is in the metrics', async (t) => {
   t.same(familiesOf(fresh), FAMILIES)
   t.equal(samplesOf(fresh).filter(({ name }) => name === ANSWERS).length, 2 + OTHER_CODES, 'each code is there from the start, so that its first increase is seen')
   t.equal(valueOf(fresh, `${MINTS}_count`, { code: 'ok' }), 0)
-  t.ok(samplesOf(fresh).every(({ name, value }) => Object.is(value, name === 'tooljet_embed_redis_up' ? 1 : name === 'tooljet_embed_reuse_ratio' ? NaN : 0)), 'zero, or not known')
+  t.ok(samplesOf(fresh).every(({ name, value }) => Object.is(value, name === 'tooljet_embed_redis_up' ? 1 : 0)), 'no NaN, which would make every sum NaN')
 
   await portal.ask(ANA)
   for (let i = 0; i < 3; i++) await portal.askByDecorator(ANA)
@@ -61,7 +61,6 @@ test('what has happened is in the metrics', async (t) => {
   const seconds = valueOf(text, `${MINTS}_sum`, { code: 'ok' })!
   t.ok(seconds > 0 && seconds < 2, 'in seconds')
   t.equal(valueOf(text, `${MINTS}_bucket`, { code: 'ok', le: '+Inf' }), 1)
-  t.equal(valueOf(text, 'tooljet_embed_reuse_ratio'), 0.75)
   const pause = valueOf(text, 'tooljet_embed_tooljet_pause_seconds')!
   t.ok(pause > 30 && pause <= 40, String(pause))
   t.equal(valueOf(text, SLOTS, { outcome: 'used' }), 2)
@@ -176,6 +175,19 @@ test('gauges tell the worst of all registrations', async (t) => {
   for (const close of closes) close()
 })
 
+test('processes of a cluster add up', async (t) => {
+  const registries = [new Registry(), new Registry(), new Registry()]
+  const portals = await Promise.all(registries.map((registry) => Portal.open(t, { options: { metrics: { registry } } })))
+  await portals[0]!.ask(ANA)
+  await portals[0]!.ask(ANA)
+  await portals[1]!.ask(ANA)
+  for (const portal of portals) await portal.audit() // nothing waits to be written
+  const { AggregatorRegistry } = await import('prom-client')
+  const text = await AggregatorRegistry.aggregate(await Promise.all(registries.map((registry) => registry.getMetricsAsJSON()))).metrics()
+  t.same([valueOf(text, ANSWERS, { source: 'minted' }), valueOf(text, ANSWERS, { source: 'reused' }), valueOf(text, 'tooljet_embed_redis_up')], [2, 1, 1])
+  t.same(samplesOf(text).filter(({ value }) => !Number.isFinite(value)), [], 'one that has given nothing spoils nothing')
+})
+
 test("a registry of another copy of prom-client, and one of OpenMetrics's form", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-metrics-'))
   t.teardown(() => rmSync(folder, { recursive: true }))
@@ -266,6 +278,7 @@ test('docs/metrics.md: its code runs, its table and its alerts name what there i
   t.ok(alerts.length > 5)
   for (const expr of alerts) {
     t.same(readQuery(expr, samplesOf(scraped)).unknown, [], expr)
+    t.notMatch(expr, UNGUARDED)
     for (const [code] of expr.matchAll(/TOOLJET_EMBED_\w+/g)) t.ok(code in errorCodes, code)
   }
 })

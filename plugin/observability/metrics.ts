@@ -38,7 +38,6 @@ const NAMES = {
   slots: 'tooljet_embed_mint_slots_total',
   wait: 'tooljet_embed_mint_wait_seconds',
   queue: 'tooljet_embed_mint_queue_length',
-  reuse: 'tooljet_embed_reuse_ratio',
   pause: 'tooljet_embed_tooljet_pause_seconds',
   redis: 'tooljet_embed_redis_up',
   backlog: 'tooljet_embed_audit_backlog',
@@ -98,10 +97,8 @@ class Metrics {
     for (const code of [...CODES, OTHER]) answers.inc({ source: 'none', code }, 0)
     mints.zero({ code: OK })
 
-    const given = { minted: 0, reused: 0 }
     this.#countAnswer = ({ instance, source, code }) => {
       if (!this.#sources.has(instance)) return
-      if (source !== undefined) given[source]++
       answers.inc({ source: source ?? 'none', code: labelOf(code) })
     }
     this.#measureMint = ({ instance, code, durationMs, waitedMs, calls = 1 }) => {
@@ -117,7 +114,6 @@ class Metrics {
     const gauge = (name: string, help: string, aggregator: Aggregator, value: () => number | Promise<number>): void => {
       const made = new Gauge({ name, help, aggregator, registers, async collect () { made.set(await value()) } })
     }
-    gauge(NAMES.reuse, 'Reused URLs among all that were given since the start, NaN before the first', 'average', () => given.reused / (given.reused + given.minted))
     gauge(NAMES.pause, 'Seconds left of the pause for which ToolJet asked, 0 without one', 'max', async () => (await this.#look()).pausedFor)
     gauge(NAMES.queue, 'Users and apps that wait for a turn to mint, of the whole fleet', 'max', async () => (await this.#look()).waiting)
     gauge(NAMES.redis, 'Whether Redis answers: 1, or 0', 'min', async () => (await this.#look()).redisUp)

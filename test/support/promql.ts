@@ -4,6 +4,9 @@ const WORDS = new Set(['sum', 'min', 'max', 'rate', 'increase', 'histogram_quant
 /** Prometheus's own. */
 const LABELS = ['job', 'instance']
 
+/** A division by what may be 0: its value would be NaN, or infinite. */
+export const UNGUARDED = / \/ (?!\(sum.* > 0\))/
+
 /** What a PromQL query names: the samples that are in this scrape, and all names of samples or labels that are not. */
 export function readQuery (query: string, scrape: readonly Sample[]): { samples: string[], unknown: string[] } {
   const names = new Set(scrape.map(({ name }) => name))
