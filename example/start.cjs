@@ -8,7 +8,8 @@ if (major < neededMajor || (major === neededMajor && minor < neededMinor)) {
   console.error('The example needs Node.js ' + engines.node + ', and this is ' + process.versions.node + ': install a newer one from https://nodejs.org.')
   process.exitCode = 1
 } else {
-  import('tsx/esm/api').then(({ register }) => {
+  Promise.all([import('tsx/esm/api'), import('../.ci/build-client.js')]).then(([{ register }, { buildClient }]) => {
+    buildClient()
     register()
     return import('./start.ts')
   })

@@ -1,14 +1,14 @@
 import { execFile, type ExecFileException } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { provideRedis } from '../../example/redis.js'
 import { SALES } from '../../example/tooljet/seed.js'
 import { ToolJetStandIn } from '../../example/tooljet/server.js'
 import { tryHost } from './host.js'
-import { blocksOf } from '../support/markdown.js'
+import { blocksOf, DOCS, linksOf } from '../support/markdown.js'
 import { installed, licencesAreTold } from './installed.js'
 
 /*
@@ -95,9 +95,15 @@ async function pack (): Promise<string> {
   const [{ filename, files }] = JSON.parse(await npm(ROOT, 'pack', '--ignore-scripts', '--json', '--pack-destination', folder)) as [{ filename: string, files: { path: string }[] }]
   const tarball = join(folder, filename)
   await check('the tarball holds what is needed', () => {
-    const needless = files.map(({ path }) => path).filter((path) => !/^(?:package\.json|README\.md|LICENSE|CHANGELOG\.md|dist\/.+\.(?:js|lua)|dist\/(?!cli\/).+\.d\.ts)$/.test(path))
+    const needless = files.map(({ path }) => path).filter((path) => !/^(?:package\.json|(?:README|CHANGELOG|CONTRIBUTING)\.md|LICENSE|docs\/.+\.(?:md|png)|example\/(?:tracing\.ts|grafana\/.+)|dist\/.+\.(?:js|lua)|dist\/(?!cli\/).+\.d\.ts)$/.test(path))
     if (needless.length > 0) throw new Error(`and besides: ${needless.join(', ')}`)
     return `${files.length} files`
+  })
+  await check('its pages lead to what is in it', () => {
+    const packed = new Set(files.map(({ path }) => path))
+    const dead = DOCS.flatMap((doc) => linksOf(doc).map((link) => ({ doc, path: posix.join(posix.dirname(doc), link.split('#')[0]!), link })))
+      .filter(({ path, link }) => !/^(?:https?:|#)/.test(link) && !path.startsWith('test/') && !packed.has(path))
+    if (dead.length > 0) throw new Error(dead.map(({ doc, link }) => `${doc}: ${link}`).join('\n'))
   })
   await check('publint', () => bin(ROOT, 'publint', 'run', tarball, '--strict'))
   await check('attw', () => bin(ROOT, 'attw', tarball, '--profile', 'esm-only'))
