@@ -1,5 +1,9 @@
 import { spawn } from 'node:child_process'
-import { readFileSync, rmSync } from 'node:fs'
+import { once } from 'node:events'
+import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { createInterface } from 'node:readline'
+import { pipeline } from 'node:stream/promises'
 import closeWithGrace from 'close-with-grace'
 import { provideRedis } from '../example/redis.js'
 
@@ -11,12 +15,20 @@ import { provideRedis } from '../example/redis.js'
 const OUTPUT = '.tap/run.tap'
 const COVERAGE = '.tap/report/coverage-summary.json'
 
-function run (command: string, args: string[], env: NodeJS.ProcessEnv): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: 'inherit', env })
-    child.once('error', reject)
-    child.once('close', (code) => resolve(code ?? 1))
-  })
+/** tap draws its progress anew all the time: for a terminal. Anything else gets one line for each file. */
+const IN_TERMINAL = process.stdout.isTTY
+const OF_A_FILE = /^(?:not )?ok \d+ - /
+
+async function run (args: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const output = IN_TERMINAL ? ['--reporter=base', `--output-file=${OUTPUT}`] : ['--reporter=tap']
+  const child = spawn('tap', [...output, ...args], { stdio: ['inherit', IN_TERMINAL ? 'inherit' : 'pipe', 'inherit'], env })
+  const ended = once(child, 'close')
+  if (child.stdout !== null) {
+    createInterface(child.stdout).on('line', (line) => { if (OF_A_FILE.test(line)) console.log(line) })
+    await pipeline(child.stdout, createWriteStream(OUTPUT))
+  }
+  const [code] = await ended
+  return code ?? 1
 }
 
 /** Every line of the plugin is to be run by a test: of each file it is told where that is not so. */
@@ -47,7 +59,8 @@ const env = { ...process.env, TEST_REDIS_URL: redis.url }
 let tapCode = 1
 try {
   rmSync(OUTPUT, { force: true })
-  tapCode = await run('tap', ['--reporter=base', `--output-file=${OUTPUT}`, '--coverage-report=json-summary', ...files], env)
+  mkdirSync(dirname(OUTPUT), { recursive: true })
+  tapCode = await run(['--coverage-report=json-summary', ...files], env)
 } finally {
   await redis.stop()
 }
