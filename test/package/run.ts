@@ -7,30 +7,33 @@ import { promisify } from 'node:util'
 import { provideRedis } from '../../example/redis.js'
 import { SALES } from '../../example/tooljet/seed.js'
 import { ToolJetStandIn } from '../../example/tooljet/server.js'
-import { tryHost } from './host.js'
+import { tryHost, type Host } from './host.js'
 import { blocksOf, DOCS, linksOf } from '../support/markdown.js'
 import { installed, licencesAreTold } from './installed.js'
+import { bundle, runners, STRICT, TOOLS } from './tools.js'
 
 /*
  * `npm run check:package`: packs the built package and looks at the tarball; installs it into fresh projects with all that
- * their hosts have besides; type-checks the hosts, and runs each of them on several versions of Node.js.
+ * their hosts have besides; type-checks the hosts, and runs each of them on several versions of Node.js. Bundlers, test
+ * runners, pnpm and Yarn PnP get it, too.
  * Without npm's registry only the tarball is looked at.
  */
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const API_TOKEN = 'api-token-of-the-package-test'
 const JWT_SECRET = 'jwt-secret-of-the-package-test-0123456789'
-const MAX_MS = 480_000
+const MAX_MS = 720_000
 
 /** The oldest Node.js that `engines` names, and the newest of the later lines. */
 const NODES = { 20: '20.19.0', 22: '22', 24: '24' }
 
 /** Fresh projects: what their hosts install beside the package. */
 const PROJECTS = {
-  'ioredis 6': ['ioredis@6', '@fastify/redis@9', 'typescript@7', '@types/node@24'],
-  'ioredis 5': ['ioredis@5', '@fastify/redis@7', 'typescript@5.9', '@types/node@20'],
+  'ioredis 6': ['ioredis@6', '@fastify/redis@9', 'typescript@7', '@types/node@latest'],
+  'ioredis 5': ['ioredis@5', '@fastify/redis@7', 'typescript@5.9', 'typescript54@npm:typescript@5.4', '@types/node@20'],
 }
-const FOR_ALL = ['fastify@5', '@fastify/jwt@10', '@fastify/cookie@11', '@fastify/autoload@6', '@fastify/env@7', 'fastify-cli@8', 'expect-type@1']
+const OF_MINIMAL = ['fastify@5', '@fastify/jwt@10', '@fastify/cookie@11']
+const FOR_ALL = [...OF_MINIMAL, '@fastify/autoload@6', '@fastify/env@7', 'fastify-cli@8', 'expect-type@1']
 
 /** README's own, which has a route of the plugin's and none with the decorator. */
 const COMMONJS = 'CommonJS require'
@@ -120,12 +123,17 @@ async function typeCheck (project: string): Promise<void> {
   const nodenext = { ...common, module: 'nodenext' }
   const bundler = { ...common, module: 'esnext', moduleResolution: 'bundler' }
   const files = ['minimal.ts', 'checked.js', 'fastify-redis.js']
+  writeFileSync(join(project, 'node16.cts'), blocksOf('docs/hosts.md').find(({ code }) => code.includes('resolution-mode'))!.code)
+  const strictest = { exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noPropertyAccessFromIndexSignature: true, verbatimModuleSyntax: true, isolatedModules: true, erasableSyntaxOnly: true }
   for (const [name, compilerOptions, what] of [
     ['nodenext', { ...nodenext, allowJs: true, outDir: 'nodenext' }, { files }],
     ['bundler', { ...bundler, allowJs: true, outDir: 'bundler' }, { files }],
+    ['strictest', { ...nodenext, ...strictest, noEmit: true }, { files: ['minimal.ts'] }],
+    ['loose', { ...nodenext, strict: false, noEmit: true }, { files: ['minimal.ts'] }],
+    ['node16', { ...common, module: 'node16', outDir: 'node16' }, { files: ['minimal.ts', 'node16.cts'] }],
     ['any-app', { ...nodenext, skipLibCheck: true, noEmit: true }, { include: ['types/any-app'] }],
     ['known-apps', { ...nodenext, skipLibCheck: true, noEmit: true }, { include: ['types/known-apps'] }],
-  ] as const) {
+  ] as const) { // where nothing is said of skipLibCheck, the declarations of all packages are checked
     writeFileSync(join(project, `${name}.json`), JSON.stringify({ compilerOptions, ...what }))
     await bin(project, 'tsc', '-p', `${name}.json`)
   }
@@ -143,9 +151,10 @@ async function main (): Promise<void> {
   await check('npm ls', () => npm(ROOT, 'ls', '--all').then(() => {}))
   await check('CONTRIBUTING.md lists the licences', () => licencesAreTold(text('CONTRIBUTING.md'), text('package-lock.json')))
 
-  const [alone, binaries, ...projects] = await Promise.all([
+  const [alone, binaries, tools, ...projects] = await Promise.all([
     install('alone', tarball),
     nodes(),
+    install('tools', tarball, ...OF_MINIMAL, ...TOOLS),
     ...Object.entries(PROJECTS).map(async ([name, own]) => ({ name, project: await install(name, tarball, ...FOR_ALL, ...own) })),
   ])
   await check('alone: npm ls', () => npm(alone, 'ls', '--all').then(() => {}))
@@ -157,20 +166,46 @@ async function main (): Promise<void> {
     await check(`${name}: types`, () => typeCheck(project))
   }
 
-  const runs = projects.flatMap(({ name, project }) => Object.entries(binaries).flatMap(([line, node]) => {
-    return Object.entries(HOSTS).map(([host, args]) => ({ what: `${name}, Node.js ${line}: ${host}`, host, project, node, args }))
-  })).map((one, i) => ({ ...one, email: `user-${i}@acme.test` })) // none finds another's URL
+  const oldest = projects[1]!.project
+  await check('ioredis 5: types for TypeScript 5.4', () => run(process.execPath, [join(oldest, 'node_modules/typescript54/bin/tsc'), '-p', 'loose.json', '--strict'], { cwd: oldest }).then(() => {}))
+
+  const empty = (name: string): string => {
+    const cwd = join(folder, `empty-${name}`)
+    mkdirSync(cwd)
+    return cwd
+  }
+  const bundles = await bundle(tools, empty)
+  const registry = (await npm(folder, 'config', 'get', 'registry')).trim()
+  type Env = Host['env']
+  const host = (host: Omit<Host, 'env' | 'email'>) => (env: Env, email: string) => tryHost({ ...host, env, email })
+  const runs: Array<{ what: string, attempt: (env: Env, email: string) => Promise<unknown> }> = [
+    ...projects.flatMap(({ name, project }) => Object.entries(binaries).flatMap(([line, node]) => Object.entries(HOSTS).map(([kind, args]) => ({
+      what: `${name}, Node.js ${line}: ${kind}`, attempt: host({ cwd: project, node, args, hasDashboard: kind !== COMMONJS }),
+    })))),
+    ...Object.entries(bundles).map(([name, one]) => ({ what: `one host out of ${name}`, attempt: host({ ...one, node: process.execPath }) })),
+    ...Object.entries(runners(tools)).map(([name, start]) => ({ what: name, attempt: (env: Env, email: string) => start({ ...env, EMAIL: email }).then(() => {}) })),
+    ...Object.entries(STRICT).map(([name, installWith]) => ({
+      what: name,
+      async attempt (env: Env, email: string) {
+        const cwd = join(folder, name.replace(' ', '-'))
+        const args = await installWith(tools, cwd, [tarball, ...OF_MINIMAL, 'typescript@5.9', '@types/node@20'], registry)
+        await tryHost({ cwd, node: process.execPath, args, env, email, hasDashboard: true })
+      },
+    })),
+  ]
+  const emails = runs.map((_, i) => `user-${i}@acme.test`) // none finds another's URL
   const toolJet = await new ToolJetStandIn({
     apiToken: API_TOKEN,
-    seed: { apps: [SALES], users: runs.map(({ email }) => ({ email, apps: [SALES.slug] })) },
+    seed: { apps: [SALES], users: emails.map((email) => ({ email, apps: [SALES.slug] })) },
   }).listen()
   const redis = await provideRedis()
   try {
     const env = { TOOLJET_URL: toolJet.url, TOOLJET_API_TOKEN: API_TOKEN, REDIS_URL: redis.url, JWT_SECRET }
     await Promise.all(Array.from({ length: availableParallelism() }, async () => {
       for (let next = runs.shift(); next !== undefined; next = runs.shift()) {
-        const { what, host, project, node, args, email } = next
-        await check(what, () => tryHost({ cwd: project, node, args, env, email, hasDashboard: host !== COMMONJS }))
+        const { what, attempt } = next
+        const email = emails.shift()!
+        await check(what, () => attempt(env, email))
       }
     }))
   } finally {
