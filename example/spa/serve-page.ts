@@ -6,6 +6,7 @@ export async function servePage ({ port, apiUrl }: { port: number, apiUrl: strin
   const server = await createServer({
     configFile: false,
     root: fileURLToPath(new URL('page', import.meta.url)),
+    resolve: { alias: { 'fastify-tooljet-embed/client': fileURLToPath(new URL('../../dist/browser/tooljet-embed.js', import.meta.url)) } },
     define: { 'import.meta.env.VITE_API_URL': JSON.stringify(apiUrl) },
     server: {
       host: 'localhost',
