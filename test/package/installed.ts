@@ -26,11 +26,29 @@ function sizeOf (path: string): number {
  * @throws when one is not there, or under another licence
  */
 export function licencesAreTold (text: string, lock: string): void {
-  const { packages } = JSON.parse(lock) as { packages: Record<string, { dev?: true, license: string }> }
+  const { packages } = JSON.parse(lock) as { packages: Record<string, Locked> }
   const lines = text.split('\n')
-  const untold = Object.entries(packages).filter(([path, { dev, license }]) => {
+  const untold = [...broughtBy('', packages)].filter((path) => {
     const name = path.replace(/^.*node_modules\//, '')
-    return name !== '' && !dev && !lines.some((line) => line.startsWith(`- ${license}: `) && line.includes(`\`${name}\``))
+    return !lines.some((line) => line.startsWith(`- ${packages[path]!.license}: `) && line.includes(`\`${name}\``))
   })
-  if (untold.length > 0) throw new Error(`it does not name ${untold.map(([path, { license }]) => `${path} (${license})`).join(', ')}`)
+  if (untold.length > 0) throw new Error(`it does not name ${untold.map((path) => `${path} (${packages[path]!.license})`).join(', ')}`)
+}
+
+interface Locked {
+  license: string
+  dependencies?: Record<string, string>
+}
+
+/** What a package depends on, by any number of others; not what the demo depends on, in the same lock file. */
+function broughtBy (path: string, packages: Record<string, Locked>, found = new Set<string>()): Set<string> {
+  for (const name of Object.keys(packages[path]!.dependencies ?? {})) {
+    let folder = path // Node's own way: from the innermost folder outwards
+    while (folder !== '' && packages[`${folder}/node_modules/${name}`] === undefined) folder = folder.replace(/(?:^|\/)node_modules\/(?:@[^/]+\/)?[^/]+$/, '')
+    const dependency = `${folder === '' ? '' : `${folder}/`}node_modules/${name}`
+    if (found.has(dependency)) continue
+    found.add(dependency)
+    broughtBy(dependency, packages, found)
+  }
+  return found
 }

@@ -67,20 +67,25 @@ export function runners (project: string): Record<string, (env: NodeJS.ProcessEn
 
 /** Installs the tarball where a package sees what it names and nothing else, and compiles README's host there. @returns how it is started */
 export const STRICT: Record<string, (tools: string, project: string, packages: string[], registry: string) => Promise<string[]>> = {
-  async pnpm (tools, project, packages) {
+  async pnpm (tools, project, packages, registry) {
     prepare(project)
-    await run(process.execPath, [join(tools, 'node_modules/pnpm/bin/pnpm.cjs'), 'add', '--config.strict-peer-dependencies=true', ...packages], { cwd: project })
+    await run(process.execPath, [join(tools, 'node_modules/pnpm/bin/pnpm.cjs'), 'add', '--config.strict-peer-dependencies=true', ...packages], { cwd: project, env: { ...withoutNpm(), npm_config_registry: registry } })
     await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', '.'], { cwd: project })
     return ['out/minimal.js']
   },
   async 'Yarn PnP' (tools, project, packages, registry) {
     prepare(project)
-    const env = { ...process.env, YARN_NPM_REGISTRY_SERVER: registry, YARN_NODE_LINKER: 'pnp', YARN_ENABLE_TELEMETRY: '0', YARN_ENABLE_GLOBAL_CACHE: 'false' }
+    const env = { ...withoutNpm(), YARN_NPM_REGISTRY_SERVER: registry, YARN_NODE_LINKER: 'pnp', YARN_ENABLE_TELEMETRY: '0', YARN_ENABLE_GLOBAL_CACHE: 'false' }
     const yarn = (...args: string[]) => run(process.execPath, [join(tools, 'node_modules/@yarnpkg/cli-dist/bin/yarn.js'), ...args], { cwd: project, env })
     await yarn('add', ...packages)
     await yarn('tsc', '-p', '.')
     return ['--require', './.pnp.cjs', '--no-warnings', '--experimental-loader', './.pnp.loader.mjs', 'out/minimal.js']
   },
+}
+
+/** npm tells its settings to all that it starts, and this repository's own are none of theirs. */
+function withoutNpm (): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name)))
 }
 
 function prepare (project: string): void {
