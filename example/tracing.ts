@@ -9,7 +9,7 @@ import type { TooljetEmbedMintTrace, TooljetEmbedUrlTrace } from 'fastify-toolje
  * An ask's span is in the one that is active, such as that of the HTTP request.
  * @returns how to leave it
  */
-function traceEmbeds (tracer: Tracer): () => void {
+export function traceEmbeds (tracer: Tracer): () => void {
   const current = new AsyncLocalStorage<Span>()
 
   function follow (name: string, kind: SpanKind, channelName: string): () => void {
