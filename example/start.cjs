@@ -1,4 +1,6 @@
 // What `npm start` runs: plain JavaScript, for a Node.js that is too old has to read it to say so.
+const { existsSync } = require('node:fs')
+const { join } = require('node:path')
 const { engines } = require('../package.json')
 
 const [major, minor] = process.versions.node.split('.').map(Number)
@@ -9,7 +11,11 @@ if (major < neededMajor || (major === neededMajor && minor < neededMinor)) {
   process.exitCode = 1
 } else {
   Promise.all([import('tsx/esm/api'), import('../.ci/build-client.js')]).then(([{ register }, { buildClient }]) => {
-    buildClient()
+    try {
+      buildClient()
+    } catch (error) {
+      if (!existsSync(join(__dirname, '../dist/browser/tooljet-embed.js'))) throw error // else: who may not write here has got it from somebody
+    }
     register()
     return import('./start.ts')
   })
