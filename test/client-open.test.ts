@@ -47,7 +47,7 @@ async function leftOpen (t: Test, { lateLoadMs, patExpiry, minRemaining, waitS }
 
 test(`left open for ${PERIODS} lives of a PAT, late loads included: no error, no login page, no empty frame, one mint for each`, { ...IN_A_BROWSER }, async (t) => {
   await Promise.all([
-    leftOpen(t, { lateLoadMs: 0, patExpiry: 4, minRemaining: 1, waitS: 30 }),
+    leftOpen(t, { lateLoadMs: 0, patExpiry: 6, minRemaining: 2, waitS: 30 }),
     leftOpen(t, { lateLoadMs: 2500, patExpiry: 8, minRemaining: 4, waitS: 3 }),
   ])
 })

@@ -123,7 +123,7 @@ test('headers and fetch of the page, also by mountTooljetApp; what they do wrong
     })
   })`)
   await visit.sees('ready')
-  t.same(await visit.run('calls'), [['/api/get-tooljet-url', 'omit', { 'content-type': 'application/json', authorization: `Bearer ${ANA}` }]])
+  t.same(await visit.run('calls'), [[`${new URL(visit.page.url()).origin}/api/get-tooljet-url`, 'omit', { 'content-type': 'application/json', authorization: `Bearer ${ANA}` }]])
 
   await visit.run("(main.firstElementChild.setAttribute('timeout', '0.5'), el.fetch = undefined, el.headers = () => { throw new Error('signed out') }, el.reload())")
   t.match((await visit.sees('error')).detail, { code: 'UNREACHABLE', status: 0 })
