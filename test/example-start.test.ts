@@ -183,7 +183,7 @@ test('npm start as a user without root, Docker and Redis: it goes on, and says w
     await page.locator('#live[data-state="live"]').waitFor()
     const rows = page.locator('tr.event')
     await until('the events of this process', async () => await rows.count() >= 5)
-    t.equal(await page.locator('#sum-refused').textContent(), '1', 'counted from the live events')
+    await until('the refusal is counted from the live events', async () => await page.locator('#sum-refused').textContent() === '1')
     t.match(await page.locator('.head').textContent(), 'as this process has logged it since it started')
     t.notOk(await page.locator('#terminal').isVisible())
     await ana.ask({ app: 'inventory' })
