@@ -230,7 +230,7 @@ test('a name that is taken, and a prom-client that is not there, stop the start'
   mkdirSync(installed, { recursive: true })
   cpSync(join(root, 'dist'), join(installed, 'dist'), { recursive: true })
   cpSync(join(root, 'package.json'), join(installed, 'package.json'))
-  for (const name of readdirSync(join(root, 'node_modules')).filter((name) => name !== 'prom-client')) symlinkSync(join(root, 'node_modules', name), join(folder, 'node_modules', name))
+  for (const name of readdirSync(join(root, 'node_modules')).filter((name) => name !== 'prom-client' && name !== 'fastify-tooljet-embed')) symlinkSync(join(root, 'node_modules', name), join(folder, 'node_modules', name))
   const host = `
     import Fastify from 'fastify'
     import tooljetEmbed from 'fastify-tooljet-embed'
