@@ -1,6 +1,6 @@
 import type { Cluster, Redis, RedisOptions } from 'ioredis'
 import type { AuditRedis } from '../audit/reader.js'
-import { disconnect } from '../redis/connect.js'
+import { disconnect, endWhenRefused } from '../redis/connect.js'
 import { connectionError, isReply } from '../redis/errors.js'
 import type { RedisArgument } from '../redis/redis-like.js'
 import { parseRedisUrl, RedisUrlError } from '../redis/url.js'
@@ -128,10 +128,8 @@ export class Connection implements AuditRedis {
   #use (client: Redis | Cluster): void {
     this.#client = client
     client.setMaxListeners(0) // each command that waits has one
-    client.on('error', (error: Error) => {
-      this.#lastError = error
-      if (isReply(error)) client.disconnect() // ioredis would go on in another database when its SELECT is refused
-    })
+    client.on('error', (error: Error) => { this.#lastError = error })
+    endWhenRefused(client)
     client.on('ready', () => {
       if (this.#lostAt !== undefined) this.#settings.onChange?.(true)
       this.#lostAt = undefined

@@ -45,10 +45,7 @@ async function connectTo (url: string): Promise<Connection> {
   const trouble = troubleOf(client)
   let isOver = false
   let retry: NodeJS.Timeout | undefined
-  client.on('error', (error: Error) => {
-    // ioredis goes on when its SELECT is refused, in another database; what waits for the connection fails with it
-    if (isReply(error)) client.disconnect()
-  })
+  endWhenRefused(client)
   client.on('end', () => {
     if (!isOver) retry = setTimeout(() => { client.connect().catch(() => { /* `error` has told */ }) }, REFUSED_RETRY_MS).unref()
   })
@@ -118,6 +115,11 @@ async function whenReady (redis: RedisLike, boundMs: number): Promise<void> {
     const timer = setTimeout(isReady, boundMs)
     once.call(redis, 'ready', isReady)
   })
+}
+
+/** A client of ours goes on when its SELECT is refused, in another database: what waits for the connection is to fail with it. */
+export function endWhenRefused (client: Redis | Cluster): void {
+  client.on('error', (error: unknown) => { if (isReply(error)) client.disconnect() })
 }
 
 /** Closes a client of ours. */

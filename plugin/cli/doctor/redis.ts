@@ -46,13 +46,14 @@ export async function * examineRedis (settings: RedisSettings): Findings {
 
 function remedyFor (cause: unknown, url: string): string {
   const error = connectionError(cause)
-  const isCut = /no answer|ECONNRESET|closed|timed ?out/i.test(error.message)
-  const known = isCut ? undefined : remedyOf(error)
-  if (known !== undefined) return known
-  if (isCut) {
+  if (/no answer|ECONNRESET|closed|timed ?out/i.test(error.message)) {
     return url.startsWith('rediss:') ? 'does it speak TLS? if not, REDIS_URL begins with redis://' : 'does it want TLS? REDIS_URL begins with rediss:// then'
   }
-  return 'is REDIS_URL the address of Redis, as this machine sees it?'
+  return remedyOf(error) ?? 'is REDIS_URL the address of Redis, as this machine sees it?'
+}
+
+function noScripts (reason: string): Finding {
+  return problem('scripts', `it runs no scripts: ${reason}`, 'all that the plugin does is a script: let Redis have EVAL and EVALSHA')
 }
 
 function remedyOfWrites (refusal: string): string {
@@ -100,21 +101,19 @@ class Examination {
 
   /** @returns nothing where it is refused */
   async #told (command: string, ...args: (string | number)[]): Promise<unknown> {
-    try {
-      return await this.#connection.call(command, ...args)
-    } catch (error) {
-      if (isReply(error)) return undefined
-      throw error
-    }
+    return (await this.#asked(command, ...args)).answer
   }
 
   /** @returns why it is refused */
   async #refusalOf (command: string, ...args: (string | number)[]): Promise<string | undefined> {
+    return (await this.#asked(command, ...args)).refusal
+  }
+
+  async #asked (command: string, ...args: (string | number)[]): Promise<{ answer?: unknown, refusal?: string }> {
     try {
-      await this.#connection.call(command, ...args)
-      return undefined
+      return { answer: await this.#connection.call(command, ...args) }
     } catch (error) {
-      if (isReply(error)) return error.message
+      if (isReply(error)) return { refusal: error.message }
       throw error
     }
   }
@@ -180,14 +179,14 @@ class Examination {
       if (!isReply(error)) throw error
       if (error.message.startsWith('NOPERM')) yield problem('acl', 'this user may not run EVAL', ACL_REMEDY)
       else if (error.message.includes('acl_check_cmd')) yield note('acl', 'it cannot tell what this user may run: it is older than 7', ACL_REMEDY)
-      else yield problem('scripts', `it runs no scripts: ${error.message}`, 'all that the plugin does is a script: let Redis have EVAL and EVALSHA')
+      else yield noScripts(error.message)
     }
   }
 
   /** By commands of the plugin's that change nothing, of a key that there is not. */
   async * #writes (): Findings {
     const unknown = await this.#refusalOf('EVALSHA', '0'.repeat(40), 0)
-    if (unknown !== undefined && /unknown command/i.test(unknown)) yield problem('scripts', `it runs no scripts: ${unknown}`, 'all that the plugin does is a script: let Redis have EVAL and EVALSHA')
+    if (unknown !== undefined && /unknown command/i.test(unknown)) yield noScripts(unknown)
     const refusal = await this.#refusalOf('ZADD', `{${this.#settings.keyPrefix}doctor}`, 'XX', 1, 'x')
     if (refusal === undefined || /^(?:NOPERM|READONLY)/.test(refusal)) return // which is told already
     yield problem('writes', `it takes no writes: ${refusal}`, remedyOfWrites(refusal))

@@ -29,7 +29,7 @@ async function runDoctor (args: string[], out: Output, { env }: World): Promise<
 }
 
 function secretsIn ({ options, resolved }: PortalSettings): string[] {
-  const { username, password } = URL.canParse(options.redis) ? new URL(options.redis) : { username: '', password: '' }
+  const { username, password } = new URL(options.redis)
   const { apiToken } = resolved.tooljet as Target
   return [apiToken, password, decodeURIComponent(password), ...[options.encryptionKey ?? []].flat()].filter((secret) => secret !== username)
 }
