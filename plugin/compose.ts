@@ -84,7 +84,7 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { batch, scripts, timers, keyPrefix, serveWithoutRedis })
   const strangers = new KeyNames(namesKey, '') // of no ToolJet
   const apps = new Apps(settings.apps, settings.lifetimes)
-  const embed = new Embed({ resolveUser: userResolver(settings.identity, log), authorize: settings.authorize, apps, limits, cache, tooljets, strangerHash: (email) => strangers.userHash(email), audit })
+  const embed = new Embed({ resolveUser: userResolver(settings.identity, log), authorize: settings.authorize, apps, limits, cache, tooljets, fallbackUserHash: (email) => strangers.userHash(email), audit })
 
   audit.open()
   closers.add((boundMs) => audit.close(boundMs))

@@ -77,7 +77,7 @@ interface EmbedParts {
   cache: UrlCache
   tooljets: ToolJets
   /** Stands for a user in the limits' key names while it is not known which ToolJet the request is for. */
-  strangerHash: (email: string) => string
+  fallbackUserHash: (email: string) => string
   audit: Audit
 }
 
@@ -147,11 +147,11 @@ export class Embed {
 
   /** The ToolJet of a request, where the request is counted; one that has none is counted, too. */
   async #enter (request: FastifyRequest, email: string, trail: Trail, app?: App) {
-    const { tooljets, strangerHash, limits, cache } = this.#parts
+    const { tooljets, fallbackUserHash, limits, cache } = this.#parts
     try {
       trail.tooljet = await tooljets.of(request)
     } catch (error) {
-      trail.limit = await limits?.request(strangerHash(email))
+      trail.limit = await limits?.request(fallbackUserHash(email))
       throw error
     }
     const user = trail.tooljet.userHash(email)

@@ -108,7 +108,7 @@ export function isEmbedError (error: unknown): error is EmbedError {
 }
 
 /** A library's error without what it carries besides: bytes of a reply and so a PAT, or the arguments of a command and so a password. */
-export function plainError (error: unknown): Error & { code?: string } {
+export function sanitizeError (error: unknown): Error & { code?: string } {
   const { message, code, errors } = error as Error & { code?: unknown, errors?: Error[] }
   const words = message === '' && Array.isArray(errors) ? errors.map((one) => one.message).join(', ') : message // of a name with several addresses
   // a Redis that does not know a command, AUTH say, repeats what it was sent

@@ -1,5 +1,5 @@
 import { MS_PER_DAY } from '../durations.js'
-import { embedError, plainError } from '../errors.js'
+import { embedError, sanitizeError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisClock } from '../redis/clock.js'
@@ -115,7 +115,7 @@ export class AuditStream implements AuditSource {
     try {
       return await ask()
     } catch (error) {
-      throw classify(error) === 'unavailable' ? embedError('TOOLJET_EMBED_REDIS_DOWN', { cause: plainError(error) }) : this.#breaker.failure(error)
+      throw classify(error) === 'unavailable' ? embedError('TOOLJET_EMBED_REDIS_DOWN', { cause: sanitizeError(error) }) : this.#breaker.failure(error)
     }
   }
 

@@ -1,4 +1,4 @@
-import { embedError, plainError, type EmbedError } from '../errors.js'
+import { embedError, sanitizeError, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { Timers } from '../timers.js'
 import type { Connection, Trouble } from './connect.js'
@@ -122,7 +122,7 @@ export class RedisCircuitBreaker {
   failure (error: unknown): unknown {
     const kind = classify(error)
     if (kind === 'unexpected') return error
-    if (kind === 'refused') return this.#refusal(plainError(error))
+    if (kind === 'refused') return this.#refusal(sanitizeError(error))
     this.#open(error)
     return embedError('TOOLJET_EMBED_REDIS_DOWN', { cause: this.#reasonOf(error) })
   }
@@ -202,7 +202,7 @@ export class RedisCircuitBreaker {
   /** One that refuses a probe is there, and refuses requests by itself. */
   #isThere (error: unknown): boolean {
     if (classify(error) !== 'refused') return false
-    this.#refusal(plainError(error))
+    this.#refusal(sanitizeError(error))
     return true
   }
 

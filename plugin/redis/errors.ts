@@ -1,4 +1,4 @@
-import { plainError } from '../errors.js'
+import { sanitizeError } from '../errors.js'
 
 /** What Redis, or what stands in for it, says when it is unavailable as a whole; any other error reply is about one command. */
 const UNAVAILABLE = new Set([
@@ -51,7 +51,7 @@ function replyCode (message: string): string {
 export function connectionError (error: unknown): Error & { code?: string } {
   const { lastNodeError } = error as { lastNodeError?: Error } // of a Cluster, which does not tell why it reached none
   if (lastNodeError !== undefined && !CLOSED.test(lastNodeError.message)) return connectionError(lastNodeError)
-  const plain = plainError(error)
+  const plain = sanitizeError(error)
   return isReply(error) ? Object.assign(plain, { code: replyCode(plain.message) }) : plain
 }
 

@@ -1,4 +1,4 @@
-import { embedError, isEmbedError, plainError } from '../errors.js'
+import { embedError, isEmbedError, sanitizeError } from '../errors.js'
 import type { Timers } from '../timers.js'
 import { readBytes, textOf } from './body.js'
 import { wasClosedAsIdle, type Pools } from './pools.js'
@@ -78,7 +78,7 @@ export class ToolJetClient {
     try {
       return await call(deadline.signal)
     } catch (error) {
-      if (deadline.signal.aborted && !this.closed && !isEmbedError(error)) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: plainError(error) })
+      if (deadline.signal.aborted && !this.closed && !isEmbedError(error)) throw embedError('TOOLJET_EMBED_TIMEOUT', { cause: sanitizeError(error) })
       throw unreachable(error)
     } finally {
       cancel()
@@ -145,5 +145,5 @@ function isNotReached (error: unknown): boolean {
 
 function unreachable (error: unknown): unknown {
   if (isEmbedError(error)) return error
-  return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it cannot be reached', cause: plainError(error) })
+  return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'it cannot be reached', cause: sanitizeError(error) })
 }

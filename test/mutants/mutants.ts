@@ -66,7 +66,7 @@ export const MUTANTS: Mutant[] = [
 
   // limits
   { name: 'ask-uncounted', file: 'embed.ts', from: 'trail.limit = await limits?.request(user)', to: 'await user', tests: ['route: each ask is counted'], why: 'requests have no limit' },
-  { name: 'stranger-uncounted', file: 'embed.ts', from: 'trail.limit = await limits?.request(strangerHash(email))', to: 'strangerHash(email)', tests: ['tenants: no tenant'], why: 'who has no ToolJet may fill the audit log' },
+  { name: 'stranger-uncounted', file: 'embed.ts', from: 'trail.limit = await limits?.request(fallbackUserHash(email))', to: 'fallbackUserHash(email)', tests: ['tenants: no tenant'], why: 'who has no ToolJet may fill the audit log' },
   { name: 'malformed-uncounted', file: 'embed.ts', from: 'await this.#enter(request, trail.email, trail)', to: 'await trail.email', tests: ['route: each ask is counted'], why: 'malformed asks have no limit' },
   { name: 'mint-uncounted', file: 'embed.ts', from: 'count: () => limits?.mint(user, name)', to: 'count: () => undefined', tests: ['fleet: one user cannot use up'], why: 'one user uses up the limit of ToolJet' },
   { name: 'limit-per-process', file: 'access/limits.ts', from: '...(increment !== undefined && { store: storeOf(increment) }),', to: '', tests: ['fleet: rateLimit max 5'], why: 'the limit holds per process' },
@@ -188,7 +188,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'names-of-token', file: 'tooljet/tooljets.ts', from: 'new KeyNames(namesKey, option.url)', to: 'new KeyNames(namesKey, JSON.stringify(option))', tests: ['secret-keys: point 14: with an encryptionKey'], why: 'a new token moves all names' },
   { name: 'url-id-of-token', file: 'cache/url-cache.ts', from: 'redirectUrl, urlId: randomId(),', to: 'redirectUrl, urlId: /pat_(\\w{16})/.exec(redirectUrl)?.[1] ?? randomId(),', tests: [SIGNED_IN], why: 'the id of a URL is a part of its token' },
   { name: 'secret-client-text', file: 'observability/sanitize.ts', from: ".replace(TOKENS, '[redacted]')", to: '', tests: ['audit: what a client chose', 'secrets: after a full run'], why: 'a token pasted into a header is in the audit log' },
-  { name: 'secret-cause', file: 'tooljet/client.ts', from: "detail: 'it cannot be reached', cause: plainError(error)", to: "detail: 'it cannot be reached', cause: error", tests: ['tooljet: what ToolJet sent'], why: 'a reply of ToolJet is in an error' },
+  { name: 'secret-cause', file: 'tooljet/client.ts', from: "detail: 'it cannot be reached', cause: sanitizeError(error)", to: "detail: 'it cannot be reached', cause: error", tests: ['tooljet: what ToolJet sent'], why: 'a reply of ToolJet is in an error' },
   { name: 'secret-redis-error', file: 'errors.ts', from: "Object.assign(new Error(words.replace(/,? with args beginning with.*/s, '')), typeof code === 'string' && { code })", to: 'error as Error', tests: ['secrets: what Redis refuses', 'tooljet: what ToolJet sent'], why: "a command's arguments are in a log line" },
   { name: 'secret-target', file: 'tooljet/tooljets.ts', from: '{ err: error, host }', to: '{ err: error, host, target }', tests: ['tenants: a wrong target'], why: 'an API token is in a log line' },
   { name: 'secret-trace', file: 'embed.ts', from: 'told.urlId = url.urlId', to: 'told.urlId = url.redirectUrl', tests: ['tracing: no message holds'], why: 'subscribers get the URL' },

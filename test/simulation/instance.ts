@@ -108,7 +108,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     limits: await limitsBy(limiterWithoutFastify(timers), settings, { batch, scripts, timers, keyPrefix, serveWithoutRedis, maxUsers: MAX_USERS }),
     cache,
     tooljets,
-    strangerHash: (email) => names.userHash(email),
+    fallbackUserHash: (email) => names.userHash(email),
     audit,
   })
 
