@@ -102,14 +102,17 @@ export function appPage (settings: PageSettings, demo: Demo, workspace: string):
       const { status } = await ask('api/apps/validate-released-app-access/' + app.id)
       if (status === 501) location.href = 'error/url-unavailable'
       if (status === 403) location.href = 'error/restricted'
-      setInterval(async () => { if (!(await ask('api/session')).ok) location.reload() }, 5000)
+      setInterval(async () => {
+        const session = await ask('api/session').catch(() => null) // no answer says nothing about the session
+        if (session?.ok === false) location.reload()
+      }, 5000)
     }
     el('logout').onclick = async () => {
-      await ask('api/session/logout')
+      await ask('api/session/logout').catch(() => {})
       ${settings.messages === 'typed' ? "parent.postMessage({ type: 'TJ_EMBED_APP_LOGOUT' }, '*')" : ''}
       leave()
     }
-    show()`)
+    show().catch(() => {}) // without a network there is nothing to show`)
 }
 
 export function loginPage (settings: PageSettings): string {
