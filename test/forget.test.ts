@@ -256,7 +256,7 @@ test('a denial by ToolJet without Redis is a forget once Redis is back', { timeo
   one.portal.toolJet.faults = () => refusal(403, 'no access')
   t.equal((await one.portal.ask(ANA)).status, 403)
   goOn()
-  await isUp(one.portal)
+  await isUp(one.portal, other.portal)
   await until('it is in the log', async () => await one.portal.redis.xlen(`${one.portal.prefix}forgets`) > 0)
   one.portal.toolJet.faults = undefined
   t.equal((await other.portal.ask(ANA)).body.source, 'minted')
