@@ -28,7 +28,7 @@ export async function fill ({ redis, toolJetUrl, prefix }: Filled, users: readon
   const log = pino({ level: 'warn' })
   const secretKeys = await deriveSecretKeys(API_TOKEN)
   const { store, start, close } = openCache(
-    { redis: redis.client, isOwn: true, address: redis.url },
+    { redis: redis.client, address: redis.url },
     { keyPrefix: prefix, redisTimeoutMs: 60_000, limitWindowMs: 60_000, longestPatExpiry: lifeSeconds, serveWithoutRedis: false },
     { encryptor: new Encryptor([secretKeys.keyFor('urls')]), timers: systemTimers, log }
   )

@@ -287,7 +287,7 @@ test('who stood still for longer than its lock mints nothing', async (t) => {
   const redis = newClient(await sharedRedisUrl())
   const log = { info () {}, warn () {}, error () {} } as never
   const { cache, start, close } = openCache(
-    { redis, isOwn: true, address: '' },
+    { redis, address: '' },
     { keyPrefix: newPrefix(), redisTimeoutMs: 1000, limitWindowMs: 1000, longestPatExpiry: 60, serveWithoutRedis: true },
     { encryptor: new Encryptor([Buffer.alloc(32)]), timers: systemTimers, log }
   )

@@ -23,8 +23,6 @@ export class RedisCircuitBreaker {
   readonly #address: string | undefined
   readonly #trouble: Trouble
   readonly #check: Connection['check']
-  /** Whether commands of one turn of the event loop leave in one write: only on a connection of the plugin's own. */
-  readonly #corks: boolean
   readonly timeoutMs: number
   readonly #timers: Timers
   readonly #log: Log
@@ -34,17 +32,15 @@ export class RedisCircuitBreaker {
   #cancelProbe = (): void => {}
   #probe!: () => Promise<unknown>
   #closed = false
-  #corked: RedisLike['stream']
   #lastAnswerAt = -Infinity
   #refusalLoggedAt = -Infinity
 
   /** @param timeoutMs bound of each wait */
-  constructor ({ redis, address, trouble = {}, check, isOwn = false }: Way, timeoutMs: number, { timers, log }: { timers: Timers, log: Log }) {
+  constructor ({ redis, address, trouble = {}, check }: Way, timeoutMs: number, { timers, log }: { timers: Timers, log: Log }) {
     this.#redis = redis
     this.#address = address
     this.#trouble = trouble
     this.#check = check
-    this.#corks = isOwn
     this.timeoutMs = timeoutMs
     this.#timers = timers
     this.#log = log
@@ -114,7 +110,6 @@ export class RedisCircuitBreaker {
 
   /** Waits for one answer within the bound, whatever the state. @throws what the client throws */
   async attempt<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
-    this.#corkUntilTurnEnds()
     return this.#withinBound(this.#send(command))
   }
 
@@ -154,18 +149,6 @@ export class RedisCircuitBreaker {
       this.#log.error({ err: cause, redis: this.#address }, 'tooljet-embed: Redis refuses a command')
     }
     return embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'it refuses a command', cause, isRefusal: true })
-  }
-
-  /** A system call costs more than a command. */
-  #corkUntilTurnEnds (): void {
-    const { stream } = this.#redis
-    if (!this.#corks || stream === undefined || stream === this.#corked) return
-    this.#corked = stream
-    stream.cork()
-    this.#timers.endOfTurn(() => {
-      this.#corked = undefined
-      stream.uncork()
-    })
   }
 
   #open (error: unknown): void {

@@ -10,8 +10,6 @@ const REFUSED_RETRY_MS = 1000
 /** A way to Redis. */
 export interface Connection {
   redis: RedisLike
-  /** Whether the plugin made it. */
-  isOwn: boolean
   /** Where Redis is, for log lines; no password. */
   address: string
   /** What last went wrong with it, until an answer came. */
@@ -51,7 +49,6 @@ async function connectTo (url: string): Promise<Connection> {
   })
   return {
     redis: client,
-    isOwn: true,
     address: addressOf(client),
     trouble,
     disconnect () {
@@ -65,7 +62,6 @@ async function connectTo (url: string): Promise<Connection> {
 function useOf (redis: RedisLike): Connection {
   return {
     redis,
-    isOwn: false,
     address: addressOf(redis),
     trouble: troubleOf(redis),
     check: isCluster(redis) ? undefined : databaseCheck(redis),

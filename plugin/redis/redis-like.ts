@@ -17,7 +17,7 @@ export interface RedisLike {
   /** Of a Cluster. */
   nodes?: (role: 'master') => { call (command: string, ...args: (string | number)[]): Promise<unknown> }[]
   /** The socket, while there is one; a Cluster has several, and shows none. */
-  stream?: { cork (): void, uncork (): void }
+  stream?: object
   /** `host`, `port` or `path` of a single Redis, for log lines. */
   options?: object
   ping (): Promise<unknown>

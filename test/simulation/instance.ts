@@ -64,7 +64,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
   const { patExpiry, minRemaining, timeWindow, redisTimeoutMs, tooljetTimeoutMs } = settings
   const serveWithoutRedis = settings.onRedisDown === 'serve'
   const { breaker, clock, scripts, batch, cache, start, close } = openCache(
-    { redis, isOwn: false, address: '' },
+    { redis, address: '' },
     { keyPrefix, redisTimeoutMs, limitWindowMs: timeWindow, longestPatExpiry: patExpiry, serveWithoutRedis, maxUsers: MAX_USERS },
     { encryptor: new Encryptor([URLS_KEY]), timers, log }
   )
