@@ -13,6 +13,7 @@ import { Encryptor } from './crypto/encryption.js'
 import { KeyNames } from './crypto/names.js'
 import { deriveSecretKeys, type KeyPurpose } from './crypto/secret-keys.js'
 import { Embed } from './embed.js'
+import { forget, type TooljetEmbedForget } from './forget.js'
 import { connect } from './redis/connect.js'
 import { keyPrefixOf } from './redis/redis-like.js'
 import { systemTimers } from './timers.js'
@@ -93,5 +94,5 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   const closing = new AbortController()
   const warm = async (list: readonly TooljetEmbedWarmPair[], options?: TooljetEmbedWarmOptions) => new Warming({ apps, tooljets, cache, audit, timers, closing: closing.signal }, options).run(list)
   closers.add(() => closing.abort())
-  return { embed, tooljets, audit, breaker, warm }
+  return { embed, tooljets, audit, breaker, warm, forget: (whose: TooljetEmbedForget) => forget(whose, { apps, cache, tooljets, audit }) }
 }

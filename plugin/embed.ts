@@ -1,69 +1,35 @@
 import type { FastifyRequest } from 'fastify'
-import type { App, AppAsk, Apps, UncheckedAsk } from './access/apps.js'
+import type { App, Apps } from './access/apps.js'
+import { normalizeEmail } from './access/identity.js'
+import { limitOf, type Limits, type LimitState } from './access/limits.js'
+import { checkedUrlId, type AnyAsk, type TooljetEmbedUrl } from './ask.js'
 import type { Audit } from './audit/audit.js'
+import type { UrlCache, UrlResult } from './cache/url-cache.js'
+import { randomId } from './crypto/random-id.js'
 import { codeOf, embedError, failureEvent, isEmbedError } from './errors.js'
+import { requestIdOf, traceIdOf } from './observability/request-ids.js'
 import { sanitize } from './observability/sanitize.js'
-import { normalizeEmail, parseEmail } from './access/identity.js'
-import type { Limits, LimitState } from './access/limits.js'
-import type { TooljetTarget } from './tooljet/target.js'
+import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/tracing.js'
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJets } from './tooljet/tooljets.js'
-import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/tracing.js'
-import { randomId } from './crypto/random-id.js'
-import type { UrlCache, UrlResult } from './cache/url-cache.js'
 
-/** What `request.tooljetEmbedUrl()` takes; nothing is needed where `apps` has one entry. */
-export type TooljetEmbedAsk = AppAsk & {
-  /** The `urlId` of a URL that turned out dead: another one is given. */
-  replaces?: string | undefined
-  /** Of the answer `TOOLJET_EMBED_BUSY` before: it keeps the place in the queue. */
-  ticket?: string | undefined
+/** What became of a request: a URL, or the error to answer with. */
+export interface Outcome {
+  url?: TooljetEmbedUrl
+  error?: unknown
+  /** Where the user stands, once the request has been counted. */
+  limit?: LimitState | undefined
 }
 
-/** A request as it comes by the route, or from a host without types. */
-interface AnyAsk extends UncheckedAsk {
-  replaces?: string | undefined
-  ticket?: string | undefined
-  /** Compared with the signed-in user's, and never used. */
-  email?: string | undefined
-}
-
-/** An embed URL for the signed-in user. */
-export interface TooljetEmbedUrl {
-  /** For an iframe's `src`; a secret of its user. */
-  redirectUrl: string
-  /** Opaque id of this URL, to report it dead with `replaces`. */
-  urlId: string
-  /** Exactly one answer per mint says `minted`. */
-  source: 'minted' | 'reused'
-  /** ISO 8601. */
-  expiresAt: string
-  /** Whole seconds of life left. */
-  expiresIn: number
-}
-
-/** What becomes known of a request on its way, for the audit log and the reply's headers. */
-export interface Trail {
+/** What is known of a request so far, for its audit event. */
+interface Known {
+  /** On the clock of `performance`. */
   startedAt: number
   email?: string
   tooljet?: ToolJet
   ask?: AnyAsk
   app?: App
   limit?: LimitState | undefined
-  /** Its audit event is made. */
-  settled?: boolean
-}
-
-/** What `fastify.tooljetEmbed.forget()` takes. */
-export type TooljetEmbedForget = AppAsk & {
-  /** Of the user. */
-  email: string
-  /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function gives it. */
-  tooljet?: TooljetTarget
-  /** Who asks for it, for the audit log: 256 characters of it. */
-  by?: string
-  /** Why, for the audit log: 256 characters of it. */
-  reason?: string
 }
 
 type Authorize = (request: FastifyRequest, ask: { email: string, app: string }) => boolean | Promise<boolean>
@@ -81,7 +47,7 @@ interface EmbedParts {
   audit: Audit
 }
 
-/** From a request to a URL. Every rule is here, once, for the route and the decorator alike. */
+/** From a request to a URL: admit, resolve, audit. Every rule is here, once, for the route and the decorator alike. */
 export class Embed {
   readonly #parts: EmbedParts
 
@@ -89,49 +55,64 @@ export class Embed {
     this.#parts = parts
   }
 
-  newTrail (): Trail {
-    return { startedAt: performance.now() }
-  }
-
   /** @throws a coded error; what was thrown is in the audit log */
-  urlFor (request: FastifyRequest, ask: AnyAsk, trail = this.newTrail()): Promise<TooljetEmbedUrl> {
-    if (!urlChannel.hasSubscribers) return this.#answerTo(request, ask, trail)
-    return this.#traced(request, trail, () => this.#answerTo(request, ask, trail))
+  async urlFor (request: FastifyRequest, ask: AnyAsk): Promise<TooljetEmbedUrl> {
+    const { url, error } = await this.handle(request, ask)
+    if (url === undefined) throw error
+    return url
   }
 
-  async #answerTo (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<TooljetEmbedUrl> {
-    let url: UrlResult
-    trail.ask = ask
-    try {
-      url = await this.#walk(request, ask, trail)
-    } catch (error) {
-      this.#recordFailure(request, trail, error)
-      throw error
-    }
-    trail.settled = true
-    const given = { urlId: url.urlId, expiresAt: url.expiresAt }
-    try {
-      await this.#parts.audit.recordIssued({ event: `url.${url.source}`, ...this.#told(request, trail), ...given })
-    } catch (error) {
-      // whether that event is written is in doubt: what became of the answer is said besides
-      this.#recordFailure(request, trail, error, given)
-      throw error
-    }
-    return answer(url)
+  /** Never throws. */
+  handle (request: FastifyRequest, ask: AnyAsk, startedAt = performance.now()): Promise<Outcome> {
+    const known: Known = { startedAt, ask }
+    return this.#outcome(request, known, () => this.#audited(request, known, () => this.#resolve(request, ask, known)))
   }
 
-  async #walk (request: FastifyRequest, ask: AnyAsk, trail: Trail): Promise<UrlResult> {
-    const { resolveUser, authorize, apps, limits, cache, audit } = this.#parts
+  /** For what went wrong before there was an ask, with a malformed body: counted and audited like any other, if the user is signed in. */
+  handleInvalidRequest (request: FastifyRequest, error: unknown, startedAt: number): Promise<Outcome> {
+    const known: Known = { startedAt }
+    return this.#outcome(request, known, async () => {
+      if (codeOf(error) === 'TOOLJET_EMBED_UNAUTHENTICATED') throw error
+      const email = await this.#parts.resolveUser(request).catch(() => { throw error })
+      known.email = email
+      return this.#audited(request, known, async () => {
+        await this.#count(request, email, known)
+        throw error
+      })
+    })
+  }
 
-    const email = trail.email = await resolveUser(request)
-    const found = apps.find(ask)
-    const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
-    const { tooljet, user, prefetched } = await this.#enter(request, email, trail, lookedFor)
-    if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
+  async #outcome (request: FastifyRequest, known: Known, answer: () => Promise<TooljetEmbedUrl>): Promise<Outcome> {
+    try {
+      const url = await (urlChannel.hasSubscribers ? this.#traced(request, known, answer) : answer())
+      return { url, limit: known.limit }
+    } catch (error) {
+      return { error, limit: known.limit ?? limitOf(error) }
+    }
+  }
 
-    const app = trail.app = found ?? apps.resolve(ask) // which throws what is wrong with it
-    const replaces = checkedUrlId(ask.replaces)
-    if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
+  /** The one place that records how a request ended. With `delivery: 'required'` a URL leaves when its event is written. */
+  async #audited (request: FastifyRequest, known: Known, resolve: () => Promise<UrlResult>): Promise<TooljetEmbedUrl> {
+    const { audit } = this.#parts
+    let given = {}
+    try {
+      const url = await resolve()
+      given = { urlId: url.urlId, expiresAt: url.expiresAt }
+      await audit.recordIssued({ event: `url.${url.source}`, ...this.#auditFields(request, known), ...given })
+      return answer(url)
+    } catch (error) {
+      const event = failureEvent(error)
+      const reason = isEmbedError(error) ? error.reason : undefined
+      const target = reason === 'other_user' ? normalizeEmail(known.ask?.email ?? '') : undefined
+      // `given`: whether the event of that URL is written is in doubt, so what became of the answer is said besides
+      if (event !== undefined) audit.record({ event, code: codeOf(error), ...this.#auditFields(request, known), ...given, reason, target })
+      throw error
+    }
+  }
+
+  async #resolve (request: FastifyRequest, ask: AnyAsk, known: Known): Promise<UrlResult> {
+    const { limits, cache, audit } = this.#parts
+    const { email, tooljet, user, app, replaces, prefetched } = await this.#admit(request, ask, known)
 
     audit.assertWritable() // no mint for a URL that could not leave
     const { lockTtlMs, timeoutMs } = tooljet
@@ -145,96 +126,48 @@ export class Embed {
     return url
   }
 
-  /** The ToolJet of a request, where the request is counted; one that has none is counted, too. */
-  async #enter (request: FastifyRequest, email: string, trail: Trail, app?: App) {
+  /** Who asks for which app, whether within the limit, and whether they may. */
+  async #admit (request: FastifyRequest, ask: AnyAsk, known: Known) {
+    const { resolveUser, authorize, apps } = this.#parts
+
+    const email = known.email = await resolveUser(request)
+    const found = apps.find(ask)
+    const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
+    const counted = await this.#count(request, email, known, lookedFor)
+    if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
+
+    const app = known.app = found ?? apps.resolve(ask) // which throws what is wrong with it
+    const replaces = checkedUrlId(ask.replaces)
+    if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
+    return { ...counted, email, app, replaces }
+  }
+
+  /** Counts the request of a user of its ToolJet; one that has none is counted, too. */
+  async #count (request: FastifyRequest, email: string, known: Known, app?: App) {
     const { tooljets, fallbackUserHash, limits, cache } = this.#parts
     try {
-      trail.tooljet = await tooljets.of(request)
+      known.tooljet = await tooljets.of(request)
     } catch (error) {
-      trail.limit = await limits?.request(fallbackUserHash(email))
+      known.limit = await limits?.request(fallbackUserHash(email))
       throw error
     }
-    const user = trail.tooljet.userHash(email)
+    const user = known.tooljet.userHash(email)
     const prefetched = app && cache.prefetch(user, app) // on its way together with the limiter's question
-    trail.limit = await limits?.request(user)
-    return { tooljet: trail.tooljet, user, prefetched }
+    known.limit = await limits?.request(user)
+    return { tooljet: known.tooljet, user, prefetched }
   }
 
-  async forget (whose: TooljetEmbedForget): Promise<number> {
-    const { apps, tooljets, cache, audit } = this.#parts
-    const { email: given, tooljet: target, by, reason, ...ask } = whose ?? {}
-    const startedAt = performance.now()
-    const email = parseEmail(given)
-    if (email === undefined) throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the "email" of a user' })
-    for (const [name, text] of Object.entries({ by, reason })) {
-      if (text !== undefined && typeof text !== 'string') throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: `forget takes a text as "${name}"` })
-    }
-    const app = Object.values(ask).some((name) => name !== undefined) ? apps.resolve(ask) : undefined
-    const tooljet = tooljets.named(target)
-    const event = { event: 'url.forgotten', email, app: app?.label, tooljet: this.#labelOf(tooljet), by, reason } as const
-    try {
-      const dropped = await cache.forget(tooljet.userHash(email), app?.key ?? '*')
-      audit.record({ ...event, durationMs: performance.now() - startedAt })
-      return dropped
-    } catch (error) {
-      audit.record({ ...event, code: codeOf(error), durationMs: performance.now() - startedAt })
-      throw error
-    }
+  async #mayOpen (request: FastifyRequest, email: string, app: App): Promise<boolean> {
+    const { authorize } = this.#parts
+    return authorize === undefined || await authorize(request, { email, app: app.label }) === true
   }
 
-  /**
-   * For what went wrong before `urlFor`, with a malformed body: a request like any other, if the user is signed in.
-   * @throws the error to answer with
-   */
-  refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<never> {
-    return this.#traced(request, trail, () => this.#refuse(request, trail, error))
-  }
-
-  async #refuse (request: FastifyRequest, trail: Trail, error: unknown): Promise<never> {
-    if (codeOf(error) === 'TOOLJET_EMBED_UNAUTHENTICATED') throw error
-    try {
-      trail.email = await this.#parts.resolveUser(request)
-    } catch {
-      throw error
-    }
-    try {
-      await this.#enter(request, trail.email, trail)
-    } catch (refused) {
-      error = refused
-    }
-    this.#recordFailure(request, trail, error)
-    throw error
-  }
-
-  /** Tells the subscribers of `tooljet-embed:url`. */
-  #traced<T extends TooljetEmbedUrl> (request: FastifyRequest, trail: Trail, answer: () => Promise<T>): Promise<T> {
-    const told: TooljetEmbedUrlTrace = { instance: this.#parts.audit.health().instance, requestId: sanitize(requestIdOf(request)) }
-    return traced(urlChannel, told, async () => {
-      try {
-        const url = await answer()
-        told.source = url.source
-        told.urlId = url.urlId
-        return url
-      } finally {
-        told.app = trail.app?.label
-      }
-    })
-  }
-
-  #recordFailure (request: FastifyRequest, trail: Trail, error: unknown, given = {}): void {
-    trail.settled = true
-    const event = failureEvent(error)
-    if (event === undefined) return
-    const reason = isEmbedError(error) ? error.reason : undefined
-    const target = reason === 'other_user' ? normalizeEmail(trail.ask?.email ?? '') : undefined
-    this.#parts.audit.record({ event, code: codeOf(error), ...this.#told(request, trail), ...given, reason, target })
-  }
-
-  #told (request: FastifyRequest, { startedAt, email, tooljet, ask, app }: Trail) {
+  #auditFields (request: FastifyRequest, { startedAt, email, tooljet, ask, app }: Known) {
+    const { apps, tooljets } = this.#parts
     return {
       email,
-      app: app?.label ?? (ask && this.#parts.apps.labelOf(ask)),
-      tooljet: this.#labelOf(tooljet),
+      app: app?.label ?? (ask && apps.labelOf(ask)),
+      tooljet: tooljets.labelOf(tooljet),
       requestId: requestIdOf(request),
       ip: request.ip,
       userAgent: request.headers['user-agent'],
@@ -243,43 +176,23 @@ export class Embed {
     }
   }
 
-  /** The log of one ToolJet need not name it. */
-  #labelOf (tooljet: ToolJet | undefined): string | undefined {
-    return this.#parts.tooljets.areSeveral ? tooljet?.url : undefined
-  }
-
-  async #mayOpen (request: FastifyRequest, email: string, app: App): Promise<boolean> {
-    const { authorize } = this.#parts
-    return authorize === undefined || await authorize(request, { email, app: app.label }) === true
-  }
-}
-
-const TRACEPARENT = /^[\da-f]{2}-(?!0{32})([\da-f]{32})-[\da-f]{16}-[\da-f]{2}/
-
-/** Of W3C's header, where the request has one. */
-function traceIdOf ({ headers: { traceparent } }: FastifyRequest): string | undefined {
-  return typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent)?.[1] : undefined
-}
-
-/** As text, where it can be told: a host's `genReqId` may give anything. */
-function requestIdOf ({ id }: { id: unknown }): string | undefined {
-  try {
-    const text = String(id ?? '')
-    return text.startsWith('[object ') ? undefined : text
-  } catch {
-    return undefined
+  #traced (request: FastifyRequest, known: Known, answer: () => Promise<TooljetEmbedUrl>): Promise<TooljetEmbedUrl> {
+    const trace: TooljetEmbedUrlTrace = { instance: this.#parts.audit.health().instance, requestId: sanitize(requestIdOf(request)) }
+    return traced(urlChannel, trace, async () => {
+      try {
+        const url = await answer()
+        trace.source = url.source
+        trace.urlId = url.urlId
+        return url
+      } finally {
+        trace.app = known.app?.label
+      }
+    })
   }
 }
 
 /** Of a user in the queue, without a limit of mints. */
 const MAX_PLACES = 6
-
-const URL_ID = /^[A-Za-z0-9_-]{1,64}$/
-
-function checkedUrlId (replaces: unknown): string | undefined {
-  if (replaces === undefined || (typeof replaces === 'string' && URL_ID.test(replaces))) return replaces
-  throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: '"replaces" takes the urlId of an earlier answer' })
-}
 
 function answer ({ redirectUrl, urlId, source, expiresAt, secondsLeft }: UrlResult): TooljetEmbedUrl {
   return { redirectUrl, urlId, source, expiresAt: new Date(expiresAt).toISOString(), expiresIn: Math.max(0, Math.floor(secondsLeft)) }

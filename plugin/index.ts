@@ -1,126 +1,4 @@
-import type { FastifyInstance, FastifyRequest, RegisterOptions } from 'fastify'
-import fp from 'fastify-plugin'
-import type { AuditHealth } from './audit/audit.js'
-import type { AuditReport } from './audit/verify.js'
-import { clientModule, type ClientModule } from './http/client-module.js'
-import { compose } from './compose.js'
-import type { TooljetEmbedAsk, TooljetEmbedForget, TooljetEmbedUrl } from './embed.js'
-import { embedError, isRedisOutage } from './errors.js'
-import { openMetrics } from './observability/metrics.js'
-import { optionError } from './config/option-checks.js'
-import { resolveOptions, type Settings, type TooljetEmbedOptions } from './config/options.js'
-import { routes } from './http/routes.js'
-import type { ToolJetsHealth } from './tooljet/tooljets.js'
-import type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmReport } from './warm.js'
-
-/** How plugin and surroundings are: for a health endpoint of the host. */
-export interface TooljetEmbedHealth extends ToolJetsHealth {
-  /** Whether Redis answers just now, else for how many milliseconds it has not, and why: `WRONGPASS`, `ECONNREFUSED`, … as Redis or the system says it; without `code` it keeps silent. */
-  redis: { state: 'up' | 'down', downForMs?: number, code?: string }
-  /** How far this instance's events have come. */
-  audit: AuditHealth
-}
-
-/** `fastify.tooljetEmbed` */
-export interface TooljetEmbed {
-  /** Origins of embed URLs: for a `frame-src` policy. Empty where option `tooljet` is a function. */
-  origins: string[]
-  /**
-   * Makes the fleet drop a user's cached URLs, of one app or of all: no request that begins after it has resolved gets a
-   * URL from before it. URLs already handed to a page remain valid.
-   * @returns how many were dropped
-   * @throws TOOLJET_EMBED_REDIS_DOWN, TOOLJET_EMBED_BAD_REQUEST, TOOLJET_EMBED_APP_NOT_ALLOWED
-   */
-  forget (whose: TooljetEmbedForget): Promise<number>
-  /**
-   * Fills the cache ahead of a rush: behind every user who waits, and with a fifth of the mint limit left free (at most 10
-   * a minute while no limit is known). It may be stopped and called again: what is cached costs no call.
-   * @throws TOOLJET_EMBED_BAD_REQUEST when the list or an option is none
-   */
-  warm (list: readonly TooljetEmbedWarmPair[], options?: TooljetEmbedWarmOptions): Promise<TooljetEmbedWarmReport>
-  /** How Redis, ToolJet and the audit log are, for a health endpoint. Never throws. */
-  health (): Promise<TooljetEmbedHealth>
-  /** The browser module, once the app is ready; `undefined` with option `client: false`. */
-  client?: ClientModule
-  /** The audit log, as far as a program needs it. */
-  audit: {
-    /** Walks the audit stream and reports what is missing, forged or doubled, per instance. @throws TOOLJET_EMBED_REDIS_DOWN */
-    verify (): Promise<AuditReport>
-  }
-}
-
-declare module 'fastify' {
-  interface FastifyInstance {
-    tooljetEmbed: TooljetEmbed
-  }
-  interface FastifyRequest {
-    /**
-     * A URL of a ToolJet app for the signed-in user.
-     * @throws an error with a code of `errorCodes`
-     */
-    tooljetEmbedUrl (ask?: TooljetEmbedAsk): Promise<TooljetEmbedUrl>
-  }
-}
-
-/** `@fastify/jwt`'s, where the host has it. */
-type WithJwt = FastifyRequest & { jwtVerify (): Promise<unknown> }
-
-/**
- * The plugin: `app.register(tooljetEmbed, { tooljet: { url, apiToken }, redis })`, after `@fastify/jwt`.
- * It adds `request.tooljetEmbedUrl()`, `fastify.tooljetEmbed` and the route `POST /api/get-tooljet-url`.
- * @throws TOOLJET_EMBED_OPTIONS when the app starts, for a wrong option or a second registration in one scope
- */
-const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fastify, options: TooljetEmbedOptions & RegisterOptions) {
-  if (Object.hasOwn(fastify, 'tooljetEmbed')) {
-    throw embedError('TOOLJET_EMBED_OPTIONS', { detail: 'it is already registered in this scope, register it once or in scopes apart' })
-  }
-  const settings = resolveOptions(options, (fastify as { redis?: unknown }).redis)
-  const authenticate = settings.authenticate ?? jwtVerifyOf(fastify, settings)
-  if (options.encryptionKey === undefined) fastify.log.warn('tooljet-embed: no encryptionKey is set, keys are derived from tooljet.apiToken')
-  const { embed, tooljets, audit, breaker, warm, closers } = await compose(fastify, settings)
-  fastify.addHook('onClose', () => closers.close(2 * settings.redisTimeoutMs))
-
-  const decorator: TooljetEmbed = {
-    origins: [...tooljets.origins],
-    forget: (whose) => embed.forget(whose),
-    warm,
-    async health () {
-      // one that refuses this user a PING is there
-      const up = await breaker.run((redis) => redis.ping()).then(() => true, (error: unknown) => !isRedisOutage(error))
-      const code = breaker.openReason
-      const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(breaker.openForMs), ...(code !== undefined && { code }) }
-      return { redis, ...await tooljets.health(), audit: audit.health() }
-    },
-    audit: { verify: () => audit.verify() },
-  }
-  await closers.closeOnError(async () => {
-    if (settings.metrics !== undefined) {
-      const { instance } = audit.health()
-      closers.add(await openMetrics(settings.metrics.registry, { instance, health: decorator.health }))
-    }
-    fastify.decorate('tooljetEmbed', decorator)
-    fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, ask?: TooljetEmbedAsk) {
-      const { appId, appSlug, app, replaces, ticket } = ask ?? {}
-      return embed.urlFor(this, { appId, appSlug, app, replaces, ticket })
-    })
-    const { prefix, logLevel, logSerializers } = options
-    const routeOptions = { prefix, logLevel, logSerializers }
-    // awaited: what is wrong with a path shows only when it is loaded
-    let routeUrl: string | undefined
-    if (settings.route !== undefined) await fastify.register(routes(embed, { ...settings.route, authenticate }, (url) => { routeUrl = url }), routeOptions)
-    if (settings.client !== undefined) await fastify.register(clientModule({ ...settings.client, routeUrl }, (client) => { decorator.client = client }), routeOptions)
-  })
-}, { name: 'fastify-tooljet-embed', fastify: '5.x' })
-
-/** There is never a route without authentication. */
-function jwtVerifyOf (fastify: FastifyInstance, settings: Settings): (request: FastifyRequest) => Promise<unknown> {
-  if (settings.route !== undefined && !fastify.hasRequestDecorator('jwtVerify')) {
-    throw optionError('authenticate', 'a function (request, reply) => Promise<void>; or register @fastify/jwt before this plugin; or set route: false')
-  }
-  return (request) => (request as WithJwt).jwtVerify()
-}
-
-export { plugin as default, plugin as tooljetEmbed }
+export { plugin as default, plugin as tooljetEmbed, type TooljetEmbed, type TooljetEmbedHealth } from './plugin.js'
 export { errorCodes, type EmbedError, type EmbedErrorCode, type QueuePosition } from './errors.js'
 export type { AllowedApp, TooljetEmbedOptions } from './config/options.js'
 export type { AppAsk, AppName } from './access/apps.js'
@@ -134,7 +12,8 @@ export type { RedisLike } from './redis/redis-like.js'
 export type { TooljetOfRequest, TooljetTarget } from './tooljet/target.js'
 export type { QueueHealth } from './tooljet/mint-queue.js'
 export type { ToolJetHealth } from './tooljet/tooljet.js'
-export type { ToolJetsHealth }
+export type { ToolJetsHealth } from './tooljet/tooljets.js'
 export type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmProgress, TooljetEmbedWarmReport } from './warm.js'
 export type { TooljetEmbedMintTrace, TooljetEmbedUrlTrace } from './observability/tracing.js'
-export type { TooljetEmbedAsk, TooljetEmbedForget, TooljetEmbedUrl }
+export type { TooljetEmbedAsk, TooljetEmbedUrl } from './ask.js'
+export type { TooljetEmbedForget } from './forget.js'

@@ -118,7 +118,7 @@ export class Warming {
     const email = parseEmail(given)
     let app: App | undefined
     let tooljet: ToolJet | undefined
-    const event = (): AuditEvent => ({ event: 'url.warmed', email, app: app?.label ?? apps.labelOf(ask), tooljet: tooljets.areSeveral ? tooljet?.url : undefined, durationMs: performance.now() - startedAt })
+    const event = (): AuditEvent => ({ event: 'url.warmed', email, app: app?.label ?? apps.labelOf(ask), tooljet: tooljets.labelOf(tooljet), durationMs: performance.now() - startedAt })
     try {
       if (email === undefined) throw wrong('takes the "email" of a user')
       app = apps.resolve(ask)

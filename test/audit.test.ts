@@ -598,8 +598,8 @@ test('a waiting event keeps nothing of its request but its text', { timeout: 60_
 test('entries that are larger than any event hold up neither the writer nor verify', { timeout: 60_000 }, async (t) => {
   const behind = await Portal.open(t)
   const lost = { answer: false }
-  const redis = holdUp(behind.redis, (args) => String(args).includes('url.minted') && !lost.answer && (lost.answer = true), 400)
-  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, redisTimeoutMs: 200 } })
+  const redis = holdUp(behind.redis, (args) => String(args).includes('url.minted') && !lost.answer && (lost.answer = true), 1200)
+  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix, redisTimeoutMs: 600 } })
   const stream = `${behind.prefix}audit`
   await portal.audit()
   await portal.ask(ANA)

@@ -85,6 +85,11 @@ export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, 
   }
 }
 
+/** Of a refusal by a limit: the state that it was refused with. */
+export function limitOf (error: unknown): LimitState | undefined {
+  return (error as { limit?: LimitState } | undefined)?.limit
+}
+
 type Limiter = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
 export type NewLimiter = (options: { max: number, timeWindow: number }, increment?: Increment) => Promise<Limiter>
 

@@ -3,7 +3,7 @@ import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify'
 import { codesOf, embedError, isEmbedError, statusOf } from '../errors.js'
-import type { Embed, Trail } from '../embed.js'
+import type { Embed } from '../embed.js'
 import type { LimitState } from '../access/limits.js'
 import type { Settings } from '../config/options.js'
 import { addRoute } from './add-route.js'
@@ -103,11 +103,11 @@ const documentation = {
 
 type Authenticate = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
 
-const TRAIL = Symbol('tooljet-embed trail')
+const PROGRESS = Symbol('tooljet-embed progress')
 
 declare module 'fastify' {
   interface FastifyRequest {
-    [TRAIL]?: Trail
+    [PROGRESS]?: { startedAt: number, isHandled?: true }
   }
 }
 
@@ -121,7 +121,7 @@ type Poisoning = Parameters<FastifyInstance['getDefaultJsonParser']>[0]
  */
 export function routes (embed: Embed, { path, config, constraints, security, authenticate }: NonNullable<Settings['route']> & { authenticate: Authenticate }, tell: (url: string) => void) {
   return async function tooljetEmbedRoutes (scope: FastifyInstance): Promise<void> {
-    scope.decorateRequest(TRAIL)
+    scope.decorateRequest(PROGRESS)
     const { onProtoPoisoning = 'error', onConstructorPoisoning = 'error' } = scope.initialConfig
     scope.removeAllContentTypeParsers()
     scope.addContentTypeParser('application/json', { parseAs: 'string' }, scope.getDefaultJsonParser(onProtoPoisoning as Poisoning, onConstructorPoisoning as Poisoning))
@@ -145,7 +145,7 @@ export function routes (embed: Embed, { path, config, constraints, security, aut
       serializerCompiler: () => serialize,
       onRequest: async (request, reply) => {
         reply.header('cache-control', 'no-store').header('referrer-policy', 'no-referrer')
-        request[TRAIL] = embed.newTrail()
+        request[PROGRESS] = { startedAt: performance.now() }
         try {
           return await promiseOf(authenticate(request, reply))
         } catch (error) {
@@ -153,18 +153,25 @@ export function routes (embed: Embed, { path, config, constraints, security, aut
         }
       },
       handler: async (request, reply) => {
-        const trail = request[TRAIL]
-        const url = await embed.urlFor(request, parseBody(request.body), trail)
-        setLimitHeaders(reply, trail?.limit)
+        const ask = parseBody(request.body)
+        const progress = request[PROGRESS]!
+        progress.isHandled = true
+        const { url, error, limit } = await embed.handle(request, ask, progress.startedAt)
+        setLimitHeaders(reply, limit)
+        if (url === undefined) throw error
         return url
       },
       errorHandler: async (error, request, reply) => {
-        const trail = request[TRAIL]
-        const refusal = trail === undefined || trail.settled ? error : await embed.refuse(request, trail, error).catch((refusal: unknown) => refusal)
+        const progress = request[PROGRESS]
+        let refusal: unknown = error
+        if (progress !== undefined && !progress.isHandled) {
+          const outcome = await embed.handleInvalidRequest(request, error, progress.startedAt)
+          setLimitHeaders(reply, outcome.limit)
+          refusal = outcome.error
+        }
         if (!isEmbedError(refusal)) throw toError(refusal) // to the host's error handler
         const { statusCode, code, message, retryAfter, queue } = refusal
         reply.code(statusCode).headers(refusal.headers ?? {})
-        setLimitHeaders(reply, trail?.limit ?? (refusal as { limit?: LimitState }).limit)
         return { statusCode, code, error: STATUS_CODES[statusCode], message, retryAfter, queue }
       },
     }))

@@ -34,8 +34,8 @@ export interface ToolJetsHealth {
 export interface ToolJets {
   /** Of embed URLs, as far as they are known before any request. */
   readonly origins: readonly string[]
-  /** Whether the audit log has to say which one it was. */
-  readonly areSeveral: boolean
+  /** How the audit log names one: where there are several, by its URL. */
+  labelOf (tooljet: ToolJet | undefined): string | undefined
   /**
    * The one that a request is for.
    * @throws TOOLJET_EMBED_TENANT_UNKNOWN, TOOLJET_EMBED_MISCONFIGURED, and what the host's function throws
@@ -106,7 +106,6 @@ function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers,
 
 /** One for all requests. */
 class OneToolJet implements ToolJets {
-  readonly areSeveral = false
   readonly #tooljet: ToolJet
   readonly #scripts: ScriptClient
 
@@ -118,6 +117,8 @@ class OneToolJet implements ToolJets {
   get origins (): readonly string[] {
     return this.#tooljet.embedOrigins
   }
+
+  labelOf (): undefined {}
 
   of (): ToolJet {
     return this.#tooljet
@@ -141,7 +142,6 @@ class OneToolJet implements ToolJets {
 /** Each tenant its own; of many, those needed last are kept in mind. */
 class SeveralToolJets implements ToolJets {
   readonly origins = []
-  readonly areSeveral = true
   readonly #targetOf: TooljetOfRequest
   readonly #make: (target: Target) => ToolJet
   readonly #scripts: ScriptClient
@@ -152,6 +152,10 @@ class SeveralToolJets implements ToolJets {
     this.#targetOf = targetOf
     this.#make = make
     this.#scripts = scripts
+  }
+
+  labelOf (tooljet: ToolJet | undefined): string | undefined {
+    return tooljet?.url
   }
 
   async of (request: FastifyRequest): Promise<ToolJet> {

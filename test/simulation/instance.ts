@@ -10,6 +10,7 @@ import { openCache } from '../../plugin/cache/open.js'
 import { Encryptor } from '../../plugin/crypto/encryption.js'
 import { KeyNames } from '../../plugin/crypto/names.js'
 import { Embed } from '../../plugin/embed.js'
+import { forget, type TooljetEmbedForget } from '../../plugin/forget.js'
 import { lua } from '../../plugin/redis/lua.js'
 import type { RedisLike } from '../../plugin/redis/redis-like.js'
 import type { Timers } from '../../plugin/timers.js'
@@ -100,7 +101,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
   }, { stream, retentionMs: 0, maxEntries: 0, identity: 'email', functions: false, delivery: 'buffered', maxBacklog: 10_000, limitWindowMs: timeWindow })
 
   const apps = new Apps(undefined, { patExpiry, sessionExpiry: 60, minRemaining })
-  const tooljets = { of: () => tooljet, named: () => tooljet, areSeveral: false, origins: [TOOLJET_URL] } as never
+  const tooljets = { of: () => tooljet, named: () => tooljet, labelOf: () => undefined, origins: [TOOLJET_URL] } as never
   const open = async (): Promise<Embed> => new Embed({
     resolveUser: async (request) => (request as unknown as { email: string }).email,
     authorize: undefined,
@@ -124,7 +125,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
       return embed.urlFor({ email, headers: {}, id } as never, { ...askFor(app), replaces, ticket })
     },
     async forget (email, app) {
-      return embed.forget({ email, ...(app !== undefined && askFor(app)) } as never)
+      return forget({ email, ...(app !== undefined && askFor(app)) } as TooljetEmbedForget, { apps, cache, tooljets, audit })
     },
     async warm (pairs, options) {
       return new Warming({ apps, tooljets, cache, audit, timers, closing: new AbortController().signal }, options).run(pairs.map(([email, app]) => ({ email, ...askFor(app) }) as TooljetEmbedWarmPair))

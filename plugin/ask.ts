@@ -1,0 +1,40 @@
+import type { AppAsk, UncheckedAsk } from './access/apps.js'
+import { embedError } from './errors.js'
+
+/** What `request.tooljetEmbedUrl()` takes; nothing is needed where `apps` has one entry. */
+export type TooljetEmbedAsk = AppAsk & {
+  /** The `urlId` of a URL that turned out dead: another one is given. */
+  replaces?: string | undefined
+  /** Of the answer `TOOLJET_EMBED_BUSY` before: it keeps the place in the queue. */
+  ticket?: string | undefined
+}
+
+/** A request as it comes by the route, or from a host without types. */
+export interface AnyAsk extends UncheckedAsk {
+  replaces?: string | undefined
+  ticket?: string | undefined
+  /** Compared with the signed-in user's, and never used. */
+  email?: string | undefined
+}
+
+/** An embed URL for the signed-in user. */
+export interface TooljetEmbedUrl {
+  /** For an iframe's `src`; a secret of its user. */
+  redirectUrl: string
+  /** Opaque id of this URL, to report it dead with `replaces`. */
+  urlId: string
+  /** Exactly one answer per mint says `minted`. */
+  source: 'minted' | 'reused'
+  /** ISO 8601. */
+  expiresAt: string
+  /** Whole seconds of life left. */
+  expiresIn: number
+}
+
+const URL_ID = /^[A-Za-z0-9_-]{1,64}$/
+
+/** @throws TOOLJET_EMBED_BAD_REQUEST for what is no `urlId` */
+export function checkedUrlId (replaces: unknown): string | undefined {
+  if (replaces === undefined || (typeof replaces === 'string' && URL_ID.test(replaces))) return replaces
+  throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: '"replaces" takes the urlId of an earlier answer' })
+}

@@ -1,0 +1,56 @@
+import type { AppAsk, Apps } from './access/apps.js'
+import { parseEmail } from './access/identity.js'
+import type { Audit } from './audit/audit.js'
+import type { UrlCache } from './cache/url-cache.js'
+import { codeOf, embedError } from './errors.js'
+import type { TooljetTarget } from './tooljet/target.js'
+import type { ToolJets } from './tooljet/tooljets.js'
+
+/** What `fastify.tooljetEmbed.forget()` takes. */
+export type TooljetEmbedForget = AppAsk & {
+  /** Of the user. */
+  email: string
+  /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function gives it. */
+  tooljet?: TooljetTarget
+  /** Who asks for it, for the audit log: 256 characters of it. */
+  by?: string
+  /** Why, for the audit log: 256 characters of it. */
+  reason?: string
+}
+
+interface ForgetDeps {
+  apps: Apps
+  cache: UrlCache
+  tooljets: ToolJets
+  audit: Audit
+}
+
+/**
+ * Makes the fleet drop a user's cached URLs, of one app or of all.
+ * @returns how many were dropped
+ * @throws TOOLJET_EMBED_REDIS_DOWN, TOOLJET_EMBED_BAD_REQUEST, TOOLJET_EMBED_APP_NOT_ALLOWED
+ */
+export async function forget (whose: TooljetEmbedForget, { apps, cache, tooljets, audit }: ForgetDeps): Promise<number> {
+  const { email: given, tooljet: target, by, reason, ...ask } = whose ?? {}
+  const startedAt = performance.now()
+  const email = parseEmail(given)
+  if (email === undefined) throw wrong('the "email" of a user')
+  for (const [name, text] of Object.entries({ by, reason })) {
+    if (text !== undefined && typeof text !== 'string') throw wrong(`a text as "${name}"`)
+  }
+  const app = Object.values(ask).some((name) => name !== undefined) ? apps.resolve(ask) : undefined
+  const tooljet = tooljets.named(target)
+  const event = { event: 'url.forgotten', email, app: app?.label, tooljet: tooljets.labelOf(tooljet), by, reason } as const
+  try {
+    const dropped = await cache.forget(tooljet.userHash(email), app?.key ?? '*')
+    audit.record({ ...event, durationMs: performance.now() - startedAt })
+    return dropped
+  } catch (error) {
+    audit.record({ ...event, code: codeOf(error), durationMs: performance.now() - startedAt })
+    throw error
+  }
+}
+
+function wrong (detail: string) {
+  return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: `forget takes ${detail}` })
+}
