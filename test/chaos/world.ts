@@ -150,8 +150,8 @@ export class World {
     const { patExpiry, minRemaining, timeoutMs, redisTimeoutMs } = this.records.limits
     const { tooljet, ...others } = this.options
     const options = {
-      // the proxy has another port than the URLs that ToolJet gives
-      tooljet: { url: `http://127.0.0.1:${this.toolJetProxy.port}`, apiToken: API_TOKEN, timeoutMs, embedOrigins: [this.toolJet.url], ...tooljet },
+      // the proxy has another port than the URLs that ToolJet gives; a limit learnt from the run's own 429s would hold up all in calm times
+      tooljet: { url: `http://127.0.0.1:${this.toolJetProxy.port}`, apiToken: API_TOKEN, timeoutMs, embedOrigins: [this.toolJet.url], mintLimit: { max: 10_000, timeWindow: 1000 }, ...tooljet },
       redis: `redis://127.0.0.1:${this.#redisProxies[slot]!.port}`,
       keyPrefix: KEY_PREFIX,
       redisTimeoutMs,
