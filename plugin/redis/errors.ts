@@ -73,3 +73,8 @@ export function remedyOf ({ message, code = '' }: Error & { code?: string }): st
   if (CLOSED.test(message)) return 'the client that the host gave has ended (quit, disconnect, or a retryStrategy that gave up), and does not connect again by itself'
   return undefined
 }
+
+/** The same of one that has never answered: what takes connections and says nothing may well be a Redis, behind TLS or without. */
+export function remedyWhenNeverHeard (error: Error & { code?: string }): string | undefined {
+  return remedyOf(error) ?? (/no answer|ECONNRESET/.test(error.message) ? 'is the address right, and is TLS on both sides (rediss://) or on neither (redis://)?' : undefined)
+}
