@@ -82,7 +82,8 @@ export const errorCodes = Object.fromEntries(
  * @param isRefusal of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there, and refuses a command
  */
 export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, queue, reason, isRefusal, cause }: { detail?: string, mend?: string, retryAfter?: number | undefined, queue?: QueuePosition | undefined, reason?: RefusalReason, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
-  const text = detail === undefined ? '.' : `: ${detail}.`
+  const end = cause === undefined ? '.' : '' // logs go on with a colon and the cause's message
+  const text = detail === undefined ? end : `: ${detail}${end}`
   const error = cause === undefined ? new errorCodes[code](text) : new errorCodes[code](text, { cause })
   if (mend !== undefined) error.mend = mend
   if (queue !== undefined) error.queue = queue

@@ -88,9 +88,12 @@ export class Connection implements AuditRedis {
   /** Everything here only reads, so that a command may be sent again. @throws ReplyError as Redis gave it, RedisError */
   async #run<T> (command: (client: Redis | Cluster) => Promise<T>): Promise<T> {
     try {
-      return await untilEnd(this.#client, command)
+      const answer = await untilEnd(this.#client, command)
+      this.#heard()
+      return answer
     } catch (error) {
       if (!isReply(error)) throw this.#unreachable(error)
+      this.#heard()
       if (this.#isCluster || !error.message.startsWith('MOVED ')) throw error
     }
     await this.#turnToCluster()
@@ -130,11 +133,13 @@ export class Connection implements AuditRedis {
     client.setMaxListeners(0) // each command that waits has one
     client.on('error', (error: Error) => { this.#lastError = error })
     endWhenRefused(client)
-    client.on('ready', () => {
-      if (this.#lostAt !== undefined) this.#settings.onChange?.(true)
-      this.#lostAt = undefined
-      this.#wasThere = true
-    })
+  }
+
+  /** An answer, and not a connection, says that Redis is there: proxies, tunnels and a TLS port take any connection, and drop it. */
+  #heard (): void {
+    if (this.#lostAt !== undefined) this.#settings.onChange?.(true)
+    this.#lostAt = undefined
+    this.#wasThere = true
   }
 
   /** Nothing: it is given up. */

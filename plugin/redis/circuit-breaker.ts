@@ -2,7 +2,7 @@ import { embedError, sanitizeError, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { Timers } from '../timers.js'
 import type { Connection, Trouble } from './connect.js'
-import { classify, connectionError, isReply, remedyOf } from './errors.js'
+import { classify, connectionError, isReply, remedyOf, remedyWhenNeverHeard } from './errors.js'
 import { isCluster, type RedisLike } from './redis-like.js'
 
 /** While Redis is unavailable it is tried that often, and no request waits for that. */
@@ -160,7 +160,7 @@ export class RedisCircuitBreaker {
 
   #logLost (error: unknown): void {
     this.#reason = this.#reasonOf(error)
-    this.#remedy = remedyOf(this.#reason)
+    this.#remedy = (this.#lastAnswerAt === -Infinity ? remedyWhenNeverHeard : remedyOf)(this.#reason)
     this.#log.error({ err: this.#reason, redis: this.#address }, `tooljet-embed: Redis connection lost${this.#remedy === undefined ? '' : `: ${this.#remedy}`}`)
   }
 

@@ -15,7 +15,7 @@ interface ReplyError extends Error {
 }
 
 /** What ioredis says when there is no connection any more. */
-const CLOSED = /Connection is closed/
+const CLOSED = /^Connection is closed/
 
 /** With which clients begin a connection. What is refused of these fails everything that waits for it. */
 const BEGINNING = new Set(['hello', 'auth', 'select', 'info'])
@@ -70,6 +70,13 @@ export function remedyOf ({ message, code = '' }: Error & { code?: string }): st
   if (/wrong version number|packet length|Protocol error/i.test(message)) return 'is one side TLS and the other not? rediss:// is TLS, redis:// is not'
   if (/subscriber mode|monitoring mode/.test(message)) return 'the client that the host gave serves another purpose: give the plugin one of its own'
   if (/refresh slots cache/.test(message)) return 'no node of the Cluster can be reached: are the addresses right, as this machine sees them?'
+  if (/cluster support disabled/.test(message)) return 'this Redis is no Cluster: give a client for one server'
+  if (/sentinels are unreachable/.test(message)) return 'no Sentinel can be reached, or none knows a master of that name: are the addresses right, as this machine sees them, and the name?'
   if (CLOSED.test(message)) return 'the client that the host gave has ended (quit, disconnect, or a retryStrategy that gave up), and does not connect again by itself'
   return undefined
+}
+
+/** The same of one that has never answered: what takes connections and says nothing may well be a Redis, behind TLS or without. */
+export function remedyWhenNeverHeard (error: Error & { code?: string }): string | undefined {
+  return remedyOf(error) ?? (/no answer|ECONNRESET/.test(error.message) ? 'is the address right, and is TLS on both sides (rediss://) or on neither (redis://)?' : undefined)
 }

@@ -39,7 +39,7 @@ export function otherClient (value: unknown): string | undefined {
   if (typeof names['isOpen'] === 'boolean' && can('sendCommand')) return 'a client of node-redis (redis, @redis/client), whose commands take other arguments and give other replies'
   if (typeof names['connected'] === 'boolean' && can('send')) return 'a client of Bun, which runs no scripts whose replies are bytes'
   if (can('send_command')) return 'a client of node-redis 3 or older, which has callbacks'
-  if (can('evalsha') && !can('call')) return 'a client that has no "call" and gives no bytes, as Upstash\'s, which speaks HTTP'
+  if (can('evalsha') && !can('call')) return 'a client that has no "call" and gives no bytes, as ioredis-mock\'s, or Upstash\'s, which speaks HTTP'
   return undefined
 }
 

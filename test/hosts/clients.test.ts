@@ -96,6 +96,25 @@ class NodeRedis { isOpen = false; sendCommand () {} get () {} eval () {} }
 class Upstash { eval () {} evalsha () {} ping () {} xrange () {} }
 class Bun { connected = false; send () {} get () {} }
 
+test('a client that looks for something else than what is there says what it did not find', { timeout: 120_000 }, async (t) => {
+  const server = await startServer()
+  t.teardown(() => server.stop())
+  const ofSentinels = (port: number) => new Redis({ sentinels: [{ host: '127.0.0.1', port }], name: 'portal', sentinelRetryStrategy: () => 100 })
+  for (const [client, what] of [
+    [ofSentinels(await freePort()), /no Sentinel can be reached/],
+    [ofSentinels(server.port), /no Sentinel can be reached/],
+    [new Cluster([{ host: '127.0.0.1', port: server.port }]), /no Cluster: give a client for one server/],
+  ] as const) {
+    client.on('error', () => {})
+    t.teardown(() => client.disconnect())
+    const portal = await Portal.open(t, { redisUrl: server.url, options: { redis: client } })
+    t.equal((await portal.ask(ANA)).status, 200)
+    t.equal((await healthOf(portal)).state, 'down')
+    await until(`it is told: ${what}`, () => errorsOf(portal).some(({ msg }) => what.test(String(msg))))
+    t.notMatch(errorsOf(portal), [{ msg: /has ended/ }])
+  }
+})
+
 test('a client that does not fit is refused at the start, with which do and why', async (t) => {
   for (const [client, why] of [[new NodeRedis(), /node-redis/], [new Upstash(), /Upstash/], [new Bun(), /Bun/], [{ send_command () {} }, /callbacks/], [{ host: 'localhost' }, /an object/], [Redis, /a function/], [6379, /number/]] as const) {
     await t.rejects(Portal.open(t, { options: { redis: client as never } }), { code: 'TOOLJET_EMBED_OPTIONS', message: why }, String(why))

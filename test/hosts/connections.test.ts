@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { Redis } from 'ioredis'
 import { t as tap, test, type Test } from 'tap'
 import { startServer, freePort } from '../../example/redis.js'
@@ -25,6 +27,21 @@ async function ownServer (t: Test) {
     await server.stop()
   })
   return { server, admin, database: (url: string, db: number | string) => Object.assign(new URL(url), { pathname: `/${db}` }).href }
+}
+
+/** @returns the address of what does no more than take connections */
+async function listening (t: Test, take: (socket: Socket) => void): Promise<string> {
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => {
+    sockets.add(socket)
+    take(socket.on('error', () => {}).resume())
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
 const open = (t: Test, url: string, options: Partial<TooljetEmbedOptions> = {}) => Portal.open(t, { redisUrl: url, options: { redis: url, redisTimeoutMs: 1000, ...options } })
@@ -206,6 +223,28 @@ test('why Redis is unavailable is said in one line with its address, what to do,
   await isDown(await open(t, loading), 'LOADING')
   const full = await rawRedis(t, () => '-ERR max number of clients reached\r\n')
   t.match(outages(await open(t, full))[0], { msg: /maxclients/ })
+})
+
+test('what takes connections and drops them, or says nothing, is no Redis that was there: the commands end with 3, and the log asks about TLS', { timeout: 120_000 }, async (t) => {
+  const env = { TOOLJET_EMBED_ENCRYPTION_KEY: 'key-of-the-log-4d1f', TOOLJET_URL: 'http://127.0.0.1:1', TOOLJET_API_TOKEN: API_TOKEN }
+  const pairs = `${t.testdir({ 'a.csv': 'email,app\nana@acme.test,sales\n' })}/a.csv`
+  const takers: Record<string, (socket: Socket) => void> = {
+    'a proxy without a server behind it': (socket) => { socket.destroy() },
+    'a port that wants TLS': (socket) => { socket.on('data', () => { socket.resetAndDestroy() }) },
+    'one that says nothing': () => {},
+  }
+  for (const [name, take] of Object.entries(takers)) {
+    const address = await listening(t, take)
+    const portal = await open(t, `redis://${address}`)
+    t.match(await redisOf(portal), { state: 'down' })
+    t.match(outages(portal), [{ msg: /is TLS on both sides \(rediss:\/\/\) or on neither/, redis: address }], name)
+    if (name === 'one that says nothing') continue // 5 s each
+    for (const [program, args] of [[audit, ['query']], [audit, ['tail']], [doctor, []], [warm, [pairs]]] as const) {
+      const { code, stdout, stderr } = await cliHere([...args], { program, env: { ...env, REDIS_URL: `redis://${address}` } })
+      t.match({ code, said: stdout + stderr }, { code: 3, said: `Redis cannot be reached at ${address}: ` }, `${name}: ${args.join(' ')}`)
+      t.notMatch(stderr, /Redis is back/)
+    }
+  }
 })
 
 test('what begins as one outage and goes on as another is told again, when somebody has to mend it', { timeout: 120_000 }, async (t) => {
