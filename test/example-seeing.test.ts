@@ -160,6 +160,7 @@ test('.env.example, the schema, docker-compose.yml and docs/tooljet.md name the 
   t.same(Object.keys(startEnv.properties).sort(), Object.keys(portalEnv.properties).sort())
   const compose = file('docker-compose.yml')
   for (const [, name] of compose.matchAll(/\$\{([A-Z_]+)/g)) t.ok(names.includes(name!), `docker-compose.yml: ${name}`)
+  t.notMatch(compose, /\$\{[^}]*\$\{/, 'a default within a default is text to docker-compose 1')
   for (const name of OF_COMPOSE) t.match(compose, `\${${name}`)
   const { properties } = portalEnv as { properties: Record<string, { default?: unknown }> }
   for (const [name, value] of example) if (properties[name]?.default !== undefined) t.equal(value, String(properties[name].default), `default of ${name}`)
