@@ -77,7 +77,7 @@ for (const [what, { before, options, code }] of Object.entries(FAILING)) {
     await until('it is closed', async () => (await connections()).length === 0)
 
     await t.rejects(start(options ?? {}, before), { code })
-    await until('no connection is left', async () => (await connections()).length === 0, 2000)
+    await until('no connection is left', async () => (await connections()).length === 0)
     const registry = options?.metrics?.registry as Registry | undefined
     t.ok((registry?.getMetricsAsArray().length ?? 0) <= (what === 'metrics name taken' ? 1 : 0), 'nor a metric')
   })
