@@ -83,7 +83,7 @@ export function readEnv<T extends TObject> (schema: T, { file = false } = {}): S
     const env = envSchema<Static<T>>({ schema, data: { ...data }, env: false })
     const { REDIS_URL: redis } = env as { REDIS_URL?: string }
     const problem = redis === undefined || redis === 'none' ? undefined : redisUrlProblem(redis)
-    if (problem !== undefined) throw new Error(`REDIS_URL is something else (not shown): it ${problem}`)
+    if (problem !== undefined) throw new Error(complaint('REDIS_URL', redis, schema.properties['REDIS_URL']!, problem))
     return env
   } catch (error) {
     const { errors } = error as { errors?: SchemaError[] }
@@ -103,9 +103,9 @@ interface SchemaError {
   params: { missingProperty?: string }
 }
 
-function complaint (name: string, value: string | undefined, { description, writeOnly }: TSchema): string {
+function complaint (name: string, value: string | undefined, { description, writeOnly }: TSchema, problem?: string): string {
   const is = value === undefined ? 'is missing' : writeOnly === true ? 'is something else (not shown)' : `is ${JSON.stringify(value)}`
-  return `${name} ${is}, it takes ${description}`
+  return `${name} ${is}${problem === undefined ? '' : `: it ${problem}`}, it takes ${description}`
 }
 
 function withoutEmpty (env: NodeJS.Dict<string>): Record<string, string> {

@@ -452,10 +452,10 @@ test('as many gaps as there can be are found in linear time', async (t) => {
     return Object.entries(fields).flat()
   }
   const seqs = [...Array.from({ length: 20_000 }, (_, i) => 2 * i + 1), ...Array.from({ length: 20_000 }, (_, i) => 2 * i + 2)]
-  const start = performance.now()
+  const before = process.cpuUsage()
   const report = await verifyAudit({ info: async () => undefined, now: async () => 0, async * pages () { yield seqs.map((seq, i) => ({ id: `${i + 1}-0`, flat: flat(seq) })) } }, signer)
   t.match(report, { ok: false, events: 40_000, problemCount: 20_000 })
-  t.ok(performance.now() - start < 20_000)
+  t.ok(process.cpuUsage(before).user < 20_000_000)
 })
 
 test('verify holds for what a client sent, cut to length or half a character', async (t) => {

@@ -32,7 +32,7 @@ test('late load: an app whose frame loads just once is shown, and stays; after 3
   const frame = (await visit.page.locator('iframe').boundingBox())!
   t.ok(button.height < 40 && button.y > frame.y + frame.height - 60 && button.x > frame.x + frame.width / 2, 'in a corner')
   t.equal(await visit.user(), ANA, 'and the app is there')
-  await visit.page.frameLocator('iframe').locator('#logout').hover({ timeout: 2000 })
+  await visit.page.frameLocator('iframe').locator('#logout').hover()
 
   const { id } = (await visit.look()).frames[0]!
   await visit.page.getByRole('button', { name: 'Reload' }).click()
@@ -47,7 +47,7 @@ test("late load: an app's own load that comes 12 s after that of the opening pag
   const host = await EmbedHost.open(t, { toolJet: { appLoadMs: 12_000 } })
   const visit = await host.visit(t, '')
   await visit.run("(window.loads = 0, document.addEventListener('load', (event) => { if (event.target.localName === 'tooljet-embed') loads++ }, true))")
-  const loaded = visit.page.waitForResponse('**/assets/app.svg', { timeout: 30_000 })
+  const loaded = visit.page.waitForResponse('**/assets/app.svg')
   await visit.put(SALES_APP)
   const { at } = await visit.sees('ready')
   t.ok(at - (await visit.seen('loading'))[0]!.at < 20_000, 'and long before it is given up')

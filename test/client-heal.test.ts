@@ -154,7 +154,7 @@ test("the browser's clock is an hour wrong, or is set", { ...IN_A_BROWSER }, asy
     const asks = visit.asks.length
     // now it is set right: rather ask too early than too late
     await visit.run('(window.shift = 0, document.dispatchEvent(new Event("visibilitychange", { bubbles: true })))')
-    if (hours < 0) await until('it asks', () => visit.asks.length > asks, 2000)
+    if (hours < 0) await until('it asks', () => visit.asks.length > asks)
     await visit.sees('renewed', 2)
     t.same((await visit.seen()).filter(({ type }) => ['error', 'expired', 'fatal'].includes(type)), [])
   }))

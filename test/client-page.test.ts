@@ -212,7 +212,7 @@ test("a 403 that is not the plugin's own, and codes that mean something in JavaS
 test("a frame that the page's own policy blocks is noticed at once", { ...IN_A_BROWSER }, async (t) => {
   const host = await EmbedHost.open(t, { csp: { 'frame-src': ["'self'"] } })
   const visit = await host.visit(t)
-  t.match(await visit.isIn('fatal', 4000), { said: 'This site does not allow the app. Ask your administrator.', retry: 'Try again', frames: [] })
+  t.match(await visit.isIn('fatal'), { said: 'This site does not allow the app. Ask your administrator.', retry: 'Try again', frames: [] })
   t.match((await visit.seen('fatal'))[0]!.detail, { code: 'BLOCKED_BY_CSP', status: 0 })
   t.equal(await visit.types(), 'loading error fatal')
   t.ok(visit.complaints.includes(`error: tooljet-embed: Content-Security-Policy lacks frame-src ${host.toolJet.url}`), 'and a hint')

@@ -76,12 +76,12 @@ test('close does not wait for ToolJet past its deadline, nor for a Redis that is
   t.ok(waitedAlone() < 1500)
 })
 
-test('a host that has closed leaves no handle behind, and is not left before: its process ends by itself', { timeout: 60_000 }, async (t) => {
+test('a host that has closed leaves no handle behind, and is not left before: its process ends by itself', { timeout: 200_000 }, async (t) => {
   const { toolJet } = await Portal.open(t)
-  const [written, unwritten] = ['200 0', '200 3']
+  const [written, unwritten] = [/^200 0 [01]$/, /^200 3 0$/] // Redis may still have to end its side
   for (const [redis, said] of [[await sharedRedisUrl(), written], [`redis://127.0.0.1:${await freePort()}`, unwritten], [undefined, unwritten]]) {
     const options = { tooljet: { url: toolJet.url, apiToken: API_TOKEN }, redis, keyPrefix: newPrefix(), redisTimeoutMs: 300 }
-    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('support/leaver.ts', import.meta.url)), JSON.stringify(options)], { env: plainEnv(), timeout: 15_000 })
-    t.equal(stdout.trim(), said, `${redis}: events that only the log has`)
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', fileURLToPath(new URL('support/leaver.ts', import.meta.url)), JSON.stringify(options)], { env: plainEnv(), timeout: 60_000 })
+    t.match(stdout.trim(), said, `${redis}: events that only the log has, and timers`)
   }
 })

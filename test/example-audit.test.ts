@@ -7,6 +7,7 @@ import { startServer } from '../example/redis.js'
 import { AS_REDIS_6, countByHand, halfHour, OMAR, openAuditedPortal, writeLog, type AuditedPortal } from './support/audit-portal.js'
 import type { Entry } from './support/live.js'
 import { ANA, BEN, CLEO, releaseRedisAfter } from './support/portal.js'
+import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -158,10 +159,10 @@ test('live: viewers share one connection, which goes with the last of them', asy
 
   const viewers = await Promise.all(Array.from({ length: 4 }, () => portal.live()))
   await until('the tail is connected', async () => await tails() === 1)
-  const askedAt = performance.now()
+  const waited = stopwatch()
   await ask(ANA, { app: 'sales' })
   for (const viewer of viewers) await until('the event', () => viewer.entries.length > 0)
-  t.ok(performance.now() - askedAt < 2000, 'at once, but for a machine under load')
+  t.ok(waited() < 2000, 'at once')
   const [event] = (await logOf(1)).slice(-1)
   for (const { entries } of viewers) t.same(entries, [event])
   t.equal(await tails(), 1)
@@ -254,9 +255,9 @@ test('app.close() does not wait for viewers, and leaves no connection', async (t
   await until('the others have all of it', () => viewers.every(({ entries }) => entries.length >= 4000))
   t.ok(await connections(redis, 'portal-audit-log'))
 
-  const closedAt = performance.now()
+  const waited = stopwatch()
   await app.close()
-  t.ok(performance.now() - closedAt < 3000, 'bounded by the plugin\'s own closing')
+  t.ok(waited() < 3000, 'bounded by the plugin\'s own closing')
   await Promise.all(viewers.map(({ ended }) => ended))
   await until('nothing is left', async () => await connections(redis, 'portal-audit-tail') + await connections(redis, 'portal-audit-log') === 0)
   deaf.destroy()

@@ -160,6 +160,7 @@ test('.env.example, the schema, docker-compose.yml and docs/tooljet.md name the 
   t.same(Object.keys(startEnv.properties).sort(), Object.keys(portalEnv.properties).sort())
   const compose = file('docker-compose.yml')
   for (const [, name] of compose.matchAll(/\$\{([A-Z_]+)/g)) t.ok(names.includes(name!), `docker-compose.yml: ${name}`)
+  t.notMatch(compose, /\$\{[^}]*\$\{/, 'a default within a default is text to docker-compose 1')
   for (const name of OF_COMPOSE) t.match(compose, `\${${name}`)
   const { properties } = portalEnv as { properties: Record<string, { default?: unknown }> }
   for (const [name, value] of example) if (properties[name]?.default !== undefined) t.equal(value, String(properties[name].default), `default of ${name}`)
@@ -213,11 +214,19 @@ test('the environment: defaults, a file, and what is said of mistakes', async (t
     'TOOLJET_APP_ID is "sales", it takes the id of an app, a UUID',
     'TOOLJET_URL is something else (not shown), it takes a URL that starts with http:// or https://',
   ])
+  t.same(wrong(startEnv, { REDIS_URL: 'redis://:hunter2@x/sales' }), ['REDIS_URL is something else (not shown): it has a database that is no number, it takes a URL that starts with redis:// or rediss://, or none'])
   t.throws(() => withEnv(t, { TOOLJET_TOKENS: 'all' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_TOKENS is "all", it takes one of insert, replace, keep, per-app' })
   t.equal(withEnv(t, {}, () => readEnv(toolJetEnv)).TOOLJET_RETRY_AFTER, 'on')
   t.throws(() => withEnv(t, { TOOLJET_RETRY_AFTER: 'yes' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_RETRY_AFTER is "yes", it takes one of on, off' })
 
-  const child = Child.start(t, ['--import', 'tsx', 'example/portal/server.ts'], { PORT: '3001', REDIS_URL: 'redis://127.0.0.1:9', TOOLJET_URL: 'http://127.0.0.1:9', TOOLJET_API_TOKEN: 'x' })
-  t.equal(await child.ends(), 1)
-  t.equal(child.output, 'The portal cannot start: JWT_SECRET is missing, it takes at least 32 characters\n')
+  const cases: [string, Record<string, string>, string][] = [
+    ['example/portal/server.ts', { PORT: '3001', REDIS_URL: 'redis://127.0.0.1:9', TOOLJET_URL: 'http://127.0.0.1:9', TOOLJET_API_TOKEN: 'x' }, 'The portal cannot start: JWT_SECRET is missing, it takes at least 32 characters'],
+    ['example/start.ts', { REDIS_URL: '127.0.0.1:6379' }, 'The example cannot start: REDIS_URL is something else (not shown), it takes a URL that starts with redis:// or rediss://, or none'],
+    ['example/tooljet/start.ts', { PORT: 'http' }, 'The stand-in cannot start: PORT is "http", it takes a port number from 1 to 65535'],
+  ]
+  for (const [file, env, said] of cases) {
+    const child = Child.start(t, ['--import', 'tsx', file], env)
+    t.equal(await child.ends(), 1)
+    t.equal(child.output, `${said}\n`)
+  }
 })

@@ -36,23 +36,23 @@ test('200 users at once over 4 processes: 200 mints, each for its own user', { t
 })
 
 test('instances whose dates are 10 minutes off give the same answers', { timeout: 60_000 }, async (t) => {
-  const off = 10 * 60_000
-  const { instances, toolJet, redis, prefix, audit } = await startFleet(t, 3, { options: { patExpiry: 5, minRemaining: 1 }, shiftsMs: [0, off, -off] })
+  const [off, lifeMs] = [10 * 60_000, 8000]
+  const { instances, toolJet, redis, prefix, audit } = await startFleet(t, 3, { options: { patExpiry: lifeMs / 1000, minRemaining: 1 }, shiftsMs: [0, off, -off] })
   const [right, ahead, behind] = instances.map(({ date }) => date) as [number, number, number]
   t.ok(ahead - right > off - 60_000 && right - behind > off - 60_000, 'the dates really are off')
   for (const first of [0, 1, 2]) {
     const email = [ANA, BEN, 'dev@tooljet.io'][first]!
     const { body: minted } = await instances[first]!.ask(email)
     t.equal(minted.source, 'minted')
-    t.ok(Math.abs(Date.parse(minted.expiresAt) - Date.now() - 5000) < 1000, minted.expiresAt)
+    t.ok(Math.abs(Date.parse(minted.expiresAt) - toolJet.calls[first]!.at - lifeMs) < 1000, minted.expiresAt)
     for (const instance of instances) {
       const { body } = await instance.ask(email)
       t.match(body, { source: 'reused', urlId: minted.urlId, expiresAt: minted.expiresAt, redirectUrl: minted.redirectUrl })
-      t.ok(body.expiresIn === 4 || body.expiresIn === 3)
+      t.ok(body.expiresIn >= 1 && body.expiresIn < lifeMs / 1000, `${body.expiresIn}`)
     }
   }
   t.equal(toolJet.calls.length, 3)
-  await until('less than minRemaining is left', () => Date.now() > toolJet.calls[2]!.at + 4100)
+  await until('less than minRemaining is left', () => Date.now() > toolJet.calls[2]!.at + lifeMs - 900)
   for (const instance of instances) await instance.ask('dev@tooljet.io')
   t.equal(toolJet.calls.length, 4, 'all take the URL for old at the same time')
   await audit(15)
@@ -122,6 +122,7 @@ test('kill -9 of the one who mints delays the others by no more than the lock\'s
   await until('the mint is under way', () => toolJet.calls.length === 1)
   const waiting = [1, 2, 3].flatMap((i) => [instances[i]!.ask(ANA), instances[i]!.ask(ANA)])
   await sleep(100) // let them wait
+  const stalled = longestStall()
   const killedAt = performance.now()
   await instances[0]!.kill()
   const replies = await Promise.all(waiting)
@@ -131,7 +132,8 @@ test('kill -9 of the one who mints delays the others by no more than the lock\'s
   t.equal(toolJet.mints.length, 1)
   t.equal(toolJet.calls.length, 2)
   t.equal(new Set(bodiesOf(replies).map(({ urlId }) => urlId)).size, 1)
-  t.ok(delay < LOCK_BOUND_MS + 500, `${Math.round(delay)} ms`)
+  const boundMs = LOCK_BOUND_MS + 500 + 2 * stalled()
+  t.ok(delay < boundMs, `${Math.round(delay)} ms, of ${Math.round(boundMs)}`)
   t.equal((await audit(6)).length, 6)
 })
 

@@ -144,7 +144,7 @@ test('a denial while Redis was unavailable ends what Redis has', { timeout: 60_0
   t.equal((await b.ask(ANA)).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
   toolJet.faults = undefined
   wayOfB.set({})
-  await until('Redis is told', async () => (await a.ask(ANA)).body.urlId !== old.urlId, 15_000)
+  await until('Redis is told', async () => (await a.ask(ANA)).body.urlId !== old.urlId)
 })
 
 test('what Redis brings back after a forget is given to nobody, and is forgotten again', { timeout: 60_000 }, async (t) => {

@@ -20,6 +20,7 @@ import { plainEnv } from './support/plain-env.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { refusal } from './support/refusal.js'
 import { readQuery, UNGUARDED } from './support/promql.js'
+import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -77,9 +78,9 @@ test('a scrape waits for no Redis, and tells that it is away', async (t) => {
   await portal.audit()
   t.equal(valueOf(await registry.metrics(), 'tooljet_embed_redis_up'), 1)
   server.process.kill('SIGSTOP')
-  const startedAt = performance.now()
+  const waited = stopwatch()
   const text = await registry.metrics()
-  t.ok(performance.now() - startedAt < 5000)
+  t.ok(waited() < 5000)
   t.equal(valueOf(text, 'tooljet_embed_redis_up'), 0, 'though nobody has asked meanwhile')
   t.match(await portal.ask(ANA), { status: 200 })
   t.match(valueOf(await registry.metrics(), 'tooljet_embed_audit_backlog'), 1)
@@ -260,7 +261,7 @@ test('docs/metrics.md: its code runs, its table and its alerts name what there i
     PORT: String(port), METRICS_PORT: String(port + 1), TOOLJET_URL: toolJet.url, TOOLJET_API_TOKEN: API_TOKEN, REDIS_URL: server.url, JWT_SECRET,
   })
   const scrape = () => fetch(`http://localhost:${port + 1}/metrics`).then((reply) => reply.text(), () => undefined)
-  await until('it listens', async () => child.hasEnded || await scrape(), 30_000)
+  await until('it listens', async () => child.hasEnded || await scrape())
   const signer = Fastify()
   t.teardown(() => signer.close())
   await signer.register(fastifyJwt, { secret: JWT_SECRET })

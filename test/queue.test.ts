@@ -1,6 +1,6 @@
 import { t as tap, test } from 'tap'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES, type Reply } from './support/portal.js'
-import { longestStall } from './support/stopwatch.js'
+import { longestStall, stopwatch } from './support/stopwatch.js'
 import type { TooljetEmbedOptions } from '../plugin/index.js'
 import { until } from './support/until.js'
 
@@ -138,9 +138,9 @@ test('while ToolJet pauses, whoever asks is told so at once', async (t) => {
   const portal = await Portal.open(t, { options: { rateLimit: { mints: 2 } } })
   portal.toolJet.faults = () => ({ reply: { status: 503, headers: { 'retry-after': '60' } } })
   for (const appSlug of ['one', 'two', 'three', 'four']) {
-    const begun = performance.now()
+    const waited = stopwatch()
     t.match(await portal.ask(ANA, { appSlug }), { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', retryAfter: /^(?:60|59)$/ } })
-    t.ok(performance.now() - begun < 1500)
+    t.ok(waited() < 1500)
   }
 })
 
@@ -180,18 +180,18 @@ test('ToolJet down: the queue stands still, says so, and goes on', { timeout: 60
   const waiting = await portal!.ask(emails[1]!)
   t.match(waiting.body, { code: 'TOOLJET_EMBED_BUSY', queue: { etaSeconds: null } })
   portal!.toolJet.faults = undefined
-  for (const email of emails) await until(`${email} is served`, async () => (await portal!.ask(email)).status === 200, 15_000)
+  for (const email of emails) await until(`${email} is served`, async () => (await portal!.ask(email)).status === 200)
 })
 
-test('one mint that hangs holds up nobody else, also while no limit is known', { timeout: 30_000 }, async (t) => {
+test('one mint that hangs holds up nobody else, also while no limit is known', { timeout: 60_000 }, async (t) => {
   const emails = users(5)
   const portal = await Portal.open(t, { toolJet: { seed: seedOf(emails) } })
   portal.toolJet.faults = ({ body }) => (body['email'] === emails[0] ? { delayMs: 6000 } : undefined)
   const hanging = portal.ask(emails[0]!)
   await until('it hangs', () => portal.toolJet.calls.length === 1)
-  const begun = performance.now()
+  const waited = stopwatch()
   for (const email of emails.slice(1)) t.equal((await portal.ask(email)).status, 200)
-  t.ok(performance.now() - begun < 4000)
+  t.ok(waited() < 4000)
   t.equal((await hanging).status, 200)
 })
 
@@ -237,6 +237,6 @@ test('a slot that nobody with a better right comes for goes to the next who asks
   t.match(await portal!.ask(BEN), { status: 429, body: { queue: { position: 1 } } })
   await portal!.redis.del((await portal!.keys()).find((key) => key.endsWith(':calls'))!) // free sooner than BEN was told
   t.match(await portal!.ask(CLEO), { status: 429, body: { queue: { position: 2 } } }, 'it is his')
-  await until('the time for it is over', async () => (await portal!.ask(CLEO)).status === 200, 5000)
+  await until('the time for it is over', async () => (await portal!.ask(CLEO)).status === 200)
   t.match(await portal!.ask(BEN), { status: 429, body: { queue: { position: 1 } } })
 })

@@ -82,7 +82,7 @@ export class Connection implements AuditRedis {
   /** Ends what is under way, too. */
   close (): void {
     this.#isClosed = true
-    if (this.#client.status !== 'end') disconnect(this.#client) // one that has ended would wait for its end
+    disconnect(this.#client)
   }
 
   /** Everything here only reads, so that a command may be sent again. @throws ReplyError as Redis gave it, RedisError */

@@ -120,9 +120,15 @@ export function endWhenRefused (client: Redis | Cluster): void {
 
 /** Closes a client of ours. */
 export function disconnect (client: Redis | Cluster): void {
+  const sockets = ('nodes' in client ? client.nodes() : [client]).flatMap(({ stream }) => stream ?? [])
   // ioredis takes one error of each socket; a TLS handshake that is broken off brings two, and the second would end the process
-  for (const { stream } of 'nodes' in client ? client.nodes() : [client]) stream?.on('error', () => {})
+  for (const socket of sockets) socket.on('error', () => {})
   client.disconnect()
+  // ioredis keeps the process for 2 s, or until the socket closes: one that has closed does not do so again, one that was never open not by itself
+  for (const socket of sockets) {
+    if (socket.closed) socket.emit('close')
+    else if (socket.connecting) socket.destroy()
+  }
 }
 
 function addressOf (redis: RedisLike): string {

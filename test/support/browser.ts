@@ -6,7 +6,8 @@ import type { Reply } from './portal.js'
 
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 /** For all that a page is waited for. */
-const PAGE_MS = 15_000
+/** A page that is not as it should be by then will never be. */
+export const PAGE_MS = 60_000
 
 /** This machine's own browser: none is downloaded for the tests. */
 export const chromiumPath = (): string | undefined => executable('chromium')

@@ -10,7 +10,7 @@ import { until } from './until.js'
 
 /** What the example reads from its environment: a developer's own settings are not for the tests. */
 const OF_THE_EXAMPLE = ['DEMO_ADMIN', 'DEMO_USERS', 'HOST', 'JWT_SECRET', 'LOG_FORMAT', 'LOG_LEVEL', 'OTEL_TRACES_EXPORTER', 'PORT', 'REDIS_URL', 'TEST_REDIS', 'TOOLJET_API_TOKEN', 'TOOLJET_APP_ID', 'TOOLJET_EMBED_ORIGINS', 'TOOLJET_URL', 'TRUST_PROXY']
-const STOP_MS = 15_000
+const STOP_MS = 60_000
 
 /** A program that runs by itself, as a user starts it. */
 export class Child {
@@ -52,7 +52,7 @@ export class Child {
   }
 
   /** Waits until it has printed this. @returns all that it has printed */
-  async prints (text: string, withinMs = 30_000): Promise<string> {
+  async prints (text: string, withinMs = 60_000): Promise<string> {
     const hasPrinted = (): boolean => this.#output.includes(text)
     await until('it prints or ends', () => hasPrinted() || this.hasEnded, withinMs).catch(() => {})
     if (!hasPrinted()) throw new Error(`it has not printed "${text}", but:\n${this.#output}`)

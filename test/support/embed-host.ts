@@ -4,7 +4,7 @@ import type { Browser, Frame, Page } from 'playwright-core'
 import type { Test } from 'tap'
 import tooljetEmbed, { type TooljetEmbedOptions, type TooljetTarget } from '../../plugin/index.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
-import { visit, type Visit } from './browser.js'
+import { PAGE_MS, visit, type Visit } from './browser.js'
 import { ANA, API_TOKEN, INVENTORY, newPrefix, SALES } from './portal.js'
 import { keysOf, newClient, sharedRedisUrl } from './redis.js'
 import { until } from './until.js'
@@ -169,7 +169,7 @@ export class EmbedVisit {
     return (await this.seen()).map(({ type }) => type).join(' ')
   }
 
-  async sees (type: string, count = 1, withinMs = 20_000): Promise<Seen> {
+  async sees (type: string, count = 1, withinMs = PAGE_MS): Promise<Seen> {
     return until(`${type} is seen ${count} times`, async () => (await this.seen(type))[count - 1], withinMs)
   }
 
@@ -178,11 +178,11 @@ export class EmbedVisit {
     await this.run(`new Promise((resolve) => setTimeout(resolve, ${ms}))`)
   }
 
-  async isIn (state: string, withinMs = 20_000): Promise<Look> {
+  async isIn (state: string): Promise<Look> {
     return until(`the state is ${state}`, async () => {
       const look = await this.look()
       return look?.state === state ? look : undefined
-    }, withinMs)
+    }, PAGE_MS)
   }
 
   /** The frame of the app that shows. */
