@@ -1,6 +1,6 @@
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
-import { runRush, type Guest, type RushPlan, type RushResult } from './simulation/rush.js'
+import { APPS, runRush, type Guest, type RushPlan, type RushResult } from './simulation/rush.js'
 import { connectTo } from './simulation/worker.js'
 
 /*
@@ -86,6 +86,24 @@ test('others wait no longer for one who reloads without pause, wants fifteen app
     t.ok(result.inversions < 0.01, name)
   }
 })
+
+for (const countsDenied of [false, true]) {
+  test(`'auto': others wait no longer for those who ask for made-up apps, where ToolJet ${countsDenied ? 'counts' : 'does not count'} them`, { timeout: 240_000 }, async (t) => {
+    let madeUp = APPS
+    const asksInVain: Guest = () => ({ afterMs: 5000, app: ++madeUp })
+    for (const [toolJet, users] of [[{ max: 5, timeWindow: 5000 }, 25], [TEN_A_MINUTE, 70]] as const) {
+      const plan: Partial<RushPlan> = { users, instances: 2, mintLimit: 'auto', toolJet, countsDenied, quiet: 45_000, within: toolJet.timeWindow / 2 }
+      const alone = await rush(plan)
+      for (const guests of [1, 3]) {
+        const result = await rush({ ...plan, guests: Array.from({ length: guests }, () => asksInVain) })
+        t.equal(result.served, users)
+        t.ok(result.refused <= alone.refused + 2, `${result.refused} refused, ${alone.refused} without them`)
+        const [more, turn] = [result.wait.last - alone.wait.last, toolJet.timeWindow / toolJet.max]
+        t.ok(more <= result.guestCalls * turn + toolJet.timeWindow, `${more} ms more for ${result.guestCalls} turns`)
+      }
+    }
+  })
+}
 
 test('those who leave are in nobody\'s way', { timeout: 120_000 }, async (t) => {
   const result = await rush({ leave: 0.05 })

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { t as tap, test } from 'tap'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES, type Reply } from './support/portal.js'
 import { longestStall, stopwatch } from './support/stopwatch.js'
@@ -98,6 +99,21 @@ test("'auto': no limit until ToolJet answers 429, then as many as it grants", { 
   const places = await Promise.all(waiting.map(async (email) => (await portal.ask(email)).body.queue.position))
   t.same(places.sort((one, other) => one - other), [1, 2, 3, 4, 5, 6, 7, 8])
 })
+
+for (const limitCounts of ['mints', 'calls'] as const) {
+  test(`'auto': what ToolJet denies teaches no higher limit, where that counts ${limitCounts}`, { timeout: 60_000 }, async (t) => {
+    const [max, minuteMs] = [5, 10_000]
+    const emails = users(max + 1)
+    const [portal, other] = await Portal.openSeveral(t, 2, { toolJet: { seed: seedOf([CLEO, ...emails]), mintsPerMinute: max, minuteMs, limitCounts } }) as [Portal, Portal]
+    for (let i = 0; i < 6; i++) await other.ask(CLEO, { appId: randomUUID() })
+    const replies = []
+    for (const email of emails) replies.push(await portal.ask(email))
+    t.match(replies.at(-1), { status: 429, body: { code: 'TOOLJET_EMBED_BUSY' } })
+    t.equal(portal.toolJet.calls.filter(({ isLetThrough }) => isLetThrough !== true).length, 1, 'one call taught it')
+    const { perMinute } = (await portal.app.tooljetEmbed.health()).tooljet.queue!
+    t.ok(perMinute! <= 30 && perMinute! > 20, `${perMinute} a minute: five in about ten seconds`)
+  })
+}
 
 test("'auto' without any limit mints for all at once, soon", { timeout: 60_000 }, async (t) => {
   const emails = users(60)
@@ -207,7 +223,7 @@ test('an instance that has not minted yet knows what Redis has lost', async (t) 
 })
 
 test('what somebody has put into the keys of the queue stops nobody', { timeout: 60_000 }, async (t) => {
-  const names = ['pause', 'failures', 'probe', 'calls', 'flight', 'queue', 'due', 'tickets', 'instances', 'budget']
+  const names = ['pause', 'failures', 'probe', 'calls', 'unminted', 'flight', 'queue', 'due', 'tickets', 'instances', 'budget']
   for (const mintLimit of [{ max: 50, timeWindow: 300 }, 'auto'] as const) {
     const emails = users(2 * names.length + 2)
     const portal = await Portal.open(t, { mintLimit, toolJet: { seed: seedOf(emails) }, options: { rateLimit: { max: 10_000 } } })

@@ -50,6 +50,17 @@ test('what is minted, was cached and failed is told, with an event each', async 
   t.match(of(CLEO, SALES.id), { outcome: 'failure', code: 'TOOLJET_EMBED_ACCESS_DENIED' })
 })
 
+test('an app by its id and by its slug is minted for once, in one run and in two', { timeout: 60_000 }, async (t) => {
+  const emails = users(4)
+  const names = [{ appId: SALES.id }, { appSlug: SALES.slug }]
+  const [one, two] = await Portal.openSeveral(t, 2, { mintLimit: false, toolJet: { seed: seedOf([ANA, ...emails]) } }) as [Portal, Portal]
+  one.toolJet.faults = () => ({ delayMs: 300 })
+  t.match(await one.app.tooljetEmbed.warm(names.map((name) => ({ email: ANA, ...name }))), { minted: 1, alreadyCached: 1, failed: [] })
+  const reports = await Promise.all([one, two].map(({ app }, i) => app.tooljetEmbed.warm(emails.map((email) => ({ email, ...names[i]! })))))
+  t.equal(reports.reduce((sum, { minted }) => sum + minted, 0), emails.length)
+  t.equal(one.toolJet.calls.length, 1 + emails.length)
+})
+
 test('what is no list, and a validFor that is none, are refused', async (t) => {
   const portal = await Portal.open(t)
   const { warm } = portal.app.tooljetEmbed

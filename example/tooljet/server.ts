@@ -21,6 +21,8 @@ export interface ToolJetOptions {
   patUnit?: 'seconds' | 'minutes'
   /** In any minute, whenever it begins; 0: any number. @default 0 */
   mintsPerMinute?: number
+  /** What that limit counts: each call that it lets through, or only those that minted. @default 'mints' */
+  limitCounts?: 'calls' | 'mints'
   /** Whether the 429 of that limit says when to come back. @default true */
   retryAfter?: boolean
   /** What stands for a minute, ms. @default 60000 */
@@ -46,6 +48,8 @@ export interface MintCall {
   body: Record<string, unknown>
   /** When its answer had been made; `undefined` while it is under way. */
   endedAt?: number
+  /** The limit did not refuse it. */
+  isLetThrough?: boolean
   /** The token, when one was minted. */
   token?: string
 }
@@ -136,6 +140,7 @@ export class ToolJetStandIn {
       tokens: 'insert',
       patUnit: 'seconds',
       mintsPerMinute: 0,
+      limitCounts: 'mints',
       retryAfter: true,
       minuteMs: 60_000,
       access: 'mint',
@@ -190,6 +195,9 @@ export class ToolJetStandIn {
       this.calls.push(call)
       try {
         if (await this.#goesWrong('mint', request, reply)) return reply
+        this.#checkApiToken(call.authorization)
+        this.#checkLimit()
+        call.isLetThrough = true
         const { token, redirectUrl } = this.#mint(call)
         call.token = token
         return await reply.code(201).send({ personalAccessToken: token, redirectUrl })
@@ -270,9 +278,7 @@ export class ToolJetStandIn {
     return true
   }
 
-  #mint ({ authorization, body }: MintCall): { token: string, redirectUrl: string } {
-    this.#checkApiToken(authorization)
-    this.#checkLimit()
+  #mint ({ body }: MintCall): { token: string, redirectUrl: string } {
     const { email, appId, appSlug, patExpiry = 10 * 86_400, sessionExpiry = 60 } = body
     const complaints = [
       ...(appId !== undefined && !UUID.test(String(appId)) ? ['appId must be a UUID'] : []),
@@ -301,9 +307,9 @@ export class ToolJetStandIn {
   }
 
   #checkLimit (): void {
-    const { mintsPerMinute, retryAfter, minuteMs } = this.#options
+    const { mintsPerMinute, limitCounts, retryAfter, minuteMs } = this.#options
     const now = Date.now()
-    const counted = this.mints.filter(({ at }) => at > now - minuteMs)
+    const counted = this.calls.filter(({ at, token, isLetThrough }) => (limitCounts === 'mints' ? token !== undefined : isLetThrough) && at > now - minuteMs)
     if (mintsPerMinute === 0 || counted.length < mintsPerMinute) return
     const seconds = Math.ceil((counted[0]!.at + minuteMs - now) / 1000)
     throw new Refused(429, { message: 'ThrottlerException: Too Many Requests' }, retryAfter ? { 'retry-after': String(seconds) } : {})

@@ -45,6 +45,8 @@ export interface ClaimOptions {
   unreadableId: string | undefined
   /** The owner waited for so far. */
   observedOwner: string | undefined
+  /** It waits for mints by another name, too, that may be of the same app. */
+  isInNoHurry?: boolean
 }
 
 /** What a forget came to. */
@@ -102,7 +104,7 @@ export class UrlStore {
     const keys = this.#keysOf(user)
     const { at, sentAt, values } = await this.#run(CLAIM, keys, app.key, [
       options.owner, options.lockTtlMs, Math.ceil(app.minRemaining * 1000), app.patExpiry * 1000,
-      options.invalidatedId ?? '-', options.unreadableId ?? '-', options.observedOwner ?? '-',
+      options.invalidatedId ?? '-', options.unreadableId ?? '-', options.observedOwner ?? '-', options.isInNoHurry === true ? 1 : 0,
     ])
     const [kind, detail, urlId] = values.slice(0, 3).map(String) as [string, string, string]
     const url = urlId === '' ? undefined : this.#decrypt(keys, app, { id: urlId, kept: values[3] as Buffer }, { at, sentAt })

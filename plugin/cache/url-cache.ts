@@ -24,7 +24,7 @@ export interface UrlRequest {
   lockTtlMs: number
   /** Longest time of the mint call alone, ms. */
   mintTimeoutMs: number
-  /** Nobody waits for it: in place of waiting for a turn to mint, or for Redis, it throws `Held`. */
+  /** Nobody waits for it: in place of waiting for a turn, for Redis, or for a mint that may be of its app, it throws `Held`. */
   isInNoHurry?: boolean
 }
 
@@ -235,6 +235,7 @@ export class UrlCache {
         case 'failed':
           return this.#serveStaleOr(request, claim, claim.error)
         case 'wait':
+          if (request.isInNoHurry === true) throw new Held(LAST_PAUSE_MS)
           if (this.#timers.now() > giveUpAt) return this.#serveStaleOr(request, claim, embedError('TOOLJET_EMBED_TIMEOUT'))
           observedOwner = claim.owner
           await this.#timers.sleep(pauseMs * (0.5 + this.#timers.random()))
@@ -257,9 +258,9 @@ export class UrlCache {
   }
 
   async #claim (request: UrlRequest, { owner, unreadableId, observedOwner }: { owner: string, unreadableId: string | undefined, observedOwner: string | undefined }): Promise<Claim> {
-    const { user, app, lockTtlMs, replaces } = request
+    const { user, app, lockTtlMs, replaces, isInNoHurry = false } = request
     try {
-      return await this.#store.claim(user, app, { owner, lockTtlMs, invalidatedId: replaces, unreadableId, observedOwner })
+      return await this.#store.claim(user, app, { owner, lockTtlMs, invalidatedId: replaces, unreadableId, observedOwner, isInNoHurry })
     } catch (error) {
       this.#store.release(user, app, owner) // it may have been taken though the answer did not come
       throw error

@@ -40,7 +40,7 @@ const BEAT_MS = 60_000
 const BEATS_FOR_MS = 3_600_000
 
 /** In the order that the scripts take them. */
-const KEYS = ['pause', 'failures', 'probe', 'calls', 'flight', 'queue', 'due', 'tickets', 'instances', 'budget'] as const
+const KEYS = ['pause', 'failures', 'probe', 'calls', 'unminted', 'flight', 'queue', 'due', 'tickets', 'instances', 'budget'] as const
 type QueueKeys = Record<(typeof KEYS)[number], string>
 
 /** What a call is for: the first URL of a user who has none, another app, a URL in place of a dead one, or a rush to come. */
@@ -195,17 +195,19 @@ export class MintQueue {
   }
 
   /** ToolJet has answered: with a URL, or with its verdict. */
-  async done (turn: Turn, request: TurnRequest): Promise<void> {
+  async done (turn: Turn, request: TurnRequest, { isMinted }: { isMinted: boolean }): Promise<void> {
     const hadFailures = this.#failures > 0
     this.#failures = 0
     this.#probingUntil = 0
-    if (this.#settings.limit !== false || hadFailures) await this.#settle('done', turn, request)
+    this.#own.unminted(isMinted ? turn.calls.slice(0, -1) : turn.calls)
+    if (this.#settings.limit !== false || hadFailures) await this.#settle(isMinted ? 'done' : 'denied', turn, request)
   }
 
   /** ToolJet is not there. */
   async failed (turn: Turn, request: TurnRequest): Promise<void> {
     this.#failures++
     if (this.#failures >= MAX_FAILURES) this.#probingUntil = this.#timers.now() + PROBE_PAUSE_MS
+    this.#own.unminted(turn.calls)
     await this.#settle('failed', turn, request)
   }
 

@@ -6,6 +6,8 @@ interface Call {
   /** On the monotonic clock. */
   at: number
   isTold: boolean
+  /** It brought no URL. */
+  isUnminted: boolean
 }
 
 /** So many of the last ones are told again and again: a Redis that has come back with older data knows them no more. */
@@ -39,16 +41,21 @@ export class OwnCalls {
     this.#add(name, true)
   }
 
-  /** What Redis may not know, if it may count still: name, and milliseconds since then, of each. */
+  /** What Redis may not know, if it may count still: name, milliseconds since then, and whether it brought no URL, of each. */
   toTell (windowMs: number): (string | number)[] {
     const now = this.#timers.now()
     const first = this.#calls.length - TOLD_AGAIN
-    return this.#calls.filter(({ isTold, at }, i) => (!isTold || i >= first) && at > now - windowMs).flatMap(({ name, at }) => [name, Math.floor(now - at)])
+    return this.#calls.filter(({ isTold, at }, i) => (!isTold || i >= first) && at > now - windowMs).flatMap(({ name, at, isUnminted }) => [name, Math.floor(now - at), isUnminted ? 1 : 0])
   }
 
   /** It does not count. */
   drop (name: string): void {
     this.#calls = this.#calls.filter((call) => call.name !== name)
+  }
+
+  /** They brought no URL. */
+  unminted (names: readonly string[]): void {
+    for (const call of this.#calls) if (names.includes(call.name)) call.isUnminted = true
   }
 
   /** Redis knows them. */
@@ -69,7 +76,7 @@ export class OwnCalls {
   }
 
   #add (name: string, isTold: boolean): void {
-    this.#calls.push({ name, at: this.#timers.now(), isTold })
+    this.#calls.push({ name, at: this.#timers.now(), isTold, isUnminted: false })
     if (this.#calls.length > 2 * MAX_CALLS) this.#calls = this.#calls.slice(-MAX_CALLS)
   }
 }

@@ -126,13 +126,13 @@ export class ToolJet {
       })
       asked = pauseAsked(reply)
       const redirectUrl = readReply(reply, this.embedOrigins)
-      await this.#queue.done(turn, order)
+      await this.#queue.done(turn, order, { isMinted: true })
       return redirectUrl
     } catch (error) {
       if (asked !== undefined) throw await this.#queue.refused(turn, asked, order)
       if (this.#client.closed) throw error // what that breaks off is no trouble of ToolJet's
       if (isOutage(error)) await this.#queue.failed(turn, order)
-      else await this.#queue.done(turn, order)
+      else await this.#queue.done(turn, order, { isMinted: false })
       throw error
     }
   }

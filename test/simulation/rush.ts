@@ -20,6 +20,8 @@ export interface RushPlan {
   users: number
   /** Within which they come, ms. */
   within: number
+  /** Before the first of them comes, ms. */
+  quiet?: number
   instances: number
   mintLimit: MintLimit
   /** What ToolJet allows; none: everything. */
@@ -28,6 +30,8 @@ export interface RushPlan {
   refuses?: (email: string, now: number, granted: number[]) => { retryAfter?: number } | undefined
   /** Whether ToolJet's 429 says for how long. */
   retryAfter?: boolean
+  /** Whether ToolJet's limit counts the calls that it denies. */
+  countsDenied?: boolean
   patExpiry?: number
   /** Of a mint call, ms. */
   latencyMs?: number
@@ -51,7 +55,7 @@ interface Outcome {
   error?: EmbedError
 }
 
-/** @returns the app to ask for next, and after how many ms; nothing: is done */
+/** @returns the app to ask for next (from `APPS` on: ToolJet has none such), and after how many ms; nothing: is done */
 export type Guest = (last: Outcome | undefined, times: number) => { afterMs: number, app?: number, replaces?: string | undefined, ticket?: string } | undefined
 
 export interface RushResult {
@@ -91,7 +95,9 @@ interface User {
   promises: { at: number, etaMs: number }[]
 }
 
-const APP_IDS = Array.from({ length: 20 }, (_, i) => `${String(i).padStart(8, '0')}-1111-4111-8111-111111111111`)
+/** Apps that ToolJet has. */
+export const APPS = 20
+const appId = (app: number): string => `${String(app).padStart(8, '0')}-1111-4111-8111-111111111111`
 
 let rushes = 0
 
@@ -108,7 +114,7 @@ class Rush {
   readonly #lives: Life[] = []
   readonly #all: Life[] = []
   readonly #users: User[] = []
-  readonly #calls: { at: number, granted: boolean, isGuest: boolean }[] = []
+  readonly #calls: { at: number, granted: boolean, counts: boolean, isGuest: boolean }[] = []
   readonly #codes: Record<string, number> = {}
   readonly #uncaught: unknown[] = []
   #firstWait: number | undefined
@@ -124,14 +130,14 @@ class Rush {
   }
 
   async run (): Promise<RushResult> {
-    const { users, within, instances, guests = [], faults = [], atMost = 1e9, night } = this.#plan
+    const { users, within, quiet = 0, instances, guests = [], faults = [], atMost = 1e9, night } = this.#plan
     for (let slot = 0; slot < instances; slot++) await this.#start(slot)
     if (night !== undefined) await this.#warm(night)
     for (let i = 0; i < users; i++) {
       this.#open++
       const user: User = { email: `user${i}@test`, cameAt: 0, requests: 0, promises: [] }
       this.#users.push(user)
-      this.#after(10 + this.#random.next() * within, () => {
+      this.#after(10 + quiet + this.#random.next() * within, () => {
         user.cameAt = this.#scheduler.now
         this.#watch(this.#ask(user))
       })
@@ -206,7 +212,7 @@ class Rush {
 
   async #warm (night: number): Promise<void> {
     const { now } = this.#scheduler
-    const pairs = Array.from({ length: this.#plan.users }, (_, i): [string, string] => [`user${i}@test`, `id:${APP_IDS[0]!}`])
+    const pairs = Array.from({ length: this.#plan.users }, (_, i): [string, string] => [`user${i}@test`, `id:${appId(0)}`])
     this.#watch(this.#lives[0]!.instance.warm(pairs, {}).then((report) => { this.#warmed = { ...report, took: this.#scheduler.now - now } }))
     await this.#scheduler.run(() => this.#warmed !== undefined || this.#uncaught.length > 0, now + night)
     this.#calls.length = 0
@@ -220,22 +226,23 @@ class Rush {
     this.#watch(this.#start(slot))
   }
 
-  #mint (process: Process, { email, appId }: { email: string, appId: string }): Promise<HttpReply> {
-    const { toolJet, latencyMs = 500, retryAfter = true } = this.#plan
+  #mint (process: Process, { email, appId: id }: { email: string, appId: string }): Promise<HttpReply> {
+    const { toolJet, latencyMs = 500, retryAfter = true, countsDenied = false } = this.#plan
     const { now } = this.#scheduler
     const took = latencyMs * (0.5 + this.#random.next())
     if (now < this.#downUntil) return this.#reply(process, 5, { statusCode: 500, headers: {}, text: '{}' })
-    const granted = this.#calls.filter((call) => call.granted && toolJet !== undefined && call.at > now - toolJet.timeWindow)
+    const granted = this.#calls.filter((call) => call.counts && toolJet !== undefined && call.at > now - toolJet.timeWindow)
     const refusal = this.#plan.refuses?.(email, now, this.#calls.filter((call) => call.granted).map((call) => call.at))
     const isGranted = refusal === undefined && (toolJet === undefined || granted.length < (this.#allowed ?? toolJet.max))
-    this.#calls.push({ at: now, granted: isGranted, isGuest: email.startsWith('guest') })
+    const isDenied = Number(id.slice(0, 8)) >= APPS
+    this.#calls.push({ at: now, granted: isGranted, counts: isGranted && (countsDenied || !isDenied), isGuest: email.startsWith('guest') })
+    if (isGranted && isDenied) return this.#reply(process, took, { statusCode: 400, headers: {}, text: errorText(400, 'Invalid appId or appSlug') })
     if (isGranted) {
-      const redirectUrl = `${TOOLJET_URL}/embed-apps/${appId}?personal-access-token=pat_${this.#calls.length}`
+      const redirectUrl = `${TOOLJET_URL}/embed-apps/${id}?personal-access-token=pat_${this.#calls.length}`
       return this.#reply(process, took, { statusCode: 201, headers: {}, text: JSON.stringify({ personalAccessToken: 'pat', redirectUrl }) })
     }
     const seconds = refusal === undefined ? Math.ceil((granted[0]!.at + toolJet!.timeWindow - now) / 1000) : refusal.retryAfter
-    const text = JSON.stringify({ statusCode: 429, timestamp: '', path: '', message: 'ThrottlerException: Too Many Requests' })
-    return this.#reply(process, 5, { statusCode: 429, headers: retryAfter && seconds !== undefined ? { 'retry-after': String(seconds) } : {}, text })
+    return this.#reply(process, 5, { statusCode: 429, headers: retryAfter && seconds !== undefined ? { 'retry-after': String(seconds) } : {}, text: errorText(429, 'ThrottlerException: Too Many Requests') })
   }
 
   #reply (process: Process, ms: number, reply: HttpReply): Promise<HttpReply> {
@@ -247,7 +254,7 @@ class Rush {
     await this.#sleep(5 + this.#random.next() * 40) // the network
     const { instance } = this.#random.pick(this.#lives)
     return Promise.race([
-      instance.request('', email, `id:${APP_IDS[app]!}`, replaces, ticket).then((answer) => ({ answer }), (error: unknown) => {
+      instance.request('', email, `id:${appId(app)}`, replaces, ticket).then((answer) => ({ answer }), (error: unknown) => {
         if (!isEmbedError(error)) this.#uncaught.push(error)
         return { error: error as EmbedError }
       }),
@@ -312,6 +319,10 @@ class Rush {
       ...(this.#warmed && { warmed: this.#warmed }),
     }
   }
+}
+
+function errorText (statusCode: number, message: string): string {
+  return JSON.stringify({ statusCode, timestamp: '', path: '', message })
 }
 
 function sorted (numbers: number[]): number[] {

@@ -3,10 +3,10 @@
 -- KEYS: user.
 -- ARGV: deadline, longest life of a URL in ms, app, owner, lock's TTL in ms, life in ms that a reused URL must still have,
 --       its whole life in ms as this app has it, id of a URL that is reported dead ('-': none), id of one that cannot be
---       decrypted ('-': none), the owner waited for so far ('-': none).
+--       decrypted ('-': none), the owner waited for so far ('-': none), '1' for one that is in no hurry.
 -- Reply: { time, 'url' | 'failed' | 'wait' | 'acquired', detail, id or '', URL as it is kept or '', how many other URLs the
 --        user has, if acquired } with detail: the error for 'failed', the owner for 'wait', the lock's start for 'acquired'.
-local life, app, owner, lockTtl, least, own, invalidated, unreadable, observed = unpack(ARGV, 2)
+local life, app, owner, lockTtl, least, own, invalidated, unreadable, observed, isInNoHurry = unpack(ARGV, 2)
 life = tonumber(life)
 
 local id = fields['n' .. app]
@@ -47,6 +47,12 @@ if holder == owner then return reply('acquired', string.format('%.0f', since)) e
 
 local failed, denial, failure = outcomeOf(app)
 if failed and (denial == '1' or failed == observed) then return reply('failed', failure) end
+if not holder and isInNoHurry == '1' then -- who mints for another name may mint for this app, too
+  for field in pairs(fields) do
+    local other = field:match('^l(.+)$')
+    if other and concerns({ app }, other) then holder = holder or lockOf(other) end
+  end
+end
 if holder then return reply('wait', holder) end
 
 begin(life)

@@ -3,8 +3,8 @@
 -- ARGV besides: failures after which ToolJet is only probed, TTL of a probe in ms, this instance, the epoch that it knows
 -- ('-': none), limit and window of that ('0': none), ms for which it has promised turns in it; the user, the app, what for
 -- ('first': the user has nothing; 'more'; 'replaces'; 'again': one more call of a mint that was granted; 'warm'), how many
--- tickets a user may have; of the ticket that came with the request epoch, place and end ('-', '0', '0': none); then, in
--- pairs, the last calls of this instance and ms since then: Redis may not know them (any more).
+-- tickets a user may have; of the ticket that came with the request epoch, place and end ('-', '0', '0': none); then, for
+-- each of the last calls of this instance, its name, ms since then and '1' if it brought no URL: Redis may not know them (any more).
 -- Reply: { time, 'granted' | 'wait' | 'paused' | 'failing' | 'many', ms (since the first request for what is granted; until the turn
 --        of who waits, -1: unknown; until the end of a pause), ms until it is to ask again, position, place, its end, epoch,
 --        limit or 0, its window, instances, failures, mints of the last hour where they are too many or 0, ms of ToolJet's pause }.
@@ -64,7 +64,11 @@ if known ~= '-' and known ~= budget.epoch then
   if limit then set('blackout', since + window) end
   recoverUntil(since + math.min(RECOVERY, promised))
 end
-for i = 21, #ARGV, 2 do redis.call('ZADD', CALLS, 'GT', string.format('%.0f', at - ARGV[i + 1]), ARGV[i]) end
+for i = 21, #ARGV, 3 do
+  local began = string.format('%.0f', at - ARGV[i + 1])
+  redis.call('ZADD', CALLS, 'GT', began, ARGV[i])
+  if ARGV[i + 2] == '1' then redis.call('ZADD', UNMINTED, 'GT', began, ARGV[i]) end
+end
 
 redis.call('ZADD', INSTANCES, at, instance)
 redis.call('ZREMRANGEBYSCORE', INSTANCES, '-inf', at - 3 * MINUTE)
@@ -117,8 +121,9 @@ end
 
 -- Whether the limit is tried by one more: when ToolJet has surely granted all that is known of in this window.
 local function mayProbe (others)
+  local granted = window == MINUTE and callsIn or mintedIn
   return given == 'auto' and limit and others < limit and not budget.probe and at >= math.max(number('probes'), number('blackout'))
-    and redis.call('ZCOUNT', CALLS, at - 0.9 * window, '+inf') >= limit and used() == limit
+    and granted(0.9 * window) >= limit and used() == limit
 end
 
 -- Places --------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 --   failures   of ToolJet, in a row: "number call"
 --   probe      the one call that is let through while it fails
 --   calls      sorted set of calls by the moment at which they were granted, for as long as they may count
+--   unminted   sorted set of those of them that brought no URL: ToolJet's limit may count them, or not
 --   flight     sorted set of calls that may be refused yet, while no limit is known
 --   queue      sorted set of those who wait and come in time, "user app": by class, then by the moment of first asking
 --   due        sorted set of the same: when its owner is late, or, of one who is not in the queue, when the place ends
@@ -18,7 +19,7 @@
 --
 -- ARGV of all: deadline, name of this call, longest TTL in ms, limit ('auto': it is learnt; 'off': there is none), its
 -- window in ms, ms after which a call counts as answered.
-local PAUSE, FAILURES, PROBE, CALLS, FLIGHT, QUEUE, DUE, TICKETS, INSTANCES, BUDGET = unpack(KEYS)
+local PAUSE, FAILURES, PROBE, CALLS, UNMINTED, FLIGHT, QUEUE, DUE, TICKETS, INSTANCES, BUDGET = unpack(KEYS)
 local call, longest, given, callMs = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6])
 
 -- So long the one whose turn it is may be late, ms.
@@ -74,12 +75,14 @@ end
 
 -- The sets are read from here on as if the clock had never gone back, and without what counts no more.
 local function tidy ()
-  for _, key in ipairs({ CALLS, FLIGHT }) do
+  for _, key in ipairs({ CALLS, UNMINTED, FLIGHT }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. at, '+inf')) do redis.call('ZADD', key, at, name) end
   end
   local counts = limit and math.max(span() + GRACE, given == 'auto' and MINUTE + GRACE or 0)
-  redis.call('ZREMRANGEBYSCORE', CALLS, '-inf', at - (counts or HOUR))
-  if not limit then redis.call('ZREMRANGEBYRANK', CALLS, 0, -1 - MOST_MOMENTS) end
+  for _, key in ipairs({ CALLS, UNMINTED }) do
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', at - (counts or HOUR))
+    if not limit then redis.call('ZREMRANGEBYRANK', key, 0, -1 - MOST_MOMENTS) end
+  end
   redis.call('ZREMRANGEBYSCORE', FLIGHT, '-inf', at - SOON)
   if budget.probe and (tonumber(redis.call('ZSCORE', CALLS, budget.probe) or '') or 0) < at - callMs then -- nobody says what became of it
     unset('probe')
@@ -88,8 +91,13 @@ local function tidy ()
   if number('blackout') > at + (window or 0) then set('blackout', at) end -- the clock went back
 end
 
-local function callsIn (ms)
-  return redis.call('ZCOUNT', CALLS, '(' .. string.format('%.3f', at - ms), '+inf')
+local function callsIn (ms, key)
+  return redis.call('ZCOUNT', key or CALLS, '(' .. string.format('%.3f', at - ms), '+inf')
+end
+
+-- Every call takes a slot, for ToolJet's limit may count it; only those that minted show what it grants, for it may not.
+local function mintedIn (ms)
+  return callsIn(ms) - callsIn(ms, UNMINTED)
 end
 
 -- Calls that count now, and, with `later`, that would have counted so many ms ago.
@@ -100,7 +108,7 @@ end
 -- While no limit is known: few calls at once, twice as many when all were granted. Small steps up to ToolJet's documented
 -- limit, so that few are refused where it has one.
 local function allowedAtOnce ()
-  local granted = redis.call('ZCOUNT', CALLS, at - MINUTE, '+inf') - redis.call('ZCARD', FLIGHT)
+  local granted = mintedIn(MINUTE) - redis.call('ZCARD', FLIGHT)
   if granted < 1 then return 1 end
   if granted < 3 then return 2 end
   if granted < 12 then return 3 end

@@ -1,5 +1,5 @@
--- What became of calls that were granted: 'done' (ToolJet has answered), 'failed' (it is not there), 'refused' (it asked not to
--- be called) or 'unused'.
+-- What became of calls that were granted: 'done' (ToolJet has minted), 'denied' (it has answered, and not minted), 'failed' (it is
+-- not there), 'refused' (it asked not to be called) or 'unused'.
 --
 -- ARGV besides: outcome, user, app ('-' for both: nobody waits for it), ms of the pause that ToolJet asked for, ms of its
 -- `Retry-After` (-1: it had none; 0: it was no limit), TTL of the failures in ms, pause to the next probe in ms, then the
@@ -13,13 +13,22 @@ local grantedAt = tonumber(redis.call('ZSCORE', CALLS, call) or '')
 redis.call('ZREM', FLIGHT, call, unpack(ARGV, 14))
 -- a given limit is one of calls, a learnt one of those that ToolJet has granted
 if outcome == 'unused' or outcome == 'refused' and given == 'auto' then redis.call('ZREM', CALLS, call) end
+local unminted = { unpack(ARGV, 14) }
+if outcome == 'denied' or outcome == 'failed' then unminted[#unminted + 1] = call end
+for _, name in ipairs(unminted) do
+  local began = redis.call('ZSCORE', CALLS, name)
+  if began then
+    redis.call('ZADD', UNMINTED, began, name)
+    redis.call('PEXPIRE', UNMINTED, longest)
+  end
+end
 local isProbe = budget.probe == call
 if isProbe then unset('probe') end
 
-if outcome == 'done' then
+if outcome == 'done' or outcome == 'denied' then
   if keepsPlace then dropTicket(user, app) end
   if redis.call('DEL', FAILURES, PROBE) > 0 and given ~= 'off' then set('resumed', at) end
-  if isProbe then -- it may have been much too low: the next try need not wait
+  if isProbe and outcome == 'done' then -- it may have been much too low: the next try need not wait
     set('limit', limit + 1)
     set('probes', at)
     unset('failed')
@@ -37,14 +46,23 @@ end
 
 -- The window reaches back to the oldest call that may count: one of the last minute, or of as long as `Retry-After` says.
 -- What comes near a minute is taken for ToolJet's documented one (a fixed window began before the first call that is known
--- of); what turns out too short is doubled.
+-- of); what turns out too short is doubled. Calls that brought no URL count where nothing else can have used the limit up,
+-- and in a minute: it is ToolJet's own then, and one that is too high costs one refusal. In any other window they do not:
+-- one that is too long costs turns.
 local function learn (isTooShort)
   local reach = math.max(MINUTE, retryAfter)
-  local oldest = redis.call('ZRANGEBYSCORE', CALLS, at - reach, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  local length = retryAfter < 0 and MINUTE or math.max(1000, (oldest and at - oldest or 0) + retryAfter)
+  local calls = redis.call('ZRANGEBYSCORE', CALLS, at - reach, '+inf', 'WITHSCORES')
+  local oldest, oldestMinted = calls[2], nil
+  for i = #calls - 1, 1, -2 do
+    if not redis.call('ZSCORE', UNMINTED, calls[i]) then oldestMinted = calls[i + 1] end
+  end
+  local function lengthFrom (moment) return math.max(1000, (moment and at - moment or 0) + retryAfter) end
+  local length = retryAfter < 0 and MINUTE or lengthFrom(oldest)
+  local countsAll = not oldestMinted or length >= MINUTE - 500 and length < MINUTE + 1500
+  if not countsAll then length = lengthFrom(oldestMinted) end
   if isTooShort then length = math.max(length, math.min(MINUTE, 2 * window)) end
   if length > MINUTE / 3 and length < MINUTE + 1500 then length = MINUTE end
-  limit, window = math.max(1, redis.call('ZCOUNT', CALLS, at - math.max(reach, length), '+inf')), length
+  limit, window = math.max(1, (countsAll and callsIn or mintedIn)(math.max(reach, length))), length
   set('limit', limit)
   set('window', window)
 end
