@@ -30,6 +30,8 @@ export class Connection implements AuditRedis {
   #isCluster = false
   #isClosed = false
   #wasThere = false
+  #isAway = false
+  /** Since then there was no answer. */
   #lostAt: number | undefined
   #lastError: Error | undefined
 
@@ -133,22 +135,27 @@ export class Connection implements AuditRedis {
     client.setMaxListeners(0) // each command that waits has one
     client.on('error', (error: Error) => { this.#lastError = error })
     endWhenRefused(client)
+    client.on('ready', () => { if (this.#wasThere) this.#isBack() })
   }
 
   /** An answer, and not a connection, says that Redis is there: proxies, tunnels and a TLS port take any connection, and drop it. */
   #heard (): void {
-    if (this.#lostAt !== undefined) this.#settings.onChange?.(true)
     this.#lostAt = undefined
     this.#wasThere = true
+    this.#isBack()
+  }
+
+  #isBack (): void {
+    if (this.#isAway) this.#settings.onChange?.(true)
+    this.#isAway = false
   }
 
   /** Nothing: it is given up. */
   #retryInMs (): number | null {
     if (this.#isClosed || !this.#wasThere) return null
-    if (this.#lostAt === undefined) {
-      this.#lostAt = performance.now()
-      this.#settings.onChange?.(false)
-    }
+    this.#lostAt ??= performance.now()
+    if (!this.#isAway) this.#settings.onChange?.(false)
+    this.#isAway = true
     if (this.#settings.isPatient !== true && performance.now() - this.#lostAt > PATIENCE_MS) return null
     return RETRY_MS
   }

@@ -261,7 +261,7 @@ export const MUTANTS: Mutant[] = [
   // Redis, and being without it
   { name: 'deadline-redis', file: 'redis/circuit-breaker.ts', from: 'return this.#withinBound(this.#send(command))', to: 'return this.#send(command)', tests: [OUTAGE], why: 'a stuck Redis hangs the host' },
   { name: 'deadline-each', file: 'redis/circuit-breaker.ts', from: "if (this.isOpen) throw embedError('TOOLJET_EMBED_REDIS_DOWN')\n", to: '', tests: [OUTAGE], why: 'each request waits for a Redis that is unavailable' },
-  { name: 'close-in-handshake', file: 'redis/connect.ts', from: "stream?.on('error', () => {})", to: 'void stream', tests: ['topologies: TLS: who closes'], why: 'a host that closes while TLS begins is ended by an error that nobody listens for' },
+  { name: 'close-in-handshake', file: 'redis/connect.ts', from: "socket.on('error', () => {})", to: 'void socket', tests: ['topologies: TLS: who closes'], why: 'a host that closes while TLS begins is ended by an error that nobody listens for' },
   { name: 'deadline-start', file: 'compose.ts', from: 'Promise.race([start(), sleep(MAX_START_WAIT_MS, undefined, { ref: false })])', to: 'start()', tests: ['redis-down: a host starts while Redis'], why: 'a long redisTimeoutMs delays the start until Fastify gives up' },
   { name: 'redis-undo', file: 'cache/url-cache.ts', from: 'this.#store.release(user, app, owner) // it may', to: '// it may', tests: ['redis-down: a claim or store'], why: 'a lock stays that nobody knows of' },
   { name: 'redis-let-go', file: 'cache/store.ts', from: 'if (owner !== undefined) this.release(user, app, owner)', to: '', tests: ['redis-down: a claim or store'], why: 'a lock stays that nobody holds' },
