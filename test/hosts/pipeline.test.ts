@@ -10,6 +10,7 @@ import type { FastifyContextConfig, FastifyInstance, FastifyServerOptions } from
 import { t as tap, test, type Test } from 'tap'
 import type { TooljetEmbedOptions } from '../../plugin/index.js'
 import { ANA, BEN, Portal, releaseRedisAfter, SALES } from '../support/portal.js'
+import { until } from '../support/until.js'
 
 releaseRedisAfter(tap)
 
@@ -219,6 +220,15 @@ test('a request may have any id, and the log a short one or none', async (t) => 
   for (; next < ids.length; next++) t.equal(await verdict(t, send(portal, BODY, JSON_TYPE)), '200')
   const told = (await portal.audit()).map(({ request_id: id }) => id)
   for (const [i, [id, expected]] of [...ids, ...ids].entries()) t.match(told[i] ?? 'none', expected ?? /^none$/, typeof id)
+})
+
+test('a request that Fastify gives up has one event, which says what became of its URL', async (t) => {
+  const portal = await open(t, undefined, { fastify: { handlerTimeout: 500 } })
+  portal.toolJet.faults = () => ({ delayMs: 1000 })
+  t.equal(await verdict(t, send(portal, BODY, JSON_TYPE)), '503 FST_ERR_HANDLER_TIMEOUT')
+  await until('it is minted after all', async () => (await portal.audit()).length > 0)
+  t.equal(await verdict(t, send(portal, BODY, JSON_TYPE)), '200')
+  t.same((await portal.audit()).map(({ event }) => event), ['url.minted', 'url.reused'])
 })
 
 test('whatever authenticate, identity and authorize throw is answered in the usual form, without what is in it', async (t) => {
