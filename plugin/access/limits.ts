@@ -2,7 +2,7 @@ import fastifyRateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import { LRUCache } from 'lru-cache'
 import { userKeys } from '../redis/user-keys.js'
-import { embedError, isRedisOutage } from '../errors.js'
+import { embedError, isEmbedError, isRedisOutage } from '../errors.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { UserBatch } from '../redis/user-batch.js'
@@ -87,7 +87,7 @@ export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, 
 
 /** Of a refusal by a limit: the state that it was refused with. */
 export function limitOf (error: unknown): LimitState | undefined {
-  return (error as { limit?: LimitState } | undefined)?.limit
+  return isEmbedError(error) ? (error as { limit?: LimitState }).limit : undefined
 }
 
 type Limiter = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>

@@ -238,7 +238,7 @@ test('whatever authenticate, identity and authorize throw is answered in the usu
     ['hunter2', '500'], [undefined, '500'], [null, '500'], [42, '500'], [Symbol('hunter2'), '500'], [() => secret, '500'], [[secret.token], '500'], [Object.create(null), '500'],
     [{ message: secret }, '500'], [{ statusCode: 200, ...secret }, '500'], [{ statusCode: 403, code: 'MINE', message: 'mine', ...secret }, '403 MINE'],
     [error({ statusCode: 'abc' }), '500'], [error({ statusCode: 99_999 }), '500'], [error({ statusCode: 204 }), '500'], [error({ statusCode: NaN, status: 503 }), '503'],
-    [error({ code: secret }), '500'], [error({ code: 'MINE', statusCode: 409, ...secret }), '409 MINE'], [Object.freeze(error({})), '500'],
+    [error({ code: secret }), '500'], [error({ code: 'MINE', statusCode: 409, ...secret }), '409 MINE'], [Object.freeze(error({})), '500'], [error({ limit: 16_384 }), '500'],
   ]
   let next: unknown
   for (const where of ['authenticate', 'identity', 'authorize'] as const) {
@@ -248,6 +248,7 @@ test('whatever authenticate, identity and authorize throw is answered in the usu
       const answer = send(portal, BODY, JSON_TYPE)
       t.match(await verdict(t, answer), new RegExp(`^${expected}(?: FST_ERR_SEND_UNDEFINED_ERR)?$`), `${where}: ${typeof what}`)
       t.notMatch((await answer).payload, 'hunter2')
+      t.notOk('x-ratelimit-limit' in (await answer).headers, 'nothing was counted')
     }
     for (const what of [error({ statusCode: 401 }), error({ status: 401 }), error({ code: 'FST_JWT_NO_AUTHORIZATION_IN_HEADER' })]) {
       next = what
