@@ -9,7 +9,7 @@ import { systemTimers as timers } from '../plugin/timers.js'
 import { AuditEvents, CODE, INSTANCE, type BenchEvent } from './audit-events.js'
 import { median, percentile } from './numbers.js'
 import { redisCpuOf } from './redis-figures.js'
-import { progress } from './report.js'
+import { progress } from './progress.js'
 import type { BenchRedis, World } from './world.js'
 
 /** What a busy instance writes at once. */

@@ -3,7 +3,7 @@ import { bytesPerUrl, fill } from './fill.js'
 import { applyLoad } from './load.js'
 import { measure, type Figures } from './measure.js'
 import { medians, rotated } from './numbers.js'
-import { progress } from './report.js'
+import { progress } from './progress.js'
 import type { World } from './world.js'
 import type { ServerProcess } from './server-process.js'
 

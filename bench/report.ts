@@ -100,8 +100,3 @@ function table (head: string[], rows: string[][]): string[] {
   const line = (cells: string[]): string => `| ${cells.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join(' | ')} |`
   return [line(head), `| ${widths.map((width, i) => (i === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`)).join(' | ')} |`, ...rows.map(line)]
 }
-
-/** While it runs. */
-export function progress (text: string): void {
-  console.error(`  ${text}`)
-}

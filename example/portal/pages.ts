@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import fastifyStatic from '@fastify/static'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { PortalApp } from './portal.js'
+import type { PortalApp } from './portal-app.js'
 import { orSignIn } from './session.js'
 import type { SendPage } from './shell.js'
 import { isAdmin, type DemoUser } from './users.js'

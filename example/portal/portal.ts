@@ -14,16 +14,10 @@ import { AuditTail } from './audit-tail.js'
 import { readableLines } from './log.js'
 import { metricsPage } from './metrics.js'
 import { notFound, pages } from './pages.js'
+import type { PortalApp } from './portal-app.js'
 import { session, SESSION_COOKIE } from './session.js'
 import { shell } from './shell.js'
 import { DEMO_USERS, type DemoUser } from './users.js'
-
-/** An app in the portal's navigation. */
-export interface PortalApp {
-  alias: string
-  appId: string
-  name: string
-}
 
 export interface PortalSettings {
   tooljet: TooljetEmbedOptions['tooljet']

@@ -3,7 +3,8 @@ import closeWithGrace from 'close-with-grace'
 import { listOf, portalEnv, readEnv } from '../env.js'
 import { consoleTraces } from '../tracing.js'
 import { INVENTORY, SALES } from '../tooljet/seed.js'
-import { createPortal, type PortalApp, type PortalSettings } from './portal.js'
+import type { PortalApp } from './portal-app.js'
+import { createPortal, type PortalSettings } from './portal.js'
 import { usersOf } from './users.js'
 
 type Env = Static<typeof portalEnv>

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { FastifyReply } from 'fastify'
 import { WAYS_TO_REDIS } from '../ways-to-redis.js'
-import type { PortalApp } from './portal.js'
+import type { PortalApp } from './portal-app.js'
 import { isAdmin, type DemoUser } from './users.js'
 
 interface ShellSettings {

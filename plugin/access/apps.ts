@@ -119,3 +119,14 @@ function checkedName ({ appId, appSlug }: UncheckedAsk): AppName {
 function badRequest (detail: string) {
   return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail })
 }
+
+/**
+ * The names of an app, as `key` has them, that its embed URL tells: one that was requested by its slug is known by its id from
+ * then on, and the other way round.
+ */
+export function namesIn (redirectUrl: string): string[] {
+  const { pathname, searchParams } = new URL(redirectUrl)
+  const id = /\/embed-apps\/([^/]+)\/?$/.exec(pathname)?.[1] ?? ''
+  const slug = searchParams.get('appSlug') ?? ''
+  return [...(APP_ID.test(id) ? [`id:${id.toLowerCase()}`] : []), ...(APP_SLUG.test(slug) ? [`slug:${slug}`] : [])]
+}

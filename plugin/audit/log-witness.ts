@@ -1,6 +1,7 @@
 import { FIELD_NAMES, type AuditFields } from './event.js'
 import { timeOfMac, type EventSigner } from './signer.js'
-import type { AuditProblem, Judge, Witness } from './verify.js'
+import type { AuditProblem } from './report.js'
+import type { Judge, Witness } from './verify.js'
 
 /** Far more than the line of an event may take; what is longer is skipped. */
 const MAX_LINE_BYTES = 1_048_576

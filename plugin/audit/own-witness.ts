@@ -1,7 +1,8 @@
 import type { WrittenEntry } from './append.js'
 import type { AuditFields } from './event.js'
 import { timeOfMac } from './signer.js'
-import type { AuditProblem, Judge, Witness } from './verify.js'
+import type { AuditProblem } from './report.js'
+import type { Judge, Witness } from './verify.js'
 
 /** A running instance knows which event it has written last. */
 export class OwnWitness implements Witness {

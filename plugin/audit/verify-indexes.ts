@@ -6,7 +6,8 @@ import { counterOf } from './append.js'
 import type { AuditKeys, IndexPlace } from './audit-keys.js'
 import { fieldsOf, type AuditFields } from './event.js'
 import { SLACK_MS } from './reindex.js'
-import type { AuditProblem, Judge, Witness } from './verify.js'
+import type { AuditProblem } from './report.js'
+import type { Judge, Witness } from './verify.js'
 import { REMEDY, TOLD, WrongCounters } from './wrong-counters.js'
 
 const READ_INDEX = Script.of('audit/scripts/entries.lua', 'audit/scripts/counters.lua', 'audit/scripts/read-index.lua')

@@ -1,22 +1,6 @@
 import type { AuditFields } from './event.js'
 import { timeOfMac } from './signer.js'
-import type { AuditProblem } from './verify.js'
-
-/** What `verify()` found of one instance, from a start of the plugin to its end. */
-export interface InstanceReport {
-  /** Host, process and a random part. */
-  instance: string
-  /** How many of its events are in the stream, each counted once. */
-  events: number
-  /** Number of the first of them; it counts from 1. */
-  firstSeq: number
-  /** Number of the last of them. */
-  lastSeq: number
-  /** `false`: the instance runs, or ended in a way after which events may be missing. */
-  closed: boolean
-  /** `true`: its first events are no longer in the stream. */
-  trimmed: boolean
-}
+import type { AuditProblem, InstanceReport } from './report.js'
 
 /** Events that are missing so far: one that comes later is out of order. */
 interface Gap {

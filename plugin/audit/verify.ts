@@ -2,60 +2,10 @@ import { setImmediate as endOfTurn } from 'node:timers/promises'
 import { MS_PER_DAY } from '../durations.js'
 import type { Retention } from './append.js'
 import { SCHEMA, fieldsOf, type AuditFields } from './event.js'
-import { CLOCK_SLACK_MS, InstanceCheck, isPlausible, type InstanceReport } from './verify-instance.js'
+import type { AuditProblem, AuditReport } from './report.js'
+import { CLOCK_SLACK_MS, InstanceCheck, isPlausible } from './verify-instance.js'
 import { timeOfMac, type EventSigner } from './signer.js'
 import type { StreamInfo } from './stream-info.js'
-
-export type { InstanceReport } from './verify-instance.js'
-
-/** Something wrong with the log. */
-export interface AuditProblem {
-  /**
-   * `gap`: events between two others are missing; `erased`: events at an instance's start are missing, and trimming does
-   * not explain it; `forged`: an entry without a valid mac, changed or written without the key; `duplicate`: an event that
-   * was there before; `reordered`: an event after one that it came before; `fork`: an event that does not follow the one
-   * before it; `moved`: an entry whose id cannot be of when its event was written; `deleted`: somebody deleted entries; `key`: no entry at all has a mac of this key; `missing`: the app's log
-   * has the event and the stream lacks it; `unlogged`: the stream has it, and the app's log lacks it; `index`: an index
-   * does not have what the stream has; `counts`: a counter does not have what the stream has.
-   */
-  kind: 'gap' | 'erased' | 'forged' | 'duplicate' | 'reordered' | 'fork' | 'moved' | 'deleted' | 'key' | 'missing' | 'unlogged' | 'index' | 'counts'
-  /** Id of the stream entry at which it shows: of what is missing, the one after it; absent where there is none. */
-  id?: string
-  /** Whose event. */
-  instance?: string
-  /** Its seq: of what is missing, the first one. */
-  seq?: number
-  /** In words, for people. */
-  detail: string
-}
-
-/** What `verify()` found. */
-export interface AuditReport {
-  /** Every entry is an event of this log, none is missing that trimming does not explain, and none is doubled or out of order. */
-  ok: boolean
-  /** Valid events in the stream. */
-  events: number
-  /** Entries in the stream. */
-  entries: number
-  /** Time of the oldest event, ISO 8601. */
-  since?: string
-  /** Time of the newest event, ISO 8601. */
-  until?: string
-  /** Entries that are no longer there; only Redis 7 and later counts them. */
-  trimmed?: number
-  /** Events that were written more than a minute after they happened: Redis was unavailable, or somebody moved them. */
-  late: number
-  /** By which it was judged what may be gone; 0: for ever, or any number. */
-  retention: Retention
-  /** `true`: neither the log nor an option tells the retention, and nothing may be gone. */
-  retentionAssumed: boolean
-  /** One by one, in the order of their first events. */
-  instances: InstanceReport[]
-  /** What is wrong, in the order of the stream: the first 1,000. */
-  problems: AuditProblem[]
-  /** How many problems there are. */
-  problemCount: number
-}
 
 /** An entry as Redis gives it: fields and values in a row. */
 export interface RawEntry {

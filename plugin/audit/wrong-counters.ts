@@ -1,4 +1,4 @@
-import type { AuditProblem } from './verify.js'
+import type { AuditProblem } from './report.js'
 
 export const REMEDY = 'run tooljet-embed-audit reindex'
 /** Of what is wrong with counters: a report has a thousand, the last of which tells how many there are. */

@@ -1,4 +1,4 @@
-import { APP_ID, APP_SLUG, type App } from '../access/apps.js'
+import { namesIn, type App } from '../access/apps.js'
 import type { Encryptor } from '../crypto/encryption.js'
 import { embedError, errorCodes, isEmbedError, type EmbedError, type EmbedErrorCode, type QueuePosition } from '../errors.js'
 import type { Log } from '../observability/log.js'
@@ -222,14 +222,6 @@ function readPlaintext (plaintext: string): Pick<CachedUrl, 'redirectUrl' | 'nam
   const end = plaintext.indexOf('\n')
   const redirectUrl = plaintext.slice(end + 1)
   return { redirectUrl, names: [...namesIn(redirectUrl), ...plaintext.slice(0, end).split(' ').filter((name) => name !== '')] }
-}
-
-/** An app that was requested by its slug is known by its id from then on, and the other way round. */
-export function namesIn (redirectUrl: string): string[] {
-  const { pathname, searchParams } = new URL(redirectUrl)
-  const id = /\/embed-apps\/([^/]+)\/?$/.exec(pathname)?.[1] ?? ''
-  const slug = searchParams.get('appSlug') ?? ''
-  return [...(APP_ID.test(id) ? [`id:${id.toLowerCase()}`] : []), ...(APP_SLUG.test(slug) ? [`slug:${slug}`] : [])]
 }
 
 function writeOutcome (error: unknown): string {

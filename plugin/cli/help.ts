@@ -1,4 +1,4 @@
-import type { Command } from './commands.js'
+import type { Command } from './command.js'
 import { OPTIONS, type OptionName } from './options.js'
 
 const PROGRAM = 'tooljet-embed-audit'

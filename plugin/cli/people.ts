@@ -2,7 +2,7 @@ import { normalizeEmail } from '../access/identity.js'
 import { fieldsOf } from '../audit/event.js'
 import { EventSigner } from '../audit/signer.js'
 import { deriveKeys } from '../crypto/secret-keys.js'
-import type { Context } from './commands.js'
+import type { Context } from './command.js'
 import type { Connection } from './connection.js'
 import { secretsOf } from './secrets.js'
 

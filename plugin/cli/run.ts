@@ -1,4 +1,5 @@
-import { COMMANDS, type Context } from './commands.js'
+import type { Context } from './command.js'
+import { COMMANDS } from './commands.js'
 import type { Connection } from './connection.js'
 import { EXIT, UsageError } from './errors.js'
 import type { Output } from './output.js'

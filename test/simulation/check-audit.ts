@@ -1,4 +1,4 @@
-import { at, type Facts, type Violation } from './checker.js'
+import { at, type Facts, type Violation } from './facts.js'
 import type { EventRecord, ProcessRecord, RequestRecord } from './history.js'
 
 /** Promise 4: each answer has its event, and each event is in the stream once and in its order. */

@@ -1,4 +1,4 @@
-import { at, overlaps, type Facts, type Violation } from './checker.js'
+import { at, overlaps, type Facts, type Violation } from './facts.js'
 
 /** An answer that took longer than this and no fault explains it. */
 const SLACK_MS = 500

@@ -1,4 +1,4 @@
-import { at, type Facts, type Violation } from './checker.js'
+import { at, type Facts, type Violation } from './facts.js'
 import type { MintRecord, RequestRecord } from './history.js'
 
 /** So long after a forget an instance must know of it, once it has had an answer of Redis. */

@@ -1,4 +1,4 @@
-import { at, type Facts, type Violation } from './checker.js'
+import { at, type Facts, type Violation } from './facts.js'
 
 /** Promises 1 and 2: whose URL it is, and how long it is given. */
 export function * checkLife (facts: Facts): Generator<Violation> {

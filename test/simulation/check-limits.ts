@@ -1,4 +1,4 @@
-import { at, type Facts, type Violation } from './checker.js'
+import { at, type Facts, type Violation } from './facts.js'
 import type { RequestRecord } from './history.js'
 
 /** Promise 6: limits for the fleet, and ToolJet's pauses. */

@@ -1,4 +1,4 @@
-import { at, type Facts, type Violation } from './checker.js'
+import { at, type Facts, type Violation } from './facts.js'
 import type { MintRecord } from './history.js'
 
 /** Promise 3: one mint at a time, the last one is the cached one, and one answer per mint says `minted`. */

@@ -1,4 +1,5 @@
-import { check, type Violation } from './checker.js'
+import { check } from './checker.js'
+import type { Violation } from './facts.js'
 import type { Plan } from './plan.js'
 import { runSchedule, type Outcome } from './schedule.js'
 import type { RealRedis } from './server.js'

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { Redis } from 'ioredis'
-import { newClient } from './redis.js'
+import { newClient } from './redis-client.js'
 
 const DOCS = readFileSync(new URL('../../docs/audit.md', import.meta.url), 'utf8')
 

@@ -3,12 +3,10 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { urlFor } from './acl.js'
+import { newClient, redisClasses } from './redis-client.js'
 import { provideRedis, type ProvidedRedis } from '../../example/redis.js'
 
-/** The classes of the clients that hosts of the tests have: ioredis's, or those of its fork. */
-export const redisClasses: Pick<typeof import('ioredis'), 'Redis' | 'Cluster'> = process.env['TEST_REDIS_CLIENT'] === 'iovalkey'
-  ? await import('iovalkey') as never
-  : await import('ioredis')
+export { newClient, redisClasses }
 
 let pluginUrl: Promise<string> | undefined
 let provided: Promise<ProvidedRedis> | undefined
@@ -29,12 +27,6 @@ export async function pluginRedisUrl (): Promise<string> {
 
 export async function stopOwnRedis (): Promise<void> {
   await (await provided)?.stop()
-}
-
-export function newClient (url: string): Redis {
-  const client = new redisClasses.Redis(url)
-  client.on('error', () => {})
-  return client
 }
 
 /** All keys that start with the prefix, or with it inside a hash tag. */

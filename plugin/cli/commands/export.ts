@@ -1,5 +1,5 @@
 import { AuditReader, compareIds } from '../../audit/reader.js'
-import type { Context } from '../commands.js'
+import type { Context } from '../command.js'
 import type { Connection } from '../connection.js'
 import { EXIT, UsageError } from '../errors.js'
 import { inPages } from '../events.js'

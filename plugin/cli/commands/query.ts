@@ -1,5 +1,5 @@
 import { AuditReader, type AuditOrder } from '../../audit/reader.js'
-import type { Context } from '../commands.js'
+import type { Context } from '../command.js'
 import { EXIT, UsageError } from '../errors.js'
 import { EventWriter, inPages } from '../events.js'
 import { filtersOf } from '../filters.js'

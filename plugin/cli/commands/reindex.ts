@@ -1,6 +1,6 @@
 import { AuditKeys } from '../../audit/audit-keys.js'
 import { reindex as makeIndexes } from '../../audit/reindex.js'
-import type { Context } from '../commands.js'
+import type { Context } from '../command.js'
 import { isReply } from '../../redis/errors.js'
 import { EXIT, RedisError } from '../errors.js'
 import { Progress } from '../progress.js'

@@ -1,5 +1,5 @@
 import { AuditReader, type AuditCounts, type AuditGroup, type AuditGrouping } from '../../audit/reader.js'
-import type { Context } from '../commands.js'
+import type { Context } from '../command.js'
 import { EXIT, UsageError } from '../errors.js'
 import { filtersOf } from '../filters.js'
 import { emailProblem } from '../people.js'

@@ -1,0 +1,4 @@
+/** While it runs. */
+export function progress (text: string): void {
+  console.error(`  ${text}`)
+}
