@@ -56,7 +56,7 @@ export interface EmbedError extends FastifyError {
   /** Seconds after which asking again makes sense; on every 429 and 503. */
   retryAfter?: number
   /** For the operator's log, and not for the user: what is wrong, and how to mend it. */
-  mend?: string
+  remedy?: string
   /** Of `TOOLJET_EMBED_BUSY`, where there is a queue: the user's place in it. */
   queue?: QueuePosition
   /** Of a refusal, for the audit log: what was refused about it. */
@@ -75,17 +75,17 @@ export const errorCodes = Object.fromEntries(
 /**
  * Makes the error of one code.
  * @param detail what exactly was wrong, in words; never a secret
- * @param mend what the operator is told in the log; not part of the answer
+ * @param remedy what the operator is told in the log; not part of the answer
  * @param retryAfter seconds, for codes with status 429 or 503; default: the table's
  * @param queue of TOOLJET_EMBED_BUSY: the user's place
  * @param reason for the audit log; not part of the answer
  * @param isRefusal of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there, and refuses a command
  */
-export function embedError (code: EmbedErrorCode, { detail, mend, retryAfter, queue, reason, isRefusal, cause }: { detail?: string, mend?: string, retryAfter?: number | undefined, queue?: QueuePosition | undefined, reason?: RefusalReason, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
+export function embedError (code: EmbedErrorCode, { detail, remedy, retryAfter, queue, reason, isRefusal, cause }: { detail?: string, remedy?: string, retryAfter?: number | undefined, queue?: QueuePosition | undefined, reason?: RefusalReason, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
   const end = cause === undefined ? '.' : '' // logs go on with a colon and the cause's message
   const text = detail === undefined ? end : `: ${detail}${end}`
   const error = cause === undefined ? new errorCodes[code](text) : new errorCodes[code](text, { cause })
-  if (mend !== undefined) error.mend = mend
+  if (remedy !== undefined) error.remedy = remedy
   if (queue !== undefined) error.queue = queue
   if (reason !== undefined) error.reason = reason
   if (isRefusal === true) error.isRefusal = true

@@ -158,7 +158,7 @@ test('who has another token for the same ToolJet is not given what is cached', a
   targets['mallory'] = { url: targets['acme']!.url, apiToken: 'a-token-that-is-wrong' }
   t.match(await ask('mallory'), { status: 502, body: { code: 'TOOLJET_EMBED_MISCONFIGURED' } })
   t.equal((await ask('acme')).body.source, 'reused')
-  t.ok(errorsOf(portal).some(({ tooljet, mend }) => tooljet === targets['acme']!.url && /apiToken/.test(String(mend))), 'the log names the ToolJet')
+  t.ok(errorsOf(portal).some(({ tooljet, remedy }) => tooljet === targets['acme']!.url && /apiToken/.test(String(remedy))), 'the log names the ToolJet')
 })
 
 test('one is paused by its 429, on every instance; the other goes on', async (t) => {

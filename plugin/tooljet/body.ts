@@ -64,9 +64,9 @@ function decoded (bytes: Buffer, charset: string | undefined): string {
 
 function wrongEncoding ({ code }: NodeJS.ErrnoException, encoding: string, maxBytes: number) {
   if (code === 'ERR_BUFFER_TOO_LARGE') return longerThan(maxBytes)
-  return embedError('TOOLJET_EMBED_BAD_REPLY', { mend: `its body is not ${encoding}, as its Content-Encoding says` })
+  return embedError('TOOLJET_EMBED_BAD_REPLY', { remedy: `its body is not ${encoding}, as its Content-Encoding says` })
 }
 
 function longerThan (bytes: number) {
-  return embedError('TOOLJET_EMBED_BAD_REPLY', { mend: `it is longer than ${bytes} bytes` })
+  return embedError('TOOLJET_EMBED_BAD_REPLY', { remedy: `it is longer than ${bytes} bytes` })
 }

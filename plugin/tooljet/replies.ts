@@ -105,8 +105,8 @@ function refusal (reply: Reply): EmbedError {
       return badRequest(message)
     case 403: {
       if (message === undefined) return misconfigured('something in front of ToolJet refuses the call (status 403 without ToolJet\'s JSON)')
-      const mend = REFUSES_SERVER.get(message.trim().toLowerCase())
-      return mend === undefined ? embedError('TOOLJET_EMBED_ACCESS_DENIED') : misconfigured(mend)
+      const remedy = REFUSES_SERVER.get(message.trim().toLowerCase())
+      return remedy === undefined ? embedError('TOOLJET_EMBED_ACCESS_DENIED') : misconfigured(remedy)
     }
     case 404:
       return notFound(message)
@@ -148,10 +148,10 @@ function parseJson (text: string): unknown {
   }
 }
 
-function misconfigured (mend: string): EmbedError {
-  return embedError('TOOLJET_EMBED_MISCONFIGURED', { mend })
+function misconfigured (remedy: string): EmbedError {
+  return embedError('TOOLJET_EMBED_MISCONFIGURED', { remedy })
 }
 
-function badReply (mend: string): EmbedError {
-  return embedError('TOOLJET_EMBED_BAD_REPLY', { mend })
+function badReply (remedy: string): EmbedError {
+  return embedError('TOOLJET_EMBED_BAD_REPLY', { remedy })
 }

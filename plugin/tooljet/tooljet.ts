@@ -48,7 +48,7 @@ export class ToolJet {
   readonly #names: KeyNames
   readonly #log: Log
   readonly #instance: string
-  #trouble: { code: string, mend?: string } | undefined
+  #trouble: { code: string, remedy?: string } | undefined
   #asked = false
 
   /** @param options.instance name of this registration, for the subscribers of `tooljet-embed:mint` */
@@ -160,9 +160,9 @@ export class ToolJet {
     const before = this.#trouble
     this.#asked = true
     this.#trouble = trouble
-    if (before?.code === trouble?.code && before?.mend === trouble?.mend) return
+    if (before?.code === trouble?.code && before?.remedy === trouble?.remedy) return
     if (trouble === undefined) this.#log.info('tooljet-embed: ToolJet mints again')
-    else this.#log.error({ err: error, ...trouble }, `tooljet-embed: ToolJet does not mint${trouble.mend === undefined ? '' : `: ${trouble.mend}`}`)
+    else this.#log.error({ err: error, ...trouble }, `tooljet-embed: ToolJet does not mint${trouble.remedy === undefined ? '' : `: ${trouble.remedy}`}`)
   }
 }
 
@@ -171,8 +171,8 @@ function isOutage (error: unknown): boolean {
   return isEmbedError(error) && (error.code === 'TOOLJET_EMBED_UNAVAILABLE' || error.code === 'TOOLJET_EMBED_TIMEOUT')
 }
 
-function troubleOf (error: unknown): { code: string, mend?: string } | undefined {
+function troubleOf (error: unknown): { code: string, remedy?: string } | undefined {
   if (!isEmbedError(error) || error.statusCode < 429) return undefined
-  const { code, mend } = error
-  return { code, ...(mend !== undefined && { mend }) }
+  const { code, remedy } = error
+  return { code, ...(remedy !== undefined && { remedy }) }
 }

@@ -255,7 +255,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'pause-year', file: 'tooljet/replies.ts', from: 'Math.min(Math.max(given, 1), MAX_PAUSE_SECONDS)', to: 'Math.max(given, 1)', tests: ['reuse: pause: 429 with a year'], why: 'a mistake of ToolJet pauses for a year' },
   { name: 'pause-date', file: 'tooljet/replies.ts', from: '(Number.isNaN(sent) ? Date.now() : sent)', to: 'Date.now()', tests: ['reuse: pause: 429 with a date'], why: "a pause is counted by this machine's date" },
   { name: 'retry-after-zero', file: 'errors.ts', from: 'Math.max(1, Math.ceil(retryAfter))', to: 'Math.floor(retryAfter)', tests: ['reuse: pause: 503 with Retry-After'], why: 'Retry-After is too early' },
-  { name: 'trouble-each', file: 'tooljet/tooljet.ts', from: 'if (before?.code === trouble?.code && before?.mend === trouble?.mend) return', to: '', tests: ['route: the operator is told'], why: 'a line of log for each mint' },
+  { name: 'trouble-each', file: 'tooljet/tooljet.ts', from: 'if (before?.code === trouble?.code && before?.remedy === trouble?.remedy) return', to: '', tests: ['route: the operator is told'], why: 'a line of log for each mint' },
   { name: 'pools-leaving', file: 'tooljet/pools.ts', from: '[...this.#open.values(), ...this.#leaving]', to: '[...this.#open.values()]', tests: ['tenants: an app that closes'], why: 'close waits for calls of a pool that had to leave' },
 
   // Redis, and being without it

@@ -206,13 +206,13 @@ function isDead ({ status }: Reply): boolean {
   return status === 401 || status === 403
 }
 
-function refusal ({ code, mend }: EmbedError, user: string, app: string): Finding {
+function refusal ({ code, remedy }: EmbedError, user: string, app: string): Finding {
   switch (code) {
     case 'TOOLJET_EMBED_USER_NOT_FOUND': return problem('user', `ToolJet has no user ${user}`, 'create the user there, with the address in small letters')
     case 'TOOLJET_EMBED_ACCESS_DENIED': return problem('access', `${user} may not open ${app}: the mint is refused`, 'give the user access to the app at ToolJet')
     case 'TOOLJET_EMBED_APP_NOT_FOUND': return problem('app', `ToolJet has no app ${app}`, 'take the id out of the app\'s address, or its slug')
     case 'TOOLJET_EMBED_BAD_REQUEST': return problem('user', `ToolJet does not take ${user} for an address, or ${app} for an app`, 'correct what was given')
-    default: return problem('mint', `no mint for ${user} and ${app}: ${code}`, mend)
+    default: return problem('mint', `no mint for ${user} and ${app}: ${code}`, remedy)
   }
 }
 

@@ -42,13 +42,13 @@ async function refusalOf (calls: ToolJetCalls, url: string, reply: Reply): Promi
     readReply(reply, [])
   } catch (error) {
     if (!isEmbedError(error)) throw error
-    const { code, mend } = error
+    const { code, remedy } = error
     if (code === 'TOOLJET_EMBED_BAD_REQUEST' || code === 'TOOLJET_EMBED_APP_NOT_FOUND' || code === 'TOOLJET_EMBED_USER_NOT_FOUND') return undefined
     if (code === 'TOOLJET_EMBED_BUSY') return note('token', `it takes no call at present (status ${status}): the token, users and apps were not looked at`, laterThan(reply))
     if (status >= 300 && status < 400) return redirection(reply, url)
     if (status === 200 || status === 201) return problem('address', 'what answers is no API: a web page, maybe of ToolJet\'s front end', 'TOOLJET_URL takes the address of ToolJet\'s server, where /api is')
     if (status === 404 && url.endsWith('/api')) return problem('address', 'there is no external API at TOOLJET_URL', 'leave "/api" out at its end')
-    if (code === 'TOOLJET_EMBED_MISCONFIGURED') return problem('token', `it refuses this server (status ${status})`, mend)
+    if (code === 'TOOLJET_EMBED_MISCONFIGURED') return problem('token', `it refuses this server (status ${status})`, remedy)
     if (GATEWAY_STATUSES.has(status)) return problem('server', `a gateway in front of it answers with status ${status}`, `is ToolJet up, and does the gateway reach it? ${laterThan(reply)}`)
     if (status >= 500) return problem('server', `it answers with status ${status}`, 'see ToolJet\'s own log')
     return problem('address', `it answers with status ${status}, as no ToolJet does`, 'is TOOLJET_URL the address of ToolJet\'s server?')
