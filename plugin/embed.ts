@@ -138,7 +138,7 @@ export class Embed {
 
     const app = known.app = found ?? apps.resolve(ask) // which throws what is wrong with it
     const replaces = checkedUrlId(ask.replaces)
-    if (!await this.#mayOpen(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
+    if (!await this.#isAuthorized(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
     return { ...counted, email, app, replaces }
   }
 
@@ -157,7 +157,7 @@ export class Embed {
     return { tooljet: known.tooljet, user, prefetched }
   }
 
-  async #mayOpen (request: FastifyRequest, email: string, app: App): Promise<boolean> {
+  async #isAuthorized (request: FastifyRequest, email: string, app: App): Promise<boolean> {
     const { authorize } = this.#parts
     return authorize === undefined || await authorize(request, { email, app: app.label }) === true
   }

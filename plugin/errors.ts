@@ -4,7 +4,7 @@ import { sanitize } from './observability/sanitize.js'
 /** The audit event that an answer with this error leaves; `undefined`: none, a 401 is the host's to log. */
 type FailureEvent = 'url.denied' | 'url.limited' | 'url.failed' | undefined
 
-interface Row {
+interface ErrorDefinition {
   status: number
   event: FailureEvent
   message: string
@@ -29,7 +29,7 @@ const table = {
   TOOLJET_EMBED_TIMEOUT: { status: 504, event: 'url.failed', message: 'ToolJet did not answer in time%s' },
   TOOLJET_EMBED_REDIS_DOWN: { status: 503, event: 'url.failed', message: 'Redis is unavailable%s', retryAfter: 1 },
   TOOLJET_EMBED_OPTIONS: { status: 500, event: 'url.failed', message: 'fastify-tooljet-embed cannot be used like this%s' },
-} satisfies Record<string, Row>
+} satisfies Record<string, ErrorDefinition>
 
 /** The code of any error that this plugin throws. */
 export type EmbedErrorCode = keyof typeof table
@@ -89,7 +89,7 @@ export function embedError (code: EmbedErrorCode, { detail, remedy, retryAfter, 
   if (queue !== undefined) error.queue = queue
   if (reason !== undefined) error.reason = reason
   if (isRefusal === true) error.isRefusal = true
-  const seconds = retryAfter === undefined ? (table[code] as Row).retryAfter : Math.max(1, Math.ceil(retryAfter))
+  const seconds = retryAfter === undefined ? (table[code] as ErrorDefinition).retryAfter : Math.max(1, Math.ceil(retryAfter))
   if (seconds !== undefined) {
     error.retryAfter = seconds
     error.headers = { 'retry-after': String(seconds) }

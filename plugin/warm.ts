@@ -154,7 +154,7 @@ export class Warming {
         }
         const { now } = this.#deps.timers
         failingSince ??= now()
-        if (!isPassing(error) || now() - failingSince > PATIENCE_MS) throw error
+        if (!isTransient(error) || now() - failingSince > PATIENCE_MS) throw error
         await this.#nap((error.retryAfter ?? 5) * 1000)
       }
     }
@@ -175,7 +175,7 @@ export class Warming {
 }
 
 /** Whether it may be over the next moment: of ToolJet's verdicts and of a wrong question that cannot be said. */
-function isPassing (error: unknown): error is Error & { retryAfter?: number } {
+function isTransient (error: unknown): error is Error & { retryAfter?: number } {
   return isEmbedError(error) && !isDenial(error) && (error.statusCode === 429 || error.statusCode >= 500)
 }
 

@@ -12,7 +12,7 @@ export const milliseconds = Type.Integer({ minimum: 1, maximum: MAX_TIMER_MS, ta
 export function durationOf (name: string, value: number | string): number {
   const ms = typeof value === 'number' ? value : parseDuration(value)
   if (ms !== undefined && ms >= 1 && ms <= MAX_TIMER_MS) return Math.round(ms)
-  throw optionError(name, 'milliseconds, or words like \'1 minute\'', shown(value, false))
+  throw optionError(name, 'milliseconds, or words like \'1 minute\'', describeValue(value, false))
 }
 
 /** What is wrong with one option. */
@@ -30,11 +30,11 @@ export function wrongOption (error: ValueError) {
   }
   const takes = schema.takes ?? 'another value'
   if (error.value === undefined) return optionError(name, takes)
-  return optionError(name, takes, shown(error.value, schema.secret === true))
+  return optionError(name, takes, describeValue(error.value, schema.secret === true))
 }
 
 /** A value for an error message, without the secrets that a string, or something inside an object, may be. */
-export function shown (value: unknown, secret: boolean): string {
+export function describeValue (value: unknown, secret: boolean): string {
   if (value === null) return 'null'
   if (Array.isArray(value)) return 'a list'
   if (typeof value === 'object') return 'an object'

@@ -7,7 +7,7 @@ import { emailOfJwt, type Identity } from '../access/identity.js'
 import type { LimitSettings } from '../access/limits.js'
 import { MS_PER_DAY } from '../durations.js'
 import type { Log } from '../observability/log.js'
-import { durationOf, milliseconds, optionError, shown, wrongOption } from './option-checks.js'
+import { durationOf, milliseconds, optionError, describeValue, wrongOption } from './option-checks.js'
 import type { MetricsRegistry } from '../observability/metrics.js'
 import { isRedisLike, otherClient, type RedisLike } from '../redis/redis-like.js'
 import { REDIS_URL, redisUrlProblem } from '../redis/url.js'
@@ -238,7 +238,7 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
 function streamOf (stream: string | undefined, keyPrefix: string): string {
   const own = [`${keyPrefix}probe`, `${keyPrefix}forgets`]
   if (stream !== undefined && own.includes(stream)) {
-    throw optionError('audit.stream', `a key that the plugin does not use for something else, so none of ${own.join(' and ')}`, shown(stream, false))
+    throw optionError('audit.stream', `a key that the plugin does not use for something else, so none of ${own.join(' and ')}`, describeValue(stream, false))
   }
   return stream ?? `${keyPrefix}audit`
 }
@@ -261,7 +261,7 @@ function redisOf (value: unknown): RedisLike | string {
   if (value === undefined) throw optionError('redis', `${takes}; or register @fastify/redis before this plugin`)
   const other = otherClient(value)
   if (other !== undefined) throw optionError('redis', takes, other)
-  throw optionError('redis', `${takes}; with namespaces of @fastify/redis: redis: fastify.redis.<name>`, shown(value, true))
+  throw optionError('redis', `${takes}; with namespaces of @fastify/redis: redis: fastify.redis.<name>`, describeValue(value, true))
 }
 
 function minRemainingOf (name: string, value: number | undefined, patExpiry: number): number {
@@ -275,7 +275,7 @@ const ALIAS = /^[\w.-]{1,64}$/
 function checkAliases (apps: unknown): void {
   if (typeof apps !== 'object' || apps === null) return
   const wrong = Object.keys(apps).find((alias) => !ALIAS.test(alias))
-  if (wrong !== undefined) throw optionError('apps', 'aliases of 1 to 64 letters, digits, "_", "-" and "."', `with an alias ${shown(wrong, false)}`)
+  if (wrong !== undefined) throw optionError('apps', 'aliases of 1 to 64 letters, digits, "_", "-" and "."', `with an alias ${describeValue(wrong, false)}`)
 }
 
 /** One that takes a callback would have let a request through before it was done. */
@@ -313,11 +313,11 @@ function loggerOf (logger: unknown): Log | undefined {
   if (logger === undefined) return undefined
   const methods = logger as Record<string, unknown> | null
   if (typeof methods === 'object' && methods !== null && typeof methods['info'] === 'function' && typeof methods['error'] === 'function') return logger as Log
-  throw optionError('audit.logger', 'a pino logger', shown(logger, true))
+  throw optionError('audit.logger', 'a pino logger', describeValue(logger, true))
 }
 
 function registryOf (registry: unknown): MetricsRegistry {
   const methods = registry as Record<string, unknown> | null | undefined
   if (typeof methods === 'object' && methods !== null && ['registerMetric', 'getSingleMetric', 'removeSingleMetric'].every((name) => typeof methods[name] === 'function')) return registry as MetricsRegistry
-  throw optionError('metrics.registry', 'a Registry of prom-client', registry === undefined ? undefined : shown(registry, true))
+  throw optionError('metrics.registry', 'a Registry of prom-client', registry === undefined ? undefined : describeValue(registry, true))
 }

@@ -70,7 +70,7 @@ function refused (status: number, besides = '', headers: object = header.limit) 
   })
 }
 
-const OfTheHost = Type.Object({
+const HostError = Type.Object({
   statusCode: Type.Integer(),
   code: Type.String(),
   error: Type.String(),
@@ -87,8 +87,8 @@ const answers = {
   502: refused(502),
   503: refused(503, '', { ...header.limit, ...header.retryAfter }),
   504: refused(504),
-  '4xx': OfTheHost,
-  '5xx': OfTheHost,
+  '4xx': HostError,
+  '5xx': HostError,
 }
 
 /** A copy, which hooks of the host may change, without what only OpenAPI knows: a strict validator of the host's would stop at it. */

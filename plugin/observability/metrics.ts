@@ -21,7 +21,7 @@ interface Source {
   health (): Promise<{ redis: { state: 'up' | 'down' }, tooljet: ToolJetVitals, tooljets?: ToolJetVitals[], audit: { backlog: number } }>
 }
 
-interface Vitals {
+interface Snapshot {
   redisUp: 0 | 1
   backlog: number
   /** Seconds. */
@@ -79,7 +79,7 @@ class Metrics {
   readonly #sources = new Map<string, Source>()
   readonly #countAnswer: (message: TooljetEmbedUrlTrace) => void
   readonly #measureMint: (message: TooljetEmbedMintTrace) => void
-  #looking: Promise<Vitals> | undefined
+  #pending: Promise<Snapshot> | undefined
 
   constructor ({ Counter, Gauge, Histogram }: PromClient, registry: MetricsRegistry) {
     const taken = Object.values(NAMES).find((name) => registry.getSingleMetric(name) !== undefined)
@@ -114,10 +114,10 @@ class Metrics {
     const gauge = (name: string, help: string, aggregator: Aggregator, value: () => number | Promise<number>): void => {
       const made = new Gauge({ name, help, aggregator, registers, async collect () { made.set(await value()) } })
     }
-    gauge(NAMES.pause, 'Seconds left of the pause for which ToolJet asked, 0 without one', 'max', async () => (await this.#look()).pausedFor)
-    gauge(NAMES.queue, 'Users and apps that wait for a turn to mint, of the whole fleet', 'max', async () => (await this.#look()).waiting)
-    gauge(NAMES.redis, 'Whether Redis answers: 1, or 0', 'min', async () => (await this.#look()).redisUp)
-    gauge(NAMES.backlog, 'Audit events that wait for Redis', 'sum', async () => (await this.#look()).backlog)
+    gauge(NAMES.pause, 'Seconds left of the pause for which ToolJet asked, 0 without one', 'max', async () => (await this.#snapshot()).pausedFor)
+    gauge(NAMES.queue, 'Users and apps that wait for a turn to mint, of the whole fleet', 'max', async () => (await this.#snapshot()).waiting)
+    gauge(NAMES.redis, 'Whether Redis answers: 1, or 0', 'min', async () => (await this.#snapshot()).redisUp)
+    gauge(NAMES.backlog, 'Audit events that wait for Redis', 'sum', async () => (await this.#snapshot()).backlog)
   }
 
   add (source: Source): void {
@@ -140,12 +140,12 @@ class Metrics {
   }
 
   /** All gauges of one scrape share one look, which waits for Redis no longer than `health()` does. */
-  #look (): Promise<Vitals> {
-    this.#looking ??= this.#vitals().finally(() => { this.#looking = undefined })
-    return this.#looking
+  #snapshot (): Promise<Snapshot> {
+    this.#pending ??= this.#takeSnapshot().finally(() => { this.#pending = undefined })
+    return this.#pending
   }
 
-  async #vitals (): Promise<Vitals> {
+  async #takeSnapshot (): Promise<Snapshot> {
     const all = await Promise.all([...this.#sources.values()].map((source) => source.health()))
     return {
       redisUp: all.every(({ redis }) => redis.state === 'up') ? 1 : 0,

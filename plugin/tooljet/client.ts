@@ -97,7 +97,7 @@ export class ToolJetClient {
       let isUnsure = false
       try {
         const reply = await this.#call(MINT_PATH, body, signal, { authorization: `Basic ${this.#target.apiToken}` })
-        if (tries > MAX_RETRIES || !isPassing(reply, tries)) return reply
+        if (tries > MAX_RETRIES || !isRetryable(reply, tries)) return reply
         fail = () => reply
       } catch (error) {
         isUnsure = wasClosedAsIdle(error)
@@ -133,7 +133,7 @@ function aborted (signal: AbortSignal): Promise<void> {
  * gateway without its server behind it. With `Retry-After` a 503 is a pause, not a hiccup.
  * A 422 is a constraint of ToolJet's database, against which two mints at once can run: nothing was written, and once more is enough.
  */
-function isPassing ({ status, headers }: Reply, tries: number): boolean {
+function isRetryable ({ status, headers }: Reply, tries: number): boolean {
   return status === 408 || status === 421 || status === 425 || status === 502 || (status === 503 && headers['retry-after'] === undefined) || (status === 422 && tries === 1)
 }
 

@@ -14,7 +14,7 @@ const LOOPBACK = /^(?:localhost|.*\.localhost|127(?:\.\d+){3}|\[::1\])$/
  * more ToolJets than the bound, those called last have one; a pool that has to leave brings its calls to their end.
  */
 export class Pools {
-  readonly #open = new LRUCache<string, Dispatcher>({ max: MAX_POOLS, dispose: (pool) => this.#letGo(pool) })
+  readonly #open = new LRUCache<string, Dispatcher>({ max: MAX_POOLS, dispose: (pool) => this.#drain(pool) })
   readonly #leaving = new Set<Dispatcher>()
   readonly #calls = new Set<() => void>()
   #closed = false
@@ -51,7 +51,7 @@ export class Pools {
     await Promise.all([...this.#open.values(), ...this.#leaving].map((pool) => pool.destroy()))
   }
 
-  #letGo (pool: Dispatcher): void {
+  #drain (pool: Dispatcher): void {
     const gone = (): void => { this.#leaving.delete(pool) }
     this.#leaving.add(pool)
     pool.close().then(gone, gone)

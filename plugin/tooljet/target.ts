@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyRequest } from 'fastify'
 import type { Dispatcher } from 'undici'
-import { durationOf, milliseconds, optionError, shown, wrongOption } from '../config/option-checks.js'
+import { durationOf, milliseconds, optionError, describeValue, wrongOption } from '../config/option-checks.js'
 import type { MintLimit } from './mint-limit.js'
 
 /** One ToolJet server. */
@@ -92,7 +92,7 @@ function mintLimitOf (limit: NonNullable<TooljetTarget['mintLimit']>): MintLimit
 
 function dispatcherOf (dispatcher: Dispatcher | undefined): Dispatcher | undefined {
   if (dispatcher === undefined || typeof (dispatcher as Partial<Dispatcher> | null)?.request === 'function') return dispatcher
-  throw optionError('tooljet.dispatcher', 'an undici Dispatcher', shown(dispatcher, true))
+  throw optionError('tooljet.dispatcher', 'an undici Dispatcher', describeValue(dispatcher, true))
 }
 
 /** Those that the plugin sets, and those of the connection. */
@@ -100,7 +100,7 @@ const OWN_HEADERS = ['authorization', 'content-type', 'content-length', 'accept'
 
 function headersOf (headers: Record<string, string>): Record<string, string> {
   for (const [name, value] of Object.entries(headers)) {
-    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name) || OWN_HEADERS.includes(name.toLowerCase())) throw optionError('tooljet.headers', `names of headers other than ${OWN_HEADERS.join(', ')}`, `an object with ${shown(name, false)}`)
+    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name) || OWN_HEADERS.includes(name.toLowerCase())) throw optionError('tooljet.headers', `names of headers other than ${OWN_HEADERS.join(', ')}`, `an object with ${describeValue(name, false)}`)
     if (!/^[\x20-\x7e]+$/.test(value)) throw optionError(`tooljet.headers.${name}`, 'a string of printable ASCII characters', 'something else (not shown)')
   }
   return { ...headers }
@@ -121,7 +121,7 @@ function baseUrl (value: string): string {
 function originOf (value: string, i: number): string {
   const url = URL.canParse(value) ? new URL(value) : undefined
   if (url === undefined || !/^https?:$/.test(url.protocol) || `${url.origin}/` !== url.href) {
-    throw optionError(`tooljet.embedOrigins.${i}`, 'an origin like https://tooljet.example.com', shown(value, url === undefined || url.username !== '' || url.password !== ''))
+    throw optionError(`tooljet.embedOrigins.${i}`, 'an origin like https://tooljet.example.com', describeValue(value, url === undefined || url.username !== '' || url.password !== ''))
   }
   return url.origin
 }

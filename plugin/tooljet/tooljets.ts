@@ -16,7 +16,7 @@ import { ToolJet, type ToolJetHealth } from './tooljet.js'
 
 const MAX_TOOLJETS = 1000
 /** One that was not needed for so long may be one that is no more, its token renewed or its address moved. */
-const FORGOTTEN_MS = 3_600_000
+const IDLE_TTL_MS = 3_600_000
 /** Of each of several, hashes kept at hand. */
 const MAX_USERS_EACH = 500
 /** So long the log does not repeat that a target is wrong. */
@@ -145,7 +145,7 @@ class SeveralToolJets implements ToolJets {
   readonly #targetOf: TooljetOfRequest
   readonly #make: (target: Target) => ToolJet
   readonly #scripts: ScriptClient
-  readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS, ttl: FORGOTTEN_MS, updateAgeOnGet: true, dispose: (tooljet) => tooljet.close() })
+  readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS, ttl: IDLE_TTL_MS, updateAgeOnGet: true, dispose: (tooljet) => tooljet.close() })
   readonly #complaints = new LRUCache<string, true>({ max: MAX_TOOLJETS, ttl: COMPLAINT_MS })
 
   constructor (targetOf: TooljetOfRequest, make: (target: Target) => ToolJet, scripts: ScriptClient) {
@@ -164,7 +164,7 @@ class SeveralToolJets implements ToolJets {
     try {
       return this.#at(target)
     } catch (error) {
-      this.#complain(request, target, error as Error)
+      this.#logInvalidTarget(request, target, error as Error)
       throw embedError('TOOLJET_EMBED_MISCONFIGURED', { detail: 'what it knows of ToolJet is wrong', cause: error })
     }
   }
@@ -200,7 +200,7 @@ class SeveralToolJets implements ToolJets {
     return tooljet
   }
 
-  #complain (request: FastifyRequest, target: unknown, error: Error): void {
+  #logInvalidTarget (request: FastifyRequest, target: unknown, error: Error): void {
     const { url } = Object(target) as { url?: unknown }
     const host = typeof url === 'string' && URL.canParse(url) ? new URL(url).host : undefined
     const key = `${host} ${error.message}`
@@ -221,8 +221,8 @@ function dispatcherName (dispatcher: object): number {
 }
 
 function isWorse (one: ToolJetHealth, other: ToolJetHealth): boolean {
-  const more = BADNESS[one.state] - BADNESS[other.state]
+  const more = SEVERITY[one.state] - SEVERITY[other.state]
   return more > 0 || (more === 0 && (one.pausedFor ?? 0) > (other.pausedFor ?? 0))
 }
 
-const BADNESS: Record<ToolJetHealth['state'], number> = { unknown: 0, ok: 1, paused: 2, failing: 3 }
+const SEVERITY: Record<ToolJetHealth['state'], number> = { unknown: 0, ok: 1, paused: 2, failing: 3 }
