@@ -140,7 +140,8 @@ test('diagrams are sequence diagrams: participants are declared, blocks end', as
 })
 
 test('links lead somewhere', async (t) => {
-  for (const doc of [...DOCS, 'CONTRIBUTING.md', 'CHANGELOG.md', 'bench/README.md']) {
+  const decisions = readdirSync(join(ROOT, 'docs/decisions')).map((name) => `docs/decisions/${name}`)
+  for (const doc of [...DOCS, ...decisions, 'CONTRIBUTING.md', 'CHANGELOG.md', 'bench/README.md']) {
     for (const link of linksOf(doc).filter((link) => !/^https?:/.test(link))) {
       const [path, anchor] = link.split('#') as [string, string?]
       const target = path === '' ? doc : normalize(join(dirname(doc), path))
@@ -149,6 +150,7 @@ test('links lead somewhere', async (t) => {
     }
   }
   for (const doc of DOCS.slice(1)) t.ok(linksOf('README.md').includes(doc), `README leads to ${doc}`)
+  for (const doc of decisions) t.ok(linksOf('CONTRIBUTING.md').includes(doc), `CONTRIBUTING leads to ${doc}`)
   for (const image of readdirSync(join(ROOT, 'docs/images'))) t.match(file('README.md'), new RegExp(`!\\[[^\\]]{20,}\\]\\(docs/images/${image}\\)`), `${image} is shown, and told in words`)
 })
 

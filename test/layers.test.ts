@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path/posix'
 import { fileURLToPath } from 'node:url'
 import { test } from 'tap'
@@ -66,4 +66,24 @@ test('no import of the plugin runs up', async (t) => {
   }
   const ofBrowser = files.filter((path) => path.startsWith('plugin/browser/'))
   for (const path of ofBrowser) t.same(imports.get(path)!.filter((other) => !ofBrowser.includes(other)), [], path)
+})
+
+test('CONTRIBUTING.md names files that there are, and its picture folders and imports that there are', async (t) => {
+  const text = readFileSync(join(ROOT, 'CONTRIBUTING.md'), 'utf8')
+  for (const [, path] of text.matchAll(/`((?:plugin|test|example|docs)\/[\w./-]+)`/g)) t.ok(existsSync(join(ROOT, path!)), path!)
+  const [, picture] = /```mermaid\nflowchart TD\n([^]*?)```/.exec(text)!
+  const labels = new Map<string, string>()
+  const shown = new Set<string>()
+  for (const line of picture!.trimEnd().split('\n')) {
+    const [match, from, fromLabel, to, toLabel] = /^ {2}(\w+)(?:\[([\w.]+)\])? --> (\w+)(?:\[([\w.]+)\])?$/.exec(line) ?? []
+    t.ok(match, line)
+    if (fromLabel !== undefined) labels.set(from!, fromLabel)
+    if (toLabel !== undefined) labels.set(to!, toLabel)
+    const [above, below] = [from!, to!].map((name) => `plugin/${labels.get(name) ?? name}`) as [string, string]
+    for (const name of [above, below]) shown.add(name.slice('plugin/'.length))
+    const isIn = (path: string, part: string): boolean => path === part || path.startsWith(`${part}/`)
+    t.ok(files.some((path) => isIn(path, above) && imports.get(path)!.some((other) => isIn(other, below))), line)
+  }
+  const [ground, ...floors] = FLOORS
+  t.same([...shown].sort(), [...floors.flat(), ...ground!.filter((part) => !part.endsWith('.ts'))].sort())
 })
