@@ -63,6 +63,7 @@ if known ~= '-' and known ~= budget.epoch then
   end
   if limit then set('blackout', since + window) end
   recoverUntil(since + math.min(RECOVERY, promised))
+  set('told', 1)
 end
 for i = 21, #ARGV, 3 do
   local began = string.format('%.0f', at - ARGV[i + 1])
@@ -153,7 +154,7 @@ if not ticket then
   -- of an epoch that Redis has forgotten: a place is kept for those who have nothing
   if what == 'first' and broughtEpoch ~= '-' and broughtEpoch ~= budget.epoch and broughtEnds > at and broughtPlace < moment('began') then
     ticket.place, isKnown = broughtPlace, true
-    recoverUntil(moment('began') + RECOVERY)
+    if not budget.told then recoverUntil(moment('began') + RECOVERY) end -- no instance knows what was promised
   end
   tickets[#tickets + 1] = ticket
 end

@@ -11,7 +11,8 @@
 --   tickets    hash with a field per user: "app place class ends refused" for each, with ";" between; class 0: has nothing, 1:
 --              has another app, 2: has reported a URL dead, 3: was refused by ToolJet again; refused: how often in a row
 --   instances  sorted set of instances by the moment at which they were heard last
---   budget     hash: epoch, began (of the epoch), recovers (until then slots go to those who were here before), blackout (no
+--   budget     hash: epoch, began (of the epoch), recovers (until then slots go to those who were here before), told (an
+--              instance has said until when it had promised turns), blackout (no
 --              slot until then), resumed (slots were free, and nobody could take them, until then), limit and window (as
 --              learnt), learned (when), probe (the call that tries for one more), probes (when the next one may), failed (how
 --              many in a row),
