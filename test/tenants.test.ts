@@ -443,7 +443,7 @@ test('with a single ToolJet the names of keys are fixed, and events, log lines a
     '{test-of-names:EE5JRXOzGnSgJ-LsXgiVns}:limit:mints',
     '{test-of-names:EE5JRXOzGnSgJ-LsXgiVns}:limit:requests',
     '{test-of-names:EE5JRXOzGnSgJ-LsXgiVns}:urls',
-    ...['budget', 'calls', 'failures', 'instances'].map((name) => `{test-of-names:tooljet:sivFEv8HaVEMzPhlj0jtXn}:${name}`),
+    ...['budget', 'calls', 'failures', 'instances', 'unminted'].map((name) => `{test-of-names:tooljet:sivFEv8HaVEMzPhlj0jtXn}:${name}`),
   ])
   t.same(Object.keys(await tooljetEmbed.health()).sort(), ['audit', 'redis', 'tooljet'])
   t.same(portal.logLines.filter((line) => 'tooljet' in line), [])
