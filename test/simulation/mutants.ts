@@ -201,7 +201,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 0,
     why: 'a refusal leaves no event',
     changes: [
-      { file: 'embed.ts', from: 'if (event === undefined) return\n', to: "if (event === undefined || event === 'url.failed') return\n" },
+      { file: 'embed.ts', from: 'if (event !== undefined) audit.record(', to: "if (event !== undefined && event !== 'url.failed') audit.record(" },
     ]
   },
   {
