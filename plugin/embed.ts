@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { App, Apps } from './access/apps.js'
 import { normalizeEmail } from './access/identity.js'
 import { limitOf, type Limits, type LimitState } from './access/limits.js'
-import { checkedUrlId, type AnyAsk, type TooljetEmbedUrl } from './ask.js'
+import { parseUrlId, type AnyAsk, type TooljetEmbedUrl } from './ask.js'
 import type { Audit } from './audit/audit.js'
 import type { UrlCache, UrlResult } from './cache/url-cache.js'
 import { randomId } from './crypto/random-id.js'
@@ -22,7 +22,7 @@ export interface Outcome {
 }
 
 /** What is known of a request so far, for its audit event. */
-interface Known {
+interface RequestContext {
   /** On the clock of `performance`. */
   startedAt: number
   email?: string
@@ -64,55 +64,55 @@ export class Embed {
 
   /** Never throws. */
   handle (request: FastifyRequest, ask: AnyAsk, startedAt = performance.now()): Promise<Outcome> {
-    const known: Known = { startedAt, ask }
-    return this.#outcome(request, known, () => this.#audited(request, known, () => this.#resolve(request, ask, known)))
+    const context: RequestContext = { startedAt, ask }
+    return this.#outcome(request, context, () => this.#audited(request, context, () => this.#resolve(request, ask, context)))
   }
 
   /** For what went wrong before there was an ask, with a malformed body: counted and audited like any other, if the user is signed in. */
   handleInvalidRequest (request: FastifyRequest, error: unknown, startedAt: number): Promise<Outcome> {
-    const known: Known = { startedAt }
-    return this.#outcome(request, known, async () => {
+    const context: RequestContext = { startedAt }
+    return this.#outcome(request, context, async () => {
       if (codeOf(error) === 'TOOLJET_EMBED_UNAUTHENTICATED') throw error
       const email = await this.#parts.resolveUser(request).catch(() => { throw error })
-      known.email = email
-      return this.#audited(request, known, async () => {
-        await this.#count(request, email, known)
+      context.email = email
+      return this.#audited(request, context, async () => {
+        await this.#count(request, email, context)
         throw error
       })
     })
   }
 
-  async #outcome (request: FastifyRequest, known: Known, answer: () => Promise<TooljetEmbedUrl>): Promise<Outcome> {
+  async #outcome (request: FastifyRequest, context: RequestContext, answer: () => Promise<TooljetEmbedUrl>): Promise<Outcome> {
     try {
-      const url = await (urlChannel.hasSubscribers ? this.#traced(request, known, answer) : answer())
-      return { url, limit: known.limit }
+      const url = await (urlChannel.hasSubscribers ? this.#traced(request, context, answer) : answer())
+      return { url, limit: context.limit }
     } catch (error) {
-      return { error, limit: known.limit ?? limitOf(error) }
+      return { error, limit: context.limit ?? limitOf(error) }
     }
   }
 
   /** The one place that records how a request ended. With `delivery: 'required'` a URL leaves when its event is written. */
-  async #audited (request: FastifyRequest, known: Known, resolve: () => Promise<UrlResult>): Promise<TooljetEmbedUrl> {
+  async #audited (request: FastifyRequest, context: RequestContext, resolve: () => Promise<UrlResult>): Promise<TooljetEmbedUrl> {
     const { audit } = this.#parts
     let given = {}
     try {
       const url = await resolve()
       given = { urlId: url.urlId, expiresAt: url.expiresAt }
-      await audit.recordIssued({ event: `url.${url.source}`, ...this.#auditFields(request, known), ...given })
+      await audit.recordIssued({ event: `url.${url.source}`, ...this.#auditFields(request, context), ...given })
       return answer(url)
     } catch (error) {
       const event = failureEvent(error)
       const reason = isEmbedError(error) ? error.reason : undefined
-      const target = reason === 'other_user' ? normalizeEmail(known.ask?.email ?? '') : undefined
+      const target = reason === 'other_user' ? normalizeEmail(context.ask?.email ?? '') : undefined
       // `given`: whether the event of that URL is written is in doubt, so what became of the answer is said besides
-      if (event !== undefined) audit.record({ event, code: codeOf(error), ...this.#auditFields(request, known), ...given, reason, target })
+      if (event !== undefined) audit.record({ event, code: codeOf(error), ...this.#auditFields(request, context), ...given, reason, target })
       throw error
     }
   }
 
-  async #resolve (request: FastifyRequest, ask: AnyAsk, known: Known): Promise<UrlResult> {
+  async #resolve (request: FastifyRequest, ask: AnyAsk, context: RequestContext): Promise<UrlResult> {
     const { limits, cache, audit } = this.#parts
-    const { email, tooljet, user, app, replaces, prefetched } = await this.#admit(request, ask, known)
+    const { email, tooljet, user, app, replaces, prefetched } = await this.#admit(request, ask, context)
 
     audit.assertWritable() // no mint for a URL that could not leave
     const { lockTtlMs, timeoutMs } = tooljet
@@ -127,34 +127,34 @@ export class Embed {
   }
 
   /** Who asks for which app, whether within the limit, and whether they may. */
-  async #admit (request: FastifyRequest, ask: AnyAsk, known: Known) {
+  async #admit (request: FastifyRequest, ask: AnyAsk, context: RequestContext) {
     const { resolveUser, authorize, apps } = this.#parts
 
-    const email = known.email = await resolveUser(request)
+    const email = context.email = await resolveUser(request)
     const found = apps.find(ask)
     const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
-    const counted = await this.#count(request, email, known, lookedFor)
+    const counted = await this.#count(request, email, context, lookedFor)
     if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
 
-    const app = known.app = found ?? apps.resolve(ask) // which throws what is wrong with it
-    const replaces = checkedUrlId(ask.replaces)
+    const app = context.app = found ?? apps.resolve(ask) // which throws what is wrong with it
+    const replaces = parseUrlId(ask.replaces)
     if (!await this.#isAuthorized(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
     return { ...counted, email, app, replaces }
   }
 
   /** Counts the request of a user of its ToolJet; one that has none is counted, too. */
-  async #count (request: FastifyRequest, email: string, known: Known, app?: App) {
+  async #count (request: FastifyRequest, email: string, context: RequestContext, app?: App) {
     const { tooljets, fallbackUserHash, limits, cache } = this.#parts
     try {
-      known.tooljet = await tooljets.of(request)
+      context.tooljet = await tooljets.of(request)
     } catch (error) {
-      known.limit = await limits?.request(fallbackUserHash(email))
+      context.limit = await limits?.request(fallbackUserHash(email))
       throw error
     }
-    const user = known.tooljet.userHash(email)
+    const user = context.tooljet.userHash(email)
     const prefetched = app && cache.prefetch(user, app) // on its way together with the limiter's question
-    known.limit = await limits?.request(user)
-    return { tooljet: known.tooljet, user, prefetched }
+    context.limit = await limits?.request(user)
+    return { tooljet: context.tooljet, user, prefetched }
   }
 
   async #isAuthorized (request: FastifyRequest, email: string, app: App): Promise<boolean> {
@@ -162,7 +162,7 @@ export class Embed {
     return authorize === undefined || await authorize(request, { email, app: app.label }) === true
   }
 
-  #auditFields (request: FastifyRequest, { startedAt, email, tooljet, ask, app }: Known) {
+  #auditFields (request: FastifyRequest, { startedAt, email, tooljet, ask, app }: RequestContext) {
     const { apps, tooljets } = this.#parts
     return {
       email,
@@ -176,7 +176,7 @@ export class Embed {
     }
   }
 
-  #traced (request: FastifyRequest, known: Known, answer: () => Promise<TooljetEmbedUrl>): Promise<TooljetEmbedUrl> {
+  #traced (request: FastifyRequest, context: RequestContext, answer: () => Promise<TooljetEmbedUrl>): Promise<TooljetEmbedUrl> {
     const trace: TooljetEmbedUrlTrace = { instance: this.#parts.audit.health().instance, requestId: sanitize(requestIdOf(request)) }
     return traced(urlChannel, trace, async () => {
       try {
@@ -185,7 +185,7 @@ export class Embed {
         trace.urlId = url.urlId
         return url
       } finally {
-        trace.app = known.app?.label
+        trace.app = context.app?.label
       }
     })
   }

@@ -38,7 +38,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'email-form', file: 'access/identity.ts', from: '&& EMAIL.test(email)', to: '', tests: [NOBODY], why: 'anything is an identity' },
   { name: 'email-length', file: 'access/identity.ts', from: 'email.length <= MAX_EMAIL_LENGTH &&', to: '', tests: [NOBODY], why: 'an identity has no bound' },
   { name: 'email-surrogate', file: 'access/identity.ts', from: '&& !LONE_SURROGATE.test(email)', to: '', tests: [NOBODY], why: 'two identities share a key, since they look alike in UTF-8' },
-  { name: 'users-of-domain', file: 'embed.ts', from: 'const user = known.tooljet.userHash(email)', to: "const user = known.tooljet.userHash(email.split('@')[1]!)", tests: ['reuse: a report of one user touches nobody else'], why: 'users share URLs' },
+  { name: 'users-of-domain', file: 'embed.ts', from: 'const user = context.tooljet.userHash(email)', to: "const user = context.tooljet.userHash(email.split('@')[1]!)", tests: ['reuse: a report of one user touches nobody else'], why: 'users share URLs' },
   { name: 'authorize-truthy', file: 'embed.ts', from: 'app: app.label }) === true', to: 'app: app.label }) !== false', tests: ['route: authorize decides'], why: 'a verdict of undefined lets through' },
   { name: 'authorize-key', file: 'embed.ts', from: '{ email, app: app.label }) ===', to: '{ email, app: app.key }) ===', tests: ['route: authorize decides'], why: 'authorize does not know the app by its alias' },
   { name: 'replaces-anything', file: 'ask.ts', from: '/^[A-Za-z0-9_-]{1,64}$/', to: '/^[^]*$/', tests: [NAMED], why: 'replaces goes to Redis unchecked' },
@@ -65,9 +65,9 @@ export const MUTANTS: Mutant[] = [
   { name: 'twice-in-scope', file: 'plugin.ts', from: "Object.hasOwn(fastify, 'tooljetEmbed')", to: "Object.hasOwn(fastify, 'tooljetEmbeds')", tests: ['host: registering twice'], why: 'nobody says how to mend a second registration' },
 
   // limits
-  { name: 'ask-uncounted', file: 'embed.ts', from: 'known.limit = await limits?.request(user)', to: 'await user', tests: ['route: each ask is counted'], why: 'requests have no limit' },
-  { name: 'stranger-uncounted', file: 'embed.ts', from: 'known.limit = await limits?.request(fallbackUserHash(email))', to: 'fallbackUserHash(email)', tests: ['tenants: no tenant'], why: 'who has no ToolJet may fill the audit log' },
-  { name: 'malformed-uncounted', file: 'embed.ts', from: 'await this.#count(request, email, known)\n', to: 'await email\n', tests: ['route: each ask is counted'], why: 'malformed asks have no limit' },
+  { name: 'ask-uncounted', file: 'embed.ts', from: 'context.limit = await limits?.request(user)', to: 'await user', tests: ['route: each ask is counted'], why: 'requests have no limit' },
+  { name: 'stranger-uncounted', file: 'embed.ts', from: 'context.limit = await limits?.request(fallbackUserHash(email))', to: 'fallbackUserHash(email)', tests: ['tenants: no tenant'], why: 'who has no ToolJet may fill the audit log' },
+  { name: 'malformed-uncounted', file: 'embed.ts', from: 'await this.#count(request, email, context)\n', to: 'await email\n', tests: ['route: each ask is counted'], why: 'malformed asks have no limit' },
   { name: 'mint-uncounted', file: 'embed.ts', from: 'count: () => limits?.mint(user, name)', to: 'count: () => undefined', tests: ['fleet: one user cannot use up'], why: 'one user uses up the limit of ToolJet' },
   { name: 'limit-per-process', file: 'access/limits.ts', from: '...(increment !== undefined && { store: storeOf(increment) }),', to: '', tests: ['fleet: rateLimit max 5'], why: 'the limit holds per process' },
   { name: 'limit-one-counter', file: 'access/limits.ts', from: 'userKeys(keyPrefix, userHash).mints', to: 'userKeys(keyPrefix, userHash).limiter', tests: ['fleet: mints are counted only'], why: 'requests and mints share a key' },
@@ -290,7 +290,7 @@ export const MUTANTS: Mutant[] = [
 
   // audit
   { name: 'audit-failure', file: 'embed.ts', from: 'if (event !== undefined) audit.record(', to: 'if (event === undefined) audit.record(', tests: ['audit: every kind of answer'], why: 'a refusal leaves no event' },
-  { name: 'audit-malformed', file: 'embed.ts', from: 'this.#audited(request, known, async () => {', to: '((_request, _known, refuse) => refuse())(request, known, async () => {', tests: [NAMED], why: 'a malformed ask leaves no event' },
+  { name: 'audit-malformed', file: 'embed.ts', from: 'this.#audited(request, context, async () => {', to: '((_request, _context, refuse) => refuse())(request, context, async () => {', tests: [NAMED], why: 'a malformed ask leaves no event' },
   { name: 'audit-twice', file: 'http/routes.ts', from: 'progress.isHandled = true\n', to: '\n', tests: ['route: authorize decides', 'tenants: the function is asked once'], why: 'an error of the host leaves two events' },
   { name: 'audit-401', file: 'errors.ts', from: 'if (status === 401) return undefined', to: '', tests: ['route: authorize decides'], why: "the host's 401 is in the audit log" },
   { name: 'audit-unauthenticated', file: 'errors.ts', from: 'status: 401, event: undefined', to: "status: 401, event: 'url.denied'", tests: [NOBODY], why: 'anyone may fill the audit log' },
