@@ -2,7 +2,7 @@ import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import type { TooljetEmbedOptions } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
-import { cacheFields, cacheScript, holdUp, newClient } from './support/redis.js'
+import { cacheFields, cacheScript, digestOf, holdUp, newClient } from './support/redis.js'
 import { refusal } from './support/refusal.js'
 import { TcpProxy } from './support/tcp-proxy.js'
 import { until } from './support/until.js'
@@ -12,6 +12,7 @@ import { until } from './support/until.js'
 releaseRedisAfter(tap)
 
 const TIMEOUT_MS = 300
+const READ_FORGETS = digestOf('cache/scripts/forgets-read.lua')
 
 /** Two instances that share a Redis of their own, each by a way that can be cut. */
 async function twoWays (t: Test, options: Partial<TooljetEmbedOptions> = {}) {
@@ -31,11 +32,16 @@ async function twoWays (t: Test, options: Partial<TooljetEmbedOptions> = {}) {
 
 const isUp = async ({ app }: Portal) => (await app.tooljetEmbed.health()).redis.state === 'up'
 
-/** Until every one of the three instances has read what the fleet has forgotten; they do so every two seconds. */
-async function allKnow (admin: Portal['redis']): Promise<void> {
-  const reads = async () => Number(/^cmdstat_xrange:calls=(\d+)/m.exec(await admin.info('commandstats'))?.[1] ?? 0)
-  const before = await reads()
-  await until('every instance has read the log twice', async () => await reads() >= before + 6)
+/** Until something is forgotten and each of the three instances has asked twice since: by then it has the first answer. */
+async function allKnow (t: Test, admin: Portal['redis'], prefix: string): Promise<void> {
+  await until('it is in the log', async () => await admin.xlen(`${prefix}forgets`) > 0)
+  const monitor = await admin.monitor()
+  t.teardown(() => monitor.disconnect())
+  const reads = new Map<string, number>()
+  monitor.on('monitor', (_time, args: string[], source: string) => {
+    if (args[1] === READ_FORGETS) reads.set(source, (reads.get(source) ?? 0) + 1)
+  })
+  await until('each has asked twice', () => [...reads.values()].filter((times) => times >= 2).length === 3)
 }
 
 for (const [minted, forgotten] of [['appSlug', 'appId'], ['appId', 'appSlug']] as const) {
@@ -92,10 +98,10 @@ test('who joins a mint after its URL was stored is not given it, should it be fo
 })
 
 test('forgotten at one instance, and Redis gone some seconds later: no other serves it from memory', { timeout: 60_000 }, async (t) => {
-  const { a, b, server, admin, toolJet } = await twoWays(t)
+  const { a, b, server, admin, toolJet, prefix } = await twoWays(t)
   const { body: old } = await b.ask(ANA)
   t.equal(await a.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id }), 1)
-  await allKnow(admin)
+  await allKnow(t, admin, prefix)
   server.process.kill('SIGSTOP')
   const { body } = await b.ask(ANA)
   t.equal(body.source, 'minted')
@@ -126,11 +132,11 @@ for (const by of ['forget', "ToolJet's denial"]) {
 }
 
 test('a denial at one instance ends what another has in its memory, as a forget does', { timeout: 60_000 }, async (t) => {
-  const { a, b, server, admin, toolJet } = await twoWays(t)
+  const { a, b, server, admin, toolJet, prefix } = await twoWays(t)
   const { body: old } = await b.ask(ANA)
   toolJet.faults = () => refusal(403, 'no access')
   t.equal((await a.ask(ANA, { appId: SALES.id, replaces: old.urlId })).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
-  await allKnow(admin)
+  await allKnow(t, admin, prefix)
   server.process.kill('SIGSTOP')
   t.equal((await b.ask(ANA)).body.code, 'TOOLJET_EMBED_ACCESS_DENIED')
   server.process.kill('SIGCONT')
@@ -154,7 +160,7 @@ test('what Redis brings back after a forget is given to nobody, and is forgotten
   const { key } = (await cacheFields(admin, prefix, 'url'))[0]!
   const bytes = (await admin.dumpBuffer(key))!
   t.equal(await a.app.tooljetEmbed.forget({ email: ANA, appId: SALES.id }), 1)
-  await allKnow(admin)
+  await allKnow(t, admin, prefix)
   for (const restored of ['the hash', 'the hash, and the log is gone']) {
     await admin.restore(key, 3_600_000, bytes, 'REPLACE')
     if (restored !== 'the hash') await admin.del(`${prefix}forgets`)
