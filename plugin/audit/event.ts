@@ -105,7 +105,8 @@ export function toFields (event: AuditEvent, time: number, { instance, seq, prev
     schema: SCHEMA,
   }
   const fields: AuditFields = {}
-  for (const [name, value] of Object.entries(known)) {
+  for (const name in known) { // of entries V8 makes an array of arrays first
+    const value = known[name as keyof typeof known]
     // half a character would not come back from Redis as it was, and its mac would not hold
     if (value !== undefined && value !== '') fields[name] = value.toWellFormed()
   }
