@@ -23,7 +23,7 @@ export const FULL: Plan = {
   users: 100,
   rounds: 15,
   seconds: 1,
-  warmUpSeconds: 2,
+  warmUpSeconds: 5,
   roundTrips: { asks: 9, delayMs: 20 },
   stampede: { asks: 10_000, processes: 4, latencyMs: 500, rounds: 5 },
   growth: { sizes: [1000, 10_000, 100_000, 1_000_000], serversEach: 3, askedUsers: 1000, rounds: 15, seconds: 2 },
