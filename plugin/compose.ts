@@ -19,7 +19,7 @@ import { keyPrefixOf } from './redis/redis-like.js'
 import { systemTimers } from './timers.js'
 import { Pools } from './tooljet/pools.js'
 import { Tickets } from './tooljet/tickets.js'
-import { toolJetsOf } from './tooljet/tooljets.js'
+import { createRegistry } from './tooljet/registry.js'
 import { Warming, type TooljetEmbedWarmOptions, type TooljetEmbedWarmPair } from './warm.js'
 
 /** Fastify gives a plugin 10 s to load. */
@@ -68,7 +68,7 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   }, { ...settings.audit, limitWindowMs: settings.rateLimit ? settings.rateLimit.timeWindow : 60_000 })
 
   const pools = new Pools()
-  const tooljets = toolJetsOf(settings.tooljet, {
+  const tooljets = createRegistry(settings.tooljet, {
     pools,
     scripts,
     timers,

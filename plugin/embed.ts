@@ -11,7 +11,7 @@ import { requestIdOf, traceIdOf } from './observability/request-ids.js'
 import { sanitize } from './observability/sanitize.js'
 import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/tracing.js'
 import type { ToolJet } from './tooljet/tooljet.js'
-import type { ToolJets } from './tooljet/tooljets.js'
+import type { ToolJetRegistry } from './tooljet/registry.js'
 
 /** What became of a request: a URL, or the error to answer with. */
 export interface Outcome {
@@ -34,14 +34,14 @@ interface RequestContext {
 
 type Authorize = (request: FastifyRequest, ask: { email: string, app: string }) => boolean | Promise<boolean>
 
-interface EmbedParts {
+interface EmbedDeps {
   /** The e-mail of the signed-in user. @throws TOOLJET_EMBED_UNAUTHENTICATED */
   resolveUser: (request: FastifyRequest) => Promise<string>
   authorize: Authorize | undefined
   apps: Apps
   limits: Limits | undefined
   cache: UrlCache
-  tooljets: ToolJets
+  tooljets: ToolJetRegistry
   /** Stands for a user in the limits' key names while it is not known which ToolJet the request is for. */
   fallbackUserHash: (email: string) => string
   audit: Audit
@@ -49,10 +49,10 @@ interface EmbedParts {
 
 /** From a request to a URL: admit, resolve, audit. Every rule is here, once, for the route and the decorator alike. */
 export class Embed {
-  readonly #parts: EmbedParts
+  readonly #deps: EmbedDeps
 
-  constructor (parts: EmbedParts) {
-    this.#parts = parts
+  constructor (deps: EmbedDeps) {
+    this.#deps = deps
   }
 
   /** @throws a coded error; what was thrown is in the audit log */
@@ -73,7 +73,7 @@ export class Embed {
     const context: RequestContext = { startedAt }
     return this.#outcome(request, context, async () => {
       if (codeOf(error) === 'TOOLJET_EMBED_UNAUTHENTICATED') throw error
-      const email = await this.#parts.resolveUser(request).catch(() => { throw error })
+      const email = await this.#deps.resolveUser(request).catch(() => { throw error })
       context.email = email
       return this.#audited(request, context, async () => {
         await this.#count(request, email, context)
@@ -93,7 +93,7 @@ export class Embed {
 
   /** The one place that records how a request ended. With `delivery: 'required'` a URL leaves when its event is written. */
   async #audited (request: FastifyRequest, context: RequestContext, resolve: () => Promise<UrlResult>): Promise<TooljetEmbedUrl> {
-    const { audit } = this.#parts
+    const { audit } = this.#deps
     let given = {}
     try {
       const url = await resolve()
@@ -111,7 +111,7 @@ export class Embed {
   }
 
   async #resolve (request: FastifyRequest, ask: AnyAsk, context: RequestContext): Promise<UrlResult> {
-    const { limits, cache, audit } = this.#parts
+    const { limits, cache, audit } = this.#deps
     const { email, tooljet, user, app, replaces, prefetched } = await this.#admit(request, ask, context)
 
     audit.assertWritable() // no mint for a URL that could not leave
@@ -128,7 +128,7 @@ export class Embed {
 
   /** Who asks for which app, whether within the limit, and whether they may. */
   async #admit (request: FastifyRequest, ask: AnyAsk, context: RequestContext) {
-    const { resolveUser, authorize, apps } = this.#parts
+    const { resolveUser, authorize, apps } = this.#deps
 
     const email = context.email = await resolveUser(request)
     const found = apps.find(ask)
@@ -144,9 +144,9 @@ export class Embed {
 
   /** Counts the request of a user of its ToolJet; one that has none is counted, too. */
   async #count (request: FastifyRequest, email: string, context: RequestContext, app?: App) {
-    const { tooljets, fallbackUserHash, limits, cache } = this.#parts
+    const { tooljets, fallbackUserHash, limits, cache } = this.#deps
     try {
-      context.tooljet = await tooljets.of(request)
+      context.tooljet = await tooljets.forRequest(request)
     } catch (error) {
       context.limit = await limits?.request(fallbackUserHash(email))
       throw error
@@ -158,12 +158,12 @@ export class Embed {
   }
 
   async #isAuthorized (request: FastifyRequest, email: string, app: App): Promise<boolean> {
-    const { authorize } = this.#parts
+    const { authorize } = this.#deps
     return authorize === undefined || await authorize(request, { email, app: app.label }) === true
   }
 
   #auditFields (request: FastifyRequest, { startedAt, email, tooljet, ask, app }: RequestContext) {
-    const { apps, tooljets } = this.#parts
+    const { apps, tooljets } = this.#deps
     return {
       email,
       app: app?.label ?? (ask && apps.labelOf(ask)),
@@ -177,7 +177,7 @@ export class Embed {
   }
 
   #traced (request: FastifyRequest, context: RequestContext, answer: () => Promise<TooljetEmbedUrl>): Promise<TooljetEmbedUrl> {
-    const trace: TooljetEmbedUrlTrace = { instance: this.#parts.audit.health().instance, requestId: sanitize(requestIdOf(request)) }
+    const trace: TooljetEmbedUrlTrace = { instance: this.#deps.audit.health().instance, requestId: sanitize(requestIdOf(request)) }
     return traced(urlChannel, trace, async () => {
       try {
         const url = await answer()

@@ -4,7 +4,7 @@ import type { Audit } from './audit/audit.js'
 import type { UrlCache } from './cache/url-cache.js'
 import { codeOf, embedError } from './errors.js'
 import type { TooljetTarget } from './tooljet/target.js'
-import type { ToolJets } from './tooljet/tooljets.js'
+import type { ToolJetRegistry } from './tooljet/registry.js'
 
 /** What `fastify.tooljetEmbed.forget()` takes. */
 export type TooljetEmbedForget = AppAsk & {
@@ -21,7 +21,7 @@ export type TooljetEmbedForget = AppAsk & {
 interface ForgetDeps {
   apps: Apps
   cache: UrlCache
-  tooljets: ToolJets
+  tooljets: ToolJetRegistry
   audit: Audit
 }
 
@@ -39,7 +39,7 @@ export async function forget (whose: TooljetEmbedForget, { apps, cache, tooljets
     if (text !== undefined && typeof text !== 'string') throw wrong(`a text as "${name}"`)
   }
   const app = Object.values(ask).some((name) => name !== undefined) ? apps.resolve(ask) : undefined
-  const tooljet = tooljets.named(target)
+  const tooljet = tooljets.fromTarget(target)
   const event = { event: 'url.forgotten', email, app: app?.label, tooljet: tooljets.labelOf(tooljet), by, reason } as const
   try {
     const dropped = await cache.forget(tooljet.userHash(email), app?.key ?? '*')

@@ -11,7 +11,7 @@ import { openMetrics } from './observability/metrics.js'
 import { optionError } from './config/option-checks.js'
 import { resolveOptions, type Settings, type TooljetEmbedOptions } from './config/options.js'
 import { routes } from './http/routes.js'
-import type { ToolJetsHealth } from './tooljet/tooljets.js'
+import type { ToolJetsHealth } from './tooljet/registry.js'
 import type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmReport } from './warm.js'
 
 /** How plugin and surroundings are: for a health endpoint of the host. */

@@ -9,7 +9,7 @@ import { codeOf, embedError, isEmbedError } from './errors.js'
 import type { Timers } from './timers.js'
 import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
-import type { ToolJets } from './tooljet/tooljets.js'
+import type { ToolJetRegistry } from './tooljet/registry.js'
 
 /** A user and an app whose URL is to be there before it is asked for. */
 export type TooljetEmbedWarmPair = AppAsk & {
@@ -55,7 +55,7 @@ export interface TooljetEmbedWarmReport {
 
 interface WarmDeps {
   apps: Apps
-  tooljets: ToolJets
+  tooljets: ToolJetRegistry
   cache: UrlCache
   audit: Audit
   timers: Timers
@@ -122,7 +122,7 @@ export class Warming {
     try {
       if (email === undefined) throw wrong('takes the "email" of a user')
       app = apps.resolve(ask)
-      tooljet = tooljets.named(target)
+      tooljet = tooljets.fromTarget(target)
       const { validFor = app.minRemaining } = this.#options
       if (validFor >= app.patExpiry) throw wrong(`takes a "validFor" that is less than patExpiry (${app.patExpiry})`)
       const url = await this.#patiently(email, { ...app, minRemaining: validFor }, tooljet)

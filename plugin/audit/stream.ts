@@ -37,12 +37,12 @@ export class AuditStream implements AuditSource {
   #nextBucket = 0
   #hasLoggedProblem = false
 
-  constructor (parts: { breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers, log: Log }, settings: StreamSettings) {
-    this.#breaker = parts.breaker
-    this.#scripts = parts.scripts
-    this.#clock = parts.clock
-    this.#timers = parts.timers
-    this.#log = parts.log
+  constructor (deps: { breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers, log: Log }, settings: StreamSettings) {
+    this.#breaker = deps.breaker
+    this.#scripts = deps.scripts
+    this.#clock = deps.clock
+    this.#timers = deps.timers
+    this.#log = deps.log
     this.#settings = settings
     this.#keys = new AuditKeys(settings.stream)
   }

@@ -60,14 +60,14 @@ export class ForgetLog {
   #closed = false
 
   constructor (
-    parts: { breaker: RedisCircuitBreaker, scripts: ScriptClient, store: UrlStore, clock: RedisClock, timers: Timers },
+    deps: { breaker: RedisCircuitBreaker, scripts: ScriptClient, store: UrlStore, clock: RedisClock, timers: Timers },
     { key, longestLifeMs, maxUsers = MAX_USERS, onForget }: { key: string, longestLifeMs: number, maxUsers?: number | undefined, onForget: (user: string, forget: Forget) => void }
   ) {
-    this.#breaker = parts.breaker
-    this.#scripts = parts.scripts
-    this.#store = parts.store
-    this.#clock = parts.clock
-    this.#timers = parts.timers
+    this.#breaker = deps.breaker
+    this.#scripts = deps.scripts
+    this.#store = deps.store
+    this.#clock = deps.clock
+    this.#timers = deps.timers
     this.#key = key
     this.#longestLifeMs = longestLifeMs
     this.#onForget = onForget

@@ -82,12 +82,12 @@ export class UrlStore {
   readonly #keyPrefix: string
   readonly #longestLifeMs: number
 
-  constructor (parts: { scripts: ScriptClient, batch: UserBatch, clock: RedisClock, encryptor: Encryptor, log: Log }, { keyPrefix, longestLifeMs }: { keyPrefix: string, longestLifeMs: number }) {
-    this.#scripts = parts.scripts
-    this.#batch = parts.batch
-    this.#clock = parts.clock
-    this.#encryptor = parts.encryptor
-    this.#log = parts.log
+  constructor (deps: { scripts: ScriptClient, batch: UserBatch, clock: RedisClock, encryptor: Encryptor, log: Log }, { keyPrefix, longestLifeMs }: { keyPrefix: string, longestLifeMs: number }) {
+    this.#scripts = deps.scripts
+    this.#batch = deps.batch
+    this.#clock = deps.clock
+    this.#encryptor = deps.encryptor
+    this.#log = deps.log
     this.#keyPrefix = keyPrefix
     this.#longestLifeMs = longestLifeMs
   }

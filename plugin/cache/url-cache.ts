@@ -68,17 +68,17 @@ export class UrlCache {
   readonly #loads = new Loads<LoadResult>()
 
   constructor (
-    parts: { store: UrlStore, breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers },
+    deps: { store: UrlStore, breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers },
     { serveWithoutRedis, forgetLogKey, longestLifeMs, maxUsers }: { serveWithoutRedis: boolean, forgetLogKey: string, longestLifeMs: number, maxUsers?: number | undefined }
   ) {
-    this.#store = parts.store
-    this.#breaker = parts.breaker
-    this.#scripts = parts.scripts
-    this.#clock = parts.clock
-    this.#timers = parts.timers
+    this.#store = deps.store
+    this.#breaker = deps.breaker
+    this.#scripts = deps.scripts
+    this.#clock = deps.clock
+    this.#timers = deps.timers
     this.#serveWithoutRedis = serveWithoutRedis
-    this.#local = new LocalCache(parts.timers, maxUsers)
-    this.#forgets = new ForgetLog(parts, {
+    this.#local = new LocalCache(deps.timers, maxUsers)
+    this.#forgets = new ForgetLog(deps, {
       key: forgetLogKey,
       longestLifeMs,
       maxUsers,

@@ -26,10 +26,10 @@ export class ScriptClient {
   readonly #clock: RedisClock
   readonly #timers: Timers
 
-  constructor (parts: { breaker: RedisCircuitBreaker, clock: RedisClock, timers: Timers }) {
-    this.#breaker = parts.breaker
-    this.#clock = parts.clock
-    this.#timers = parts.timers
+  constructor (deps: { breaker: RedisCircuitBreaker, clock: RedisClock, timers: Timers }) {
+    this.#breaker = deps.breaker
+    this.#clock = deps.clock
+    this.#timers = deps.timers
   }
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN as `RedisCircuitBreaker.run` does */

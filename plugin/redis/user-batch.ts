@@ -51,10 +51,10 @@ export class UserBatch {
   #parts = new Map<string, Part>()
 
   /** @param settings.windowMs of the limiter */
-  constructor (parts: { scripts: ScriptClient, breaker: RedisCircuitBreaker, timers: Timers }, settings: { keyPrefix: string, windowMs: number }) {
-    this.#scripts = parts.scripts
-    this.#breaker = parts.breaker
-    this.#timers = parts.timers
+  constructor (deps: { scripts: ScriptClient, breaker: RedisCircuitBreaker, timers: Timers }, settings: { keyPrefix: string, windowMs: number }) {
+    this.#scripts = deps.scripts
+    this.#breaker = deps.breaker
+    this.#timers = deps.timers
     this.#settings = settings
   }
 

@@ -93,7 +93,7 @@ interface QueueSettings {
   /** Of any app, seconds. */
   patExpiry: number
   /** Whether there are no other ToolJets here. */
-  isTheOnlyOne: boolean
+  isSingleTenant: boolean
 }
 
 /**
@@ -289,7 +289,7 @@ export class MintQueue {
     } catch (error) {
       if (!isEmbedError(error)) throw error
     } finally {
-      const isNeeded = !this.#isClosed && (this.#settings.isTheOnlyOne || at - this.#admittedAt < BEATS_FOR_MS)
+      const isNeeded = !this.#isClosed && (this.#settings.isSingleTenant || at - this.#admittedAt < BEATS_FOR_MS)
       this.#cancelBeat = isNeeded ? this.#timers.after(BEAT_MS, () => { this.#cancelBeat = undefined; this.open() }) : undefined
     }
   }

@@ -63,7 +63,7 @@ export const targetSchema = Type.Object({
 const given = Type.Object({ tooljet: targetSchema })
 
 /** @throws TOOLJET_EMBED_OPTIONS that names what is wrong, and no secret */
-export function checkedTarget (tooljet: unknown): Target {
+export function parseTarget (tooljet: unknown): Target {
   const error = Value.Errors(given, { tooljet }).First()
   if (error !== undefined) throw wrongOption(error)
   return resolveTarget(tooljet as TooljetTarget)

@@ -48,20 +48,20 @@ export class ToolJet {
   readonly #names: KeyNames
   readonly #log: Log
   readonly #instance: string
-  #trouble: { code: string, remedy?: string } | undefined
+  #lastFailure: { code: string, remedy?: string } | undefined
   #asked = false
 
   /** @param options.instance name of this registration, for the subscribers of `tooljet-embed:mint` */
-  constructor (parts: { client: ToolJetClient, queue: MintQueue, names: KeyNames, log: Log, accessCheck?: AccessCheck | undefined }, { url, embedOrigins, timeoutMs, lockTtlMs, instance }: { url: string, embedOrigins: readonly string[], timeoutMs: number, lockTtlMs: number, instance: string }) {
+  constructor (deps: { client: ToolJetClient, queue: MintQueue, names: KeyNames, log: Log, accessCheck?: AccessCheck | undefined }, { url, embedOrigins, timeoutMs, lockTtlMs, instance }: { url: string, embedOrigins: readonly string[], timeoutMs: number, lockTtlMs: number, instance: string }) {
     this.url = url
     this.embedOrigins = embedOrigins
     this.timeoutMs = timeoutMs
     this.lockTtlMs = lockTtlMs
-    this.#client = parts.client
-    this.#queue = parts.queue
-    this.#accessCheck = parts.accessCheck
-    this.#names = parts.names
-    this.#log = parts.log
+    this.#client = deps.client
+    this.#queue = deps.queue
+    this.#accessCheck = deps.accessCheck
+    this.#names = deps.names
+    this.#log = deps.log
     this.#instance = instance
   }
 
@@ -93,26 +93,26 @@ export class ToolJet {
       await this.#queue.unused(turn, order)
       throw error
     }
-    const redirectUrl = await this.#noted(() => mintChannel.hasSubscribers ? this.#traced(order, turn) : this.#call(order, turn))
+    const redirectUrl = await this.#recordingOutcome(() => mintChannel.hasSubscribers ? this.#traced(order, turn) : this.#call(order, turn))
     await this.#accessCheck?.run(redirectUrl, order.app)
     return { redirectUrl, names: namesIn(redirectUrl) }
   }
 
-  async #noted (call: () => Promise<string>): Promise<string> {
+  async #recordingOutcome (call: () => Promise<string>): Promise<string> {
     try {
       const redirectUrl = await call()
-      this.#note(undefined)
+      this.#recordOutcome(undefined)
       return redirectUrl
     } catch (error) {
-      this.#note(error)
+      this.#recordOutcome(error)
       throw error
     }
   }
 
   /** Tells the subscribers of `tooljet-embed:mint`. */
   #traced (order: MintOrder, turn: Turn): Promise<string> {
-    const told: TooljetEmbedMintTrace = { instance: this.#instance, app: order.app.label, waitedMs: turn.waitedMs }
-    return traced(mintChannel, told, () => this.#call(order, turn).finally(() => { told.calls = turn.calls.length }))
+    const trace: TooljetEmbedMintTrace = { instance: this.#instance, app: order.app.label, waitedMs: turn.waitedMs }
+    return traced(mintChannel, trace, () => this.#call(order, turn).finally(() => { trace.calls = turn.calls.length }))
   }
 
   async #call (order: MintOrder, turn: Turn): Promise<string> {
@@ -149,20 +149,20 @@ export class ToolJet {
 
   #state (pausedFor: number): ToolJetHealth {
     if (pausedFor > 0) return { state: 'paused', pausedFor: Math.ceil(pausedFor) }
-    if (this.#trouble !== undefined) return { state: 'failing', code: this.#trouble.code }
+    if (this.#lastFailure !== undefined) return { state: 'failing', code: this.#lastFailure.code }
     return { state: this.#asked ? 'ok' : 'unknown' }
   }
 
   /** One log line per change of state; that a user is refused is no trouble of the server. */
-  #note (error: unknown): void {
+  #recordOutcome (error: unknown): void {
     if (this.#client.closed) return
-    const trouble = troubleOf(error)
-    const before = this.#trouble
+    const failure = failureOf(error)
+    const before = this.#lastFailure
     this.#asked = true
-    this.#trouble = trouble
-    if (before?.code === trouble?.code && before?.remedy === trouble?.remedy) return
-    if (trouble === undefined) this.#log.info('tooljet-embed: ToolJet mints again')
-    else this.#log.error({ err: error, ...trouble }, `tooljet-embed: ToolJet does not mint${trouble.remedy === undefined ? '' : `: ${trouble.remedy}`}`)
+    this.#lastFailure = failure
+    if (before?.code === failure?.code && before?.remedy === failure?.remedy) return
+    if (failure === undefined) this.#log.info('tooljet-embed: ToolJet mints again')
+    else this.#log.error({ err: error, ...failure }, `tooljet-embed: ToolJet does not mint${failure.remedy === undefined ? '' : `: ${failure.remedy}`}`)
   }
 }
 
@@ -171,7 +171,7 @@ function isOutage (error: unknown): boolean {
   return isEmbedError(error) && (error.code === 'TOOLJET_EMBED_UNAVAILABLE' || error.code === 'TOOLJET_EMBED_TIMEOUT')
 }
 
-function troubleOf (error: unknown): { code: string, remedy?: string } | undefined {
+function failureOf (error: unknown): { code: string, remedy?: string } | undefined {
   if (!isEmbedError(error) || error.statusCode < 429) return undefined
   const { code, remedy } = error
   return { code, ...(remedy !== undefined && { remedy }) }

@@ -86,7 +86,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
     toolJet: names.toolJetHash(),
     instance: `${++instances}`,
     patExpiry,
-    isTheOnlyOne: true,
+    isSingleTenant: true,
   })
   const tooljet = new ToolJet({ client, queue, names, log }, {
     url: TOOLJET_URL, embedOrigins: [TOOLJET_URL], timeoutMs: tooljetTimeoutMs, lockTtlMs: tooljetTimeoutMs + 5 * redisTimeoutMs, instance: '',

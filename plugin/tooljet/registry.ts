@@ -10,7 +10,7 @@ import { ToolJetClient } from './client.js'
 import { MintQueue } from './mint-queue.js'
 import { proxyOf, type Pools } from './pools.js'
 import { standingsOf } from './standings.js'
-import { checkedTarget, type Target, type TooljetOfRequest } from './target.js'
+import { parseTarget, type Target, type TooljetOfRequest } from './target.js'
 import { Tickets } from './tickets.js'
 import { ToolJet, type ToolJetHealth } from './tooljet.js'
 
@@ -20,7 +20,7 @@ const IDLE_TTL_MS = 3_600_000
 /** Of each of several, hashes kept at hand. */
 const MAX_USERS_EACH = 500
 /** So long the log does not repeat that a target is wrong. */
-const COMPLAINT_MS = 60_000
+const LOGGED_AGAIN_MS = 60_000
 
 /** What `health()` tells of the ToolJets. */
 export interface ToolJetsHealth {
@@ -31,7 +31,7 @@ export interface ToolJetsHealth {
 }
 
 /** The ToolJets of this instance. */
-export interface ToolJets {
+export interface ToolJetRegistry {
   /** Of embed URLs, as far as they are known before any request. */
   readonly origins: readonly string[]
   /** How the audit log names one: where there are several, by its URL. */
@@ -40,15 +40,15 @@ export interface ToolJets {
    * The one that a request is for.
    * @throws TOOLJET_EMBED_TENANT_UNKNOWN, TOOLJET_EMBED_MISCONFIGURED, and what the host's function throws
    */
-  of (request: FastifyRequest): ToolJet | Promise<ToolJet>
+  forRequest (request: FastifyRequest): ToolJet | Promise<ToolJet>
   /** The one that the host names. @throws TOOLJET_EMBED_BAD_REQUEST */
-  named (target: unknown): ToolJet
+  fromTarget (target: unknown): ToolJet
   health (): Promise<ToolJetsHealth>
   /** Nothing is asked of Redis for them from now on. */
   close (): void
 }
 
-interface Parts {
+interface ToolJetDeps {
   pools: Pools
   scripts: ScriptClient
   timers: Timers
@@ -65,22 +65,22 @@ interface Parts {
   instance: string
 }
 
-export function toolJetsOf (option: Target | TooljetOfRequest, parts: Parts): ToolJets {
-  const { namesKey, log, scripts } = parts
+export function createRegistry (option: Target | TooljetOfRequest, deps: ToolJetDeps): ToolJetRegistry {
+  const { namesKey, log, scripts } = deps
   if (typeof option !== 'function') {
     // its URL alone: what is cached stays in use when the token changes
-    const tooljet = makeToolJet(option, new KeyNames(namesKey, option.url), { ...parts, isTheOnlyOne: true })
+    const tooljet = makeToolJet(option, new KeyNames(namesKey, option.url), { ...deps, isSingleTenant: true })
     tooljet.open()
-    return new OneToolJet(tooljet, scripts)
+    return new SingleTenantRegistry(tooljet, scripts)
   }
-  return new SeveralToolJets(option, (target) => {
+  return new MultiTenantRegistry(option, (target) => {
     // and the token: a customer who enters somebody else's URL does not get what is cached there
     const names = new KeyNames(namesKey, JSON.stringify([target.url, target.apiToken]), MAX_USERS_EACH)
-    return makeToolJet(target, names, { ...parts, log: log.child({ tooljet: target.url }) })
+    return makeToolJet(target, names, { ...deps, log: log.child({ tooljet: target.url }) })
   }, scripts)
 }
 
-function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, tickets, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs, patExpiry, instance, isTheOnlyOne = false }: Parts & { isTheOnlyOne?: boolean }): ToolJet {
+function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers, log, tickets, keyPrefix, namesKey, redisTimeoutMs, longestTtlMs, patExpiry, instance, isSingleTenant = false }: ToolJetDeps & { isSingleTenant?: boolean }): ToolJet {
   const { url, embedOrigins, checkAccess } = target
   const proxy = target.dispatcher === undefined ? proxyOf(url) : undefined
   if (proxy !== undefined) log.info({ proxy: proxy.host }, 'tooljet-embed: ToolJet is called through a proxy')
@@ -96,7 +96,7 @@ function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers,
     toolJet: new KeyNames(namesKey, `${url}\n${target.apiToken}`, 1).toolJetHash(), // a limit belongs to the token, too
     instance,
     patExpiry,
-    isTheOnlyOne,
+    isSingleTenant,
   })
   // one mint, its check of access, and five waits for Redis: limit, queue and limit again before it, queue and store after it
   const timeoutMs = checkAccess ? 2 * target.timeoutMs : target.timeoutMs
@@ -105,7 +105,7 @@ function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers,
 }
 
 /** One for all requests. */
-class OneToolJet implements ToolJets {
+class SingleTenantRegistry implements ToolJetRegistry {
   readonly #tooljet: ToolJet
   readonly #scripts: ScriptClient
 
@@ -120,11 +120,11 @@ class OneToolJet implements ToolJets {
 
   labelOf (): undefined {}
 
-  of (): ToolJet {
+  forRequest (): ToolJet {
     return this.#tooljet
   }
 
-  named (target: unknown): ToolJet {
+  fromTarget (target: unknown): ToolJet {
     if (target === undefined) return this.#tooljet
     throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes a "tooljet" only where option "tooljet" is a function' })
   }
@@ -140,13 +140,13 @@ class OneToolJet implements ToolJets {
 }
 
 /** Each tenant its own; of many, those needed last are kept in mind. */
-class SeveralToolJets implements ToolJets {
+class MultiTenantRegistry implements ToolJetRegistry {
   readonly origins = []
   readonly #targetOf: TooljetOfRequest
   readonly #make: (target: Target) => ToolJet
   readonly #scripts: ScriptClient
   readonly #known = new LRUCache<string, ToolJet>({ max: MAX_TOOLJETS, ttl: IDLE_TTL_MS, updateAgeOnGet: true, dispose: (tooljet) => tooljet.close() })
-  readonly #complaints = new LRUCache<string, true>({ max: MAX_TOOLJETS, ttl: COMPLAINT_MS })
+  readonly #loggedTargets = new LRUCache<string, true>({ max: MAX_TOOLJETS, ttl: LOGGED_AGAIN_MS })
 
   constructor (targetOf: TooljetOfRequest, make: (target: Target) => ToolJet, scripts: ScriptClient) {
     this.#targetOf = targetOf
@@ -158,7 +158,7 @@ class SeveralToolJets implements ToolJets {
     return tooljet?.url
   }
 
-  async of (request: FastifyRequest): Promise<ToolJet> {
+  async forRequest (request: FastifyRequest): Promise<ToolJet> {
     const target: unknown = await this.#targetOf(request)
     if (target === undefined || target === null) throw embedError('TOOLJET_EMBED_TENANT_UNKNOWN')
     try {
@@ -169,7 +169,7 @@ class SeveralToolJets implements ToolJets {
     }
   }
 
-  named (target: unknown): ToolJet {
+  fromTarget (target: unknown): ToolJet {
     try {
       return this.#at(target)
     } catch (error) {
@@ -191,7 +191,7 @@ class SeveralToolJets implements ToolJets {
 
   /** @throws TOOLJET_EMBED_OPTIONS */
   #at (given: unknown): ToolJet {
-    const target = checkedTarget(given)
+    const target = parseTarget(given)
     const key = JSON.stringify([target.url, target.apiToken, target.timeoutMs, target.embedOrigins, target.mintLimit, target.checkAccess, target.headers, target.dispatcher && dispatcherName(target.dispatcher)])
     const known = this.#known.get(key)
     if (known !== undefined) return known
@@ -204,8 +204,8 @@ class SeveralToolJets implements ToolJets {
     const { url } = Object(target) as { url?: unknown }
     const host = typeof url === 'string' && URL.canParse(url) ? new URL(url).host : undefined
     const key = `${host} ${error.message}`
-    if (this.#complaints.has(key)) return
-    this.#complaints.set(key, true)
+    if (this.#loggedTargets.has(key)) return
+    this.#loggedTargets.set(key, true)
     request.log.error({ err: error, host }, 'tooljet-embed: what option "tooljet" gave for this request is wrong')
   }
 }
