@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { App, Apps } from './access/apps.js'
 import { normalizeEmail } from './access/identity.js'
 import { limitOf, type Limits, type LimitState } from './access/limits.js'
-import { parseUrlId, type AnyAsk, type TooljetEmbedUrl } from './ask.js'
+import { parseUrlId, type TooljetEmbedUrl, type UrlLookup } from './lookup.js'
 import type { Audit } from './audit/audit.js'
 import type { UrlCache, UrlResult } from './cache/url-cache.js'
 import { randomId } from './crypto/random-id.js'
@@ -27,12 +27,12 @@ interface RequestContext {
   startedAt: number
   email?: string
   tooljet?: ToolJet
-  ask?: AnyAsk
+  lookup?: UrlLookup
   app?: App
   limit?: LimitState | undefined
 }
 
-type Authorize = (request: FastifyRequest, ask: { email: string, app: string }) => boolean | Promise<boolean>
+type Authorize = (request: FastifyRequest, lookup: { email: string, app: string }) => boolean | Promise<boolean>
 
 interface EmbedDeps {
   /** The e-mail of the signed-in user. @throws TOOLJET_EMBED_UNAUTHENTICATED */
@@ -56,19 +56,19 @@ export class Embed {
   }
 
   /** @throws a coded error; what was thrown is in the audit log */
-  async urlFor (request: FastifyRequest, ask: AnyAsk): Promise<TooljetEmbedUrl> {
-    const { url, error } = await this.handle(request, ask)
+  async urlFor (request: FastifyRequest, lookup: UrlLookup): Promise<TooljetEmbedUrl> {
+    const { url, error } = await this.handle(request, lookup)
     if (url === undefined) throw error
     return url
   }
 
   /** Never throws. */
-  handle (request: FastifyRequest, ask: AnyAsk, startedAt = performance.now()): Promise<Outcome> {
-    const context: RequestContext = { startedAt, ask }
-    return this.#outcome(request, context, () => this.#audited(request, context, () => this.#resolve(request, ask, context)))
+  handle (request: FastifyRequest, lookup: UrlLookup, startedAt = performance.now()): Promise<Outcome> {
+    const context: RequestContext = { startedAt, lookup }
+    return this.#outcome(request, context, () => this.#audited(request, context, () => this.#resolve(request, lookup, context)))
   }
 
-  /** For what went wrong before there was an ask, with a malformed body: counted and audited like any other, if the user is signed in. */
+  /** For what went wrong before there was a lookup, with a malformed body: counted and audited like any other, if the user is signed in. */
   handleInvalidRequest (request: FastifyRequest, error: unknown, startedAt: number): Promise<Outcome> {
     const context: RequestContext = { startedAt }
     return this.#outcome(request, context, async () => {
@@ -103,16 +103,16 @@ export class Embed {
     } catch (error) {
       const event = failureEvent(error)
       const reason = isEmbedError(error) ? error.reason : undefined
-      const target = reason === 'other_user' ? normalizeEmail(context.ask?.email ?? '') : undefined
+      const target = reason === 'other_user' ? normalizeEmail(context.lookup?.email ?? '') : undefined
       // `given`: whether the event of that URL is written is in doubt, so what became of the answer is said besides
       if (event !== undefined) audit.record({ event, code: codeOf(error), ...this.#auditFields(request, context), ...given, reason, target })
       throw error
     }
   }
 
-  async #resolve (request: FastifyRequest, ask: AnyAsk, context: RequestContext): Promise<UrlResult> {
+  async #resolve (request: FastifyRequest, lookup: UrlLookup, context: RequestContext): Promise<UrlResult> {
     const { limits, cache, audit } = this.#deps
-    const { email, tooljet, user, app, replaces, prefetched } = await this.#admit(request, ask, context)
+    const { email, tooljet, user, app, replaces, prefetched } = await this.#admit(request, lookup, context)
 
     audit.assertWritable() // no mint for a URL that could not leave
     const { lockTtlMs, timeoutMs } = tooljet
@@ -120,24 +120,24 @@ export class Embed {
     const url = await cache.get({ user, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs }) => {
       await limits?.mayMint(user, name) // who may not does not wait for a turn
       const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
-      return tooljet.mint({ email, user, app, purpose, ticket: ask.ticket, maxPlaces: limits?.mints ?? MAX_PLACES, heldMs, count: () => limits?.mint(user, name), checkLock })
+      return tooljet.mint({ email, user, app, purpose, ticket: lookup.ticket, maxPlaces: limits?.mints ?? MAX_PLACES, heldMs, count: () => limits?.mint(user, name), checkLock })
     })
     audit.assertWritable()
     return url
   }
 
   /** Who asks for which app, whether within the limit, and whether they may. */
-  async #admit (request: FastifyRequest, ask: AnyAsk, context: RequestContext) {
+  async #admit (request: FastifyRequest, lookup: UrlLookup, context: RequestContext) {
     const { resolveUser, authorize, apps } = this.#deps
 
     const email = context.email = await resolveUser(request)
-    const found = apps.find(ask)
+    const found = apps.find(lookup)
     const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
     const { tooljet, user, prefetched } = await this.#count(request, email, context, lookedFor)
-    if (ask.email !== undefined && normalizeEmail(ask.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
+    if (lookup.email !== undefined && normalizeEmail(lookup.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
 
-    const app = context.app = found ?? apps.resolve(ask) // which throws what is wrong with it
-    const replaces = parseUrlId(ask.replaces)
+    const app = context.app = found ?? apps.resolve(lookup) // which throws what is wrong with it
+    const replaces = parseUrlId(lookup.replaces)
     if (!await this.#isAuthorized(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
     return { email, tooljet, user, app, replaces, prefetched } // no spread of what was counted: it alone would be 3 % of a hit
   }
@@ -159,15 +159,15 @@ export class Embed {
 
   async #isAuthorized (request: FastifyRequest, email: string, app: App): Promise<boolean> {
     const { authorize } = this.#deps
-    return authorize === undefined || await authorize(request, { email, app: app.label }) === true
+    return authorize === undefined || await authorize(request, { email, app: app.displayName }) === true
   }
 
-  #auditFields (request: FastifyRequest, { startedAt, email, tooljet, ask, app }: RequestContext) {
+  #auditFields (request: FastifyRequest, { startedAt, email, tooljet, lookup, app }: RequestContext) {
     const { apps, tooljets } = this.#deps
     return {
       email,
-      app: app?.label ?? (ask && apps.labelOf(ask)),
-      tooljet: tooljets.labelOf(tooljet),
+      app: app?.displayName ?? (lookup && apps.displayNameOf(lookup)),
+      tooljet: tooljets.displayNameOf(tooljet),
       requestId: requestIdOf(request),
       ip: request.ip,
       userAgent: request.headers['user-agent'],
@@ -185,7 +185,7 @@ export class Embed {
         trace.urlId = url.urlId
         return url
       } finally {
-        trace.app = context.app?.label
+        trace.app = context.app?.displayName
       }
     })
   }

@@ -31,16 +31,16 @@ interface ForgetDeps {
  * @throws TOOLJET_EMBED_REDIS_DOWN, TOOLJET_EMBED_BAD_REQUEST, TOOLJET_EMBED_APP_NOT_ALLOWED
  */
 export async function forget (whose: TooljetEmbedForget, { apps, cache, tooljets, audit }: ForgetDeps): Promise<number> {
-  const { email: given, tooljet: target, by, reason, ...ask } = whose ?? {}
+  const { email: given, tooljet: target, by, reason, ...lookup } = whose ?? {}
   const startedAt = performance.now()
   const email = parseEmail(given)
   if (email === undefined) throw wrong('the "email" of a user')
   for (const [name, text] of Object.entries({ by, reason })) {
     if (text !== undefined && typeof text !== 'string') throw wrong(`a text as "${name}"`)
   }
-  const app = Object.values(ask).some((name) => name !== undefined) ? apps.resolve(ask) : undefined
+  const app = Object.values(lookup).some((name) => name !== undefined) ? apps.resolve(lookup) : undefined
   const tooljet = tooljets.fromTarget(target)
-  const event = { event: 'url.forgotten', email, app: app?.label, tooljet: tooljets.labelOf(tooljet), by, reason } as const
+  const event = { event: 'url.forgotten', email, app: app?.displayName, tooljet: tooljets.displayNameOf(tooljet), by, reason } as const
   try {
     const dropped = await cache.forget(tooljet.userHash(email), app?.key ?? '*')
     audit.record({ ...event, durationMs: performance.now() - startedAt })

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest, RegisterOptions } from 'fastify'
 import fp from 'fastify-plugin'
-import type { TooljetEmbedAsk, TooljetEmbedUrl } from './ask.js'
+import type { TooljetEmbedAsk, TooljetEmbedUrl } from './lookup.js'
 import type { AuditHealth } from './audit/audit.js'
 import type { AuditReport } from './audit/report.js'
 import { clientModule, type ClientModule } from './http/client-module.js'
@@ -59,7 +59,7 @@ declare module 'fastify' {
      * A URL of a ToolJet app for the signed-in user.
      * @throws an error with a code of `errorCodes`
      */
-    tooljetEmbedUrl (ask?: TooljetEmbedAsk): Promise<TooljetEmbedUrl>
+    tooljetEmbedUrl (lookup?: TooljetEmbedAsk): Promise<TooljetEmbedUrl>
   }
 }
 
@@ -100,8 +100,8 @@ export const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fasti
       closers.add(await openMetrics(settings.metrics.registry, { instance, health: decorator.health }))
     }
     fastify.decorate('tooljetEmbed', decorator)
-    fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, ask?: TooljetEmbedAsk) {
-      const { appId, appSlug, app, replaces, ticket } = ask ?? {}
+    fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, lookup?: TooljetEmbedAsk) {
+      const { appId, appSlug, app, replaces, ticket } = lookup ?? {}
       return embed.urlFor(this, { appId, appSlug, app, replaces, ticket })
     })
     const { prefix, logLevel, logSerializers } = options

@@ -1,4 +1,4 @@
-import type { App, AppAsk, Apps, UncheckedAsk } from './access/apps.js'
+import type { App, AppAsk, AppLookup, Apps } from './access/apps.js'
 import { parseEmail } from './access/identity.js'
 import type { Audit } from './audit/audit.js'
 import type { AuditEvent } from './audit/event.js'
@@ -113,15 +113,15 @@ export class Warming {
 
   async #warm (pair: TooljetEmbedWarmPair): Promise<void> {
     const { apps, tooljets, audit } = this.#deps
-    const { email: given, tooljet: target, ...ask } = pair
+    const { email: given, tooljet: target, ...lookup } = pair
     const startedAt = performance.now()
     const email = parseEmail(given)
     let app: App | undefined
     let tooljet: ToolJet | undefined
-    const event = (): AuditEvent => ({ event: 'url.warmed', email, app: app?.label ?? apps.labelOf(ask), tooljet: tooljets.labelOf(tooljet), durationMs: performance.now() - startedAt })
+    const event = (): AuditEvent => ({ event: 'url.warmed', email, app: app?.displayName ?? apps.displayNameOf(lookup), tooljet: tooljets.displayNameOf(tooljet), durationMs: performance.now() - startedAt })
     try {
       if (email === undefined) throw wrong('takes the "email" of a user')
-      app = apps.resolve(ask)
+      app = apps.resolve(lookup)
       tooljet = tooljets.fromTarget(target)
       const { validFor = app.minRemaining } = this.#options
       if (validFor >= app.patExpiry) throw wrong(`takes a "validFor" that is less than patExpiry (${app.patExpiry})`)
@@ -132,7 +132,7 @@ export class Warming {
       audit.record({ ...event(), urlId: url.urlId, expiresAt: url.expiresAt })
     } catch (error) {
       if (!isEmbedError(error)) throw error
-      this.#report.failed.push({ email: String(given ?? ''), app: apps.labelOf(ask as UncheckedAsk), code: codeOf(error) })
+      this.#report.failed.push({ email: String(given ?? ''), app: apps.displayNameOf(lookup as AppLookup), code: codeOf(error) })
       audit.record({ ...event(), code: codeOf(error) })
     }
   }

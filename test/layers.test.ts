@@ -16,7 +16,7 @@ const FLOORS = [
   ['audit'],
   ['config', 'tooljet'],
   ['cache'],
-  ['ask.ts', 'embed.ts', 'forget.ts', 'warm.ts'],
+  ['lookup.ts', 'embed.ts', 'forget.ts', 'warm.ts'],
   ['compose.ts', 'http'],
   ['plugin.ts'],
   ['index.ts'],

@@ -12,8 +12,8 @@ export type AppAsk =
   | AppName & { app?: undefined }
   | { /** Alias of the app in `apps`. */ app?: AppAlias | undefined, appId?: undefined, appSlug?: undefined }
 
-/** The same as it comes over the wire, or from a host without types. */
-export interface UncheckedAsk {
+/** The same over the wire, or from a host without types. */
+export interface AppLookup {
   appId?: string | undefined
   appSlug?: string | undefined
   app?: string | undefined
@@ -22,7 +22,7 @@ export interface UncheckedAsk {
 /** An app as resolved: what ToolJet is asked for, and for how long. */
 export interface App {
   /** For people and the audit log: the alias, else the id or slug. */
-  readonly label: string
+  readonly displayName: string
   /** For keys: `id:…` or `slug:…`. */
   readonly key: string
   readonly name: AppName
@@ -41,14 +41,14 @@ export const APP_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 export const APP_SLUG = new RegExp(`^(?!pat_|.*(?:${TOKEN.source}))[A-Za-z0-9_-]{1,128}$`)
 
 export function makeApp (name: AppName, lifetimes: Lifetimes, alias?: string): App {
-  const [key, label, exact] = name.appId !== undefined
+  const [key, displayName, exact] = name.appId !== undefined
     ? [`id:${name.appId.toLowerCase()}`, name.appId.toLowerCase(), { appId: name.appId.toLowerCase() }]
     : [`slug:${name.appSlug}`, name.appSlug, { appSlug: name.appSlug }]
   const { patExpiry, sessionExpiry, minRemaining } = lifetimes
-  return Object.freeze({ label: alias ?? label, key, name: exact, patExpiry, sessionExpiry, minRemaining })
+  return Object.freeze({ displayName: alias ?? displayName, key, name: exact, patExpiry, sessionExpiry, minRemaining })
 }
 
-/** Turns an ask into an app: through the allow-list where there is one. */
+/** Resolves a lookup to an app: through the allow-list where there is one. */
 export class Apps {
   readonly #allowed: ReadonlyMap<string, App> | undefined
   readonly #lifetimes: Lifetimes
@@ -63,13 +63,13 @@ export class Apps {
    * @throws TOOLJET_EMBED_BAD_REQUEST when no app is named where one is needed, more than one, or a malformed one
    * @throws TOOLJET_EMBED_APP_NOT_ALLOWED when the app is not in the allow-list
    */
-  resolve (ask: UncheckedAsk): App {
-    const given = (['appId', 'appSlug', 'app'] as const).filter((by) => ask[by] !== undefined)
+  resolve (lookup: AppLookup): App {
+    const given = (['appId', 'appSlug', 'app'] as const).filter((by) => lookup[by] !== undefined)
     if (given.length > 1) throw badRequest(`name it once, by one of ${given.join(' and ')}`)
-    if (ask.app !== undefined) return this.#byAlias(ask.app)
+    if (lookup.app !== undefined) return this.#byAlias(lookup.app)
     if (given.length === 0) return this.#onlyOne()
 
-    const app = makeApp(checkedName(ask), this.#lifetimes)
+    const app = makeApp(parseAppName(lookup), this.#lifetimes)
     if (this.#allowed === undefined) return app
     for (const allowed of this.#allowed.values()) {
       if (allowed.key === app.key) return allowed
@@ -77,19 +77,19 @@ export class Apps {
     throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_listed' })
   }
 
-  /** @returns nothing for an ask that `resolve` refuses */
-  find (ask: UncheckedAsk): App | undefined {
+  /** @returns nothing for a lookup that `resolve` refuses */
+  find (lookup: AppLookup): App | undefined {
     try {
-      return this.resolve(ask)
+      return this.resolve(lookup)
     } catch {
       return undefined
     }
   }
 
-  /** What to call the app of an ask, be it one that is refused. */
-  labelOf (ask: UncheckedAsk): string | undefined {
-    const asked: unknown = ask.app ?? ask.appId ?? ask.appSlug
-    return this.find(ask)?.label ?? (typeof asked === 'string' ? asked : undefined)
+  /** What to call the app of a lookup, also of one that is refused. */
+  displayNameOf (lookup: AppLookup): string | undefined {
+    const given: unknown = lookup.app ?? lookup.appId ?? lookup.appSlug
+    return this.find(lookup)?.displayName ?? (typeof given === 'string' ? given : undefined)
   }
 
   #byAlias (alias: unknown): App {
@@ -107,7 +107,7 @@ export class Apps {
   }
 }
 
-function checkedName ({ appId, appSlug }: UncheckedAsk): AppName {
+function parseAppName ({ appId, appSlug }: AppLookup): AppName {
   if (appId !== undefined) {
     if (typeof appId === 'string' && APP_ID.test(appId)) return { appId }
     throw badRequest('"appId" takes a UUID')

@@ -49,7 +49,7 @@ export interface TooljetEmbedOptions {
   /** The signed-in user's e-mail, from the server's side. ASCII white space around it is trimmed, ASCII letters are lowered, all else is kept. @default request.user.email */
   identity?: Identity
   /** Whether this user may open this app; only `true` lets through. @default everyone */
-  authorize?: (request: FastifyRequest, ask: { email: string, app: string }) => boolean | Promise<boolean>
+  authorize?: (request: FastifyRequest, lookup: { email: string, app: string }) => boolean | Promise<boolean>
   /** Limits per user over all instances; `false`: none. @default { max: 60, mints: 6, timeWindow: '1 minute' } */
   rateLimit?: false | {
     /** Asks in a window. @default 60 */
@@ -300,7 +300,7 @@ function appsOf (apps: Record<string, AllowedApp>, lifetimes: Lifetimes, givenMi
   }))
   for (const app of resolved.values()) {
     const twin = [...resolved.values()].find(({ key, patExpiry, sessionExpiry }) => key === app.key && (patExpiry !== app.patExpiry || sessionExpiry !== app.sessionExpiry))
-    if (twin !== undefined) throw optionError(`apps.${twin.label}`, 'for one app the same lifetimes under every alias, its URL is shared', `at odds with apps.${app.label}`)
+    if (twin !== undefined) throw optionError(`apps.${twin.displayName}`, 'for one app the same lifetimes under every alias, its URL is shared', `at odds with apps.${app.displayName}`)
   }
   return resolved
 }

@@ -153,10 +153,10 @@ export function routes (embed: Embed, { path, config, constraints, security, aut
         }
       },
       handler: async (request, reply) => {
-        const ask = parseBody(request.body)
+        const lookup = parseBody(request.body)
         const progress = request[PROGRESS]!
         progress.isHandled = true
-        const { url, error, limit } = await embed.handle(request, ask, progress.startedAt)
+        const { url, error, limit } = await embed.handle(request, lookup, progress.startedAt)
         setLimitHeaders(reply, limit)
         if (url === undefined) throw error
         return url

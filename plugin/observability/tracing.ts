@@ -15,7 +15,7 @@ interface Trace {
   error?: Error
 }
 
-/** Message of the channels `tracing:tooljet-embed:url:*`: one ask, on the route or the decorator. It holds no e-mail and no secret. */
+/** Message of the channels `tracing:tooljet-embed:url:*`: one request, on the route or the decorator. It holds no e-mail and no secret. */
 export interface TooljetEmbedUrlTrace extends Trace {
   /** Fastify's `request.id`. */
   readonly requestId: string | undefined

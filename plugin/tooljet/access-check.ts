@@ -23,7 +23,7 @@ export class AccessCheck {
   async run (redirectUrl: string, app: App): Promise<void> {
     const outcome = await this.#open(redirectUrl)
     if (outcome === 401 || outcome === 403) {
-      this.#log.warn({ app: app.label, status: outcome }, 'tooljet-embed: ToolJet refuses the URL that it has just minted: the user may not open the app, or a new token is not valid while an older one lives')
+      this.#log.warn({ app: app.displayName, status: outcome }, 'tooljet-embed: ToolJet refuses the URL that it has just minted: the user may not open the app, or a new token is not valid while an older one lives')
       throw embedError('TOOLJET_EMBED_ACCESS_DENIED')
     }
     const isBlind = outcome !== 200 && outcome !== 201

@@ -35,7 +35,7 @@ export interface ToolJetRegistry {
   /** Of embed URLs, as far as they are known before any request. */
   readonly origins: readonly string[]
   /** How the audit log names one: where there are several, by its URL. */
-  labelOf (tooljet: ToolJet | undefined): string | undefined
+  displayNameOf (tooljet: ToolJet | undefined): string | undefined
   /**
    * The one that a request is for.
    * @throws TOOLJET_EMBED_TENANT_UNKNOWN, TOOLJET_EMBED_MISCONFIGURED, and what the host's function throws
@@ -118,7 +118,7 @@ class SingleTenantRegistry implements ToolJetRegistry {
     return this.#tooljet.embedOrigins
   }
 
-  labelOf (): undefined {}
+  displayNameOf (): undefined {}
 
   forRequest (): ToolJet {
     return this.#tooljet
@@ -154,7 +154,7 @@ class MultiTenantRegistry implements ToolJetRegistry {
     this.#scripts = scripts
   }
 
-  labelOf (tooljet: ToolJet | undefined): string | undefined {
+  displayNameOf (tooljet: ToolJet | undefined): string | undefined {
     return tooljet?.url
   }
 

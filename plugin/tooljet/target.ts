@@ -36,7 +36,7 @@ export interface TooljetTarget {
   headers?: Record<string, string>
 }
 
-/** The ToolJet of a request's tenant; nothing: there is none, and the ask is refused with `TOOLJET_EMBED_TENANT_UNKNOWN`. */
+/** The ToolJet of a request's tenant; nothing: there is none, and the request is refused with `TOOLJET_EMBED_TENANT_UNKNOWN`. */
 export type TooljetOfRequest = (request: FastifyRequest) => TooljetTarget | null | undefined | Promise<TooljetTarget | null | undefined>
 
 /** A target with every default filled in and every value checked. */

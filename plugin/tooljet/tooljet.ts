@@ -111,7 +111,7 @@ export class ToolJet {
 
   /** Tells the subscribers of `tooljet-embed:mint`. */
   #traced (order: MintOrder, turn: Turn): Promise<string> {
-    const trace: TooljetEmbedMintTrace = { instance: this.#instance, app: order.app.label, waitedMs: turn.waitedMs }
+    const trace: TooljetEmbedMintTrace = { instance: this.#instance, app: order.app.displayName, waitedMs: turn.waitedMs }
     return traced(mintChannel, trace, () => this.#call(order, turn).finally(() => { trace.calls = turn.calls.length }))
   }
 

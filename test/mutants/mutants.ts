@@ -29,7 +29,7 @@ const ONCE = 'tooljet: what may have reached ToolJet'
 export const MUTANTS: Mutant[] = [
   // who asks, and for whom
   { name: 'email-of-body', file: 'access/identity.ts', from: '=> (request as { user?', to: '=> (request.body as { email?: string } | undefined)?.email ?? (request as { user?', tests: [SNIPPET], why: 'the hole of the documented snippet is open: one gets the URL of whom one names' },
-  { name: 'email-mismatch', file: 'embed.ts', from: 'normalizeEmail(ask.email) !== email', to: 'normalizeEmail(ask.email) === undefined', tests: [SNIPPET], why: 'an ask for somebody else is answered' },
+  { name: 'email-mismatch', file: 'embed.ts', from: 'normalizeEmail(lookup.email) !== email', to: 'normalizeEmail(lookup.email) === undefined', tests: [SNIPPET], why: 'an ask for somebody else is answered' },
   { name: 'email-case', file: 'access/identity.ts', from: '(letters) => letters.toLowerCase()', to: '(letters) => letters', tests: ['route: e-mails are one person'], why: 'one person is two' },
   { name: 'email-fold', file: 'access/identity.ts', from: 'email.slice(start, end).replace(/[A-Z]+/g, (letters) => letters.toLowerCase())', to: 'email.slice(start, end).toLowerCase()', tests: ['properties: two e-mails'], why: 'two people are one' },
   { name: 'email-space', file: 'access/identity.ts', from: 'code === 0x20 ||', to: 'code === 0x20 || code === 0xa0 ||', tests: ['properties: two e-mails'], why: 'two people are one' },
@@ -39,9 +39,9 @@ export const MUTANTS: Mutant[] = [
   { name: 'email-length', file: 'access/identity.ts', from: 'email.length <= MAX_EMAIL_LENGTH &&', to: '', tests: [NOBODY], why: 'an identity has no bound' },
   { name: 'email-surrogate', file: 'access/identity.ts', from: '&& !LONE_SURROGATE.test(email)', to: '', tests: [NOBODY], why: 'two identities share a key, since they look alike in UTF-8' },
   { name: 'users-of-domain', file: 'embed.ts', from: 'const user = context.tooljet.userHash(email)', to: "const user = context.tooljet.userHash(email.split('@')[1]!)", tests: ['reuse: a report of one user touches nobody else'], why: 'users share URLs' },
-  { name: 'authorize-truthy', file: 'embed.ts', from: 'app: app.label }) === true', to: 'app: app.label }) !== false', tests: ['route: authorize decides'], why: 'a verdict of undefined lets through' },
-  { name: 'authorize-key', file: 'embed.ts', from: '{ email, app: app.label }) ===', to: '{ email, app: app.key }) ===', tests: ['route: authorize decides'], why: 'authorize does not know the app by its alias' },
-  { name: 'replaces-anything', file: 'ask.ts', from: '/^[A-Za-z0-9_-]{1,64}$/', to: '/^[^]*$/', tests: [NAMED], why: 'replaces goes to Redis unchecked' },
+  { name: 'authorize-truthy', file: 'embed.ts', from: 'app: app.displayName }) === true', to: 'app: app.displayName }) !== false', tests: ['route: authorize decides'], why: 'a verdict of undefined lets through' },
+  { name: 'authorize-key', file: 'embed.ts', from: '{ email, app: app.displayName }) ===', to: '{ email, app: app.key }) ===', tests: ['route: authorize decides'], why: 'authorize does not know the app by its alias' },
+  { name: 'replaces-anything', file: 'lookup.ts', from: '/^[A-Za-z0-9_-]{1,64}$/', to: '/^[^]*$/', tests: [NAMED], why: 'replaces goes to Redis unchecked' },
   { name: 'authenticate-skipped', file: 'http/routes.ts', from: 'await promiseOf(authenticate(request, reply))', to: 'await promiseOf(Promise.resolve())', tests: ['route: one who is not signed in'], why: 'the route is open' },
   { name: 'authenticate-hasty', file: 'http/routes.ts', from: "?.then === 'function') return authenticated", to: "?.then !== 'nothing') return authenticated", tests: ['host: there is never a route'], why: 'an authenticate that has not looked yet lets through' },
   { name: 'authenticate-code', file: 'http/routes.ts', from: 'throw asUnauthenticated(error)', to: 'throw error', tests: [NOBODY, 'host: there is never a route'], why: 'who is not signed in gets the code of somebody else' },
@@ -53,7 +53,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'two-names', file: 'access/apps.ts', from: 'given.length > 1', to: 'given.length > 3', tests: [NAMED], why: 'of two apps one is taken' },
   { name: 'app-id-end', file: 'access/apps.ts', from: '{12}$/i', to: '{12}/i', tests: [NAMED], why: 'an id with a tail gets into keys' },
   { name: 'pat-as-slug', file: 'access/apps.ts', from: '(?!pat_|', to: '(?!', tests: ['options: a wrong option'], why: 'a PAT pasted as a slug ends up in keys and the audit log' },
-  { name: 'label-alias', file: 'access/apps.ts', from: 'label: alias ?? label', to: 'label', tests: ['audit: every kind of answer'], why: 'the audit log does not name the app by its alias' },
+  { name: 'label-alias', file: 'access/apps.ts', from: 'displayName: alias ?? displayName', to: 'displayName', tests: ['audit: every kind of answer'], why: 'the audit log does not name the app by its alias' },
 
   // options
   { name: 'min-remaining-all', file: 'config/options.ts', from: 'value < patExpiry', to: 'value <= patExpiry', tests: ['options: a wrong option'], why: 'every ask would mint' },

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
-import { APP_ID, Apps, type UncheckedAsk } from '../../access/apps.js'
+import { APP_ID, Apps, type AppLookup } from '../../access/apps.js'
 import { parseEmail } from '../../access/identity.js'
 import type { TooljetEmbedWarmPair } from '../../warm.js'
 import { fileError, UsageError } from '../errors.js'
@@ -85,6 +85,6 @@ function pairOf ({ email: given, appId, appSlug, app }: Row): { key: string, pai
   // without the portal's list there are no aliases
   const named = app === undefined ? {} : APP_ID.test(String(app)) ? { appId: app } : { appSlug: app }
   if (app !== undefined && (appId !== undefined || appSlug !== undefined)) throw new Error('name the app by one of appId, appSlug and app')
-  const ask = { ...(appId !== undefined && { appId }), ...(appSlug !== undefined && { appSlug }), ...named } as UncheckedAsk
-  return { key: `${ANY_APP.resolve(ask).key} ${email}`, pair: { email: String(given), ...ask } as TooljetEmbedWarmPair }
+  const lookup = { ...(appId !== undefined && { appId }), ...(appSlug !== undefined && { appSlug }), ...named } as AppLookup
+  return { key: `${ANY_APP.resolve(lookup).key} ${email}`, pair: { email: String(given), ...lookup } as TooljetEmbedWarmPair }
 }

@@ -1,4 +1,4 @@
-import type { AppAsk, UncheckedAsk } from './access/apps.js'
+import type { AppAsk, AppLookup } from './access/apps.js'
 import { embedError } from './errors.js'
 
 /** What `request.tooljetEmbedUrl()` takes; nothing is needed where `apps` has one entry. */
@@ -10,7 +10,7 @@ export type TooljetEmbedAsk = AppAsk & {
 }
 
 /** A request as it comes by the route, or from a host without types. */
-export interface AnyAsk extends UncheckedAsk {
+export interface UrlLookup extends AppLookup {
   replaces?: string | undefined
   ticket?: string | undefined
   /** Compared with the signed-in user's, and never used. */
