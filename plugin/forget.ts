@@ -34,9 +34,9 @@ export async function forget (whose: TooljetEmbedForget, { apps, cache, tooljets
   const { email: given, tooljet: target, by, reason, ...lookup } = whose ?? {}
   const startedAt = performance.now()
   const email = parseEmail(given)
-  if (email === undefined) throw wrong('the "email" of a user')
+  if (email === undefined) throw badRequest('the "email" of a user')
   for (const [name, text] of Object.entries({ by, reason })) {
-    if (text !== undefined && typeof text !== 'string') throw wrong(`a text as "${name}"`)
+    if (text !== undefined && typeof text !== 'string') throw badRequest(`a text as "${name}"`)
   }
   const app = Object.values(lookup).some((name) => name !== undefined) ? apps.resolve(lookup) : undefined
   const tooljet = tooljets.fromTarget(target)
@@ -51,6 +51,6 @@ export async function forget (whose: TooljetEmbedForget, { apps, cache, tooljets
   }
 }
 
-function wrong (detail: string) {
+function badRequest (detail: string) {
   return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: `forget takes ${detail}` })
 }

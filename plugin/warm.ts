@@ -82,12 +82,12 @@ export class Warming {
     this.#deps = deps
     this.#options = options
     const { validFor } = options
-    if (validFor !== undefined && !(Number.isFinite(validFor) && validFor >= 0)) throw wrong('takes a number of seconds as "validFor"')
+    if (validFor !== undefined && !(Number.isFinite(validFor) && validFor >= 0)) throw badRequest('takes a number of seconds as "validFor"')
   }
 
   /** @throws TOOLJET_EMBED_BAD_REQUEST when the list is none */
   async run (list: readonly TooljetEmbedWarmPair[]): Promise<TooljetEmbedWarmReport> {
-    if (!Array.isArray(list)) throw wrong('takes a list of { email, appId or appSlug or app }')
+    if (!Array.isArray(list)) throw badRequest('takes a list of { email, appId or appSlug or app }')
     let next = 0
     const work = async (): Promise<void> => {
       while (next < list.length && !this.#isStopped) {
@@ -98,12 +98,12 @@ export class Warming {
         this.#options.onProgress?.({ done: ++this.#done, total: list.length, minted, alreadyCached, failed: failed.length })
       }
     }
-    const works = Array.from({ length: AT_A_TIME }, () => work().catch((error: unknown) => {
+    const workers = Array.from({ length: AT_A_TIME }, () => work().catch((error: unknown) => {
       this.#hasFailed = true // the others end, too
       throw error
     }))
-    await Promise.allSettled(works)
-    await Promise.all(works)
+    await Promise.allSettled(workers)
+    await Promise.all(workers)
     return this.#report
   }
 
@@ -120,12 +120,12 @@ export class Warming {
     let tooljet: ToolJet | undefined
     const event = (): AuditEvent => ({ event: 'url.warmed', email, app: app?.displayName ?? apps.displayNameOf(lookup), tooljet: tooljets.displayNameOf(tooljet), durationMs: performance.now() - startedAt })
     try {
-      if (email === undefined) throw wrong('takes the "email" of a user')
+      if (email === undefined) throw badRequest('takes the "email" of a user')
       app = apps.resolve(lookup)
       tooljet = tooljets.fromTarget(target)
       const { validFor = app.minRemaining } = this.#options
-      if (validFor >= app.patExpiry) throw wrong(`takes a "validFor" that is less than patExpiry (${app.patExpiry})`)
-      const url = await this.#patiently(email, { ...app, minRemaining: validFor }, tooljet)
+      if (validFor >= app.patExpiry) throw badRequest(`takes a "validFor" that is less than patExpiry (${app.patExpiry})`)
+      const url = await this.#getWithRetries(email, { ...app, minRemaining: validFor }, tooljet)
       if (url === undefined) return // stopped
       if (url.source === 'minted') this.#report.minted++
       else this.#report.alreadyCached++
@@ -138,7 +138,7 @@ export class Warming {
   }
 
   /** @returns nothing when it is to stop @throws a denial, and any failure that lasts */
-  async #patiently (email: string, app: App, tooljet: ToolJet): Promise<UrlResult | undefined> {
+  async #getWithRetries (email: string, app: App, tooljet: ToolJet): Promise<UrlResult | undefined> {
     let failingSince: number | undefined
     for (;;) {
       if (this.#isStopped) return undefined
@@ -179,6 +179,6 @@ function isTransient (error: unknown): error is Error & { retryAfter?: number } 
   return isEmbedError(error) && !isDenial(error) && (error.statusCode === 429 || error.statusCode >= 500)
 }
 
-function wrong (detail: string) {
+function badRequest (detail: string) {
   return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: `warm ${detail}` })
 }

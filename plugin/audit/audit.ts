@@ -82,9 +82,9 @@ export class Audit {
       stream: this.#stream,
       timers: deps.timers,
       onLost: (fields) => this.#log.error({ tooljetEmbedAudit: fields }, 'tooljet-embed: this audit event could not be written to Redis'),
-      onProblem: (problem) => this.#note(problem),
+      onProblem: (problem) => this.#recordProblem(problem),
     }, this.#instance, { maxBacklog: settings.maxBacklog, gatherMs: this.#isRequired ? 0 : GATHER_MS })
-    this.#limited = new LimitedSummary(deps.timers, settings.limitWindowMs, (event, time) => this.#writer.add(this.#stamp(event, time)))
+    this.#limited = new LimitedSummary(deps.timers, settings.limitWindowMs, (event, time) => this.#writer.add(this.#sign(event, time)))
   }
 
   open (): void {
@@ -97,7 +97,7 @@ export class Audit {
   record (event: AuditEvent): void {
     this.#announceAgain()
     if (event.code === 'TOOLJET_EMBED_RATE_LIMITED') this.#limited.add(bounded(event), this.#clock.now())
-    else this.#writer.add(this.#stamp(bounded(event)))
+    else this.#writer.add(this.#sign(bounded(event)))
   }
 
   /**
@@ -107,7 +107,7 @@ export class Audit {
   async recordIssued (event: AuditEvent): Promise<void> {
     if (!this.#isRequired) return this.record(event)
     this.#announceAgain()
-    await this.#writer.addAndWait(this.#stamp(bounded(event)))
+    await this.#writer.addAndWait(this.#sign(bounded(event)))
   }
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN when `delivery: 'required'` cannot be kept right now */
@@ -141,7 +141,7 @@ export class Audit {
     const { retentionMs, maxEntries } = this.#settings
     this.#announcedAt = this.#clock.now()
     this.#announcedSeq = this.#seq
-    this.#writer.add(this.#stamp({ event: 'audit.opened', retention: `${retentionMs / MS_PER_DAY}d/${maxEntries}` }), written)
+    this.#writer.add(this.#sign({ event: 'audit.opened', retention: `${retentionMs / MS_PER_DAY}d/${maxEntries}` }), written)
   }
 
   /** Before the last time has been trimmed. */
@@ -152,7 +152,7 @@ export class Audit {
     if (this.#seq - this.#announcedSeq > afterEvents || this.#clock.now() - this.#announcedAt > afterMs) this.#announce()
   }
 
-  #note (problem: StreamProblem | undefined): void {
+  #recordProblem (problem: StreamProblem | undefined): void {
     if (problem === undefined) {
       this.#problem = undefined
       this.#log.info({ stream: this.#settings.stream }, 'tooljet-embed: the audit stream takes entries again')
@@ -178,9 +178,9 @@ export class Audit {
   }
 
   /** @param event with texts of bounded length */
-  #stamp (event: AuditEvent, time = this.#clock.now()): QueuedEvent {
-    const told = this.#settings.identity === 'hmac' ? this.#pseudonyms.pseudonymize(event) : event
-    const fields = toFields(told, time, { instance: this.#instance, seq: ++this.#seq, prev: this.#lastMac })
+  #sign (event: AuditEvent, time = this.#clock.now()): QueuedEvent {
+    const named = this.#settings.identity === 'hmac' ? this.#pseudonyms.pseudonymize(event) : event
+    const fields = toFields(named, time, { instance: this.#instance, seq: ++this.#seq, prev: this.#lastMac })
     const signed = this.#signer.sign(fields, time)
     this.#lastMac = signed.mac
     this.#log.info({ tooljetEmbedAudit: fields }, `tooljet-embed: ${event.event}`)

@@ -16,10 +16,10 @@ const NO_TEXT = ['no UTF-8', '']
  * @param after id after which to begin; '': the start
  */
 export async function * entryPages (read: (args: readonly string[]) => Promise<unknown[]>, after = ''): AsyncGenerator<RawEntry[]> {
-  for (let coming: Promise<unknown[]> | undefined = read([after]); coming !== undefined;) {
-    const [last, isEnd, ids, lines, isStart] = await coming as [Buffer, number, Buffer, Buffer, number]
-    coming = isEnd === 1 ? undefined : read([String(last)])
-    coming?.catch(() => {}) // it is told when its turn comes, if it does
+  for (let next: Promise<unknown[]> | undefined = read([after]); next !== undefined;) {
+    const [last, isEnd, ids, lines, isStart] = await next as [Buffer, number, Buffer, Buffer, number]
+    next = isEnd === 1 ? undefined : read([String(last)])
+    next?.catch(() => {}) // it is told when its turn comes, if it does
     if (ids.length === 0) continue
     const flats = flatsOf(lines)
     yield String(ids).split(' ').map((id, i) => ({ id, flat: flats[i]!, ...(i === 0 && isStart === 1 && { isFirst: true }) }))

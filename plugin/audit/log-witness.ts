@@ -134,8 +134,8 @@ class LoggedInstance {
     const timeOf = (seq: number): string => new Date(timeOfMac(this.#expected.get(seq)!)).toISOString()
     const problem = (kind: 'missing' | 'unlogged', { from, id }: Run, detail: string): AuditProblem => ({ kind, ...(id !== undefined && { id }), instance, seq: from, detail })
     return [
-      ...missing.map((run) => problem('missing', { ...run, id: this.#idsAfter.get(run.to) }, `${told(run)} in the app's log, of ${timeOf(run.from)}, and not in the stream`)),
-      ...this.#unlogged.map((run) => problem('unlogged', run, `${told(run)} in the stream, and not in the app's log`)),
+      ...missing.map((run) => problem('missing', { ...run, id: this.#idsAfter.get(run.to) }, `${describeRun(run)} in the app's log, of ${timeOf(run.from)}, and not in the stream`)),
+      ...this.#unlogged.map((run) => problem('unlogged', run, `${describeRun(run)} in the stream, and not in the app's log`)),
     ]
   }
 }
@@ -153,7 +153,7 @@ function extend (runs: Run[], seq: number, id?: string): void {
   else runs.push({ from: seq, to: seq, id })
 }
 
-function told ({ from, to }: Run): string {
+function describeRun ({ from, to }: Run): string {
   return from === to ? `seq ${from} is` : `seq ${from} to ${to} are`
 }
 

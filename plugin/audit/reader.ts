@@ -81,7 +81,7 @@ export class AuditReader {
    */
   async query (filters: AuditFilters, page: { order?: AuditOrder, limit?: number, after?: string | undefined } = {}): Promise<{ cursor: string | undefined, entries: AuditEntry[] }> {
     const [cursor, entries, ...notes] = await this.#call('tooljet_audit', { ...filters, ...page }) as [string, [id: string, fields: string[]][], ...string[]]
-    this.#tell(notes)
+    this.#reportNotes(notes)
     return { cursor: cursor === NO_MORE ? undefined : cursor, entries: entries.map(entryOf) }
   }
 
@@ -108,7 +108,7 @@ export class AuditReader {
       let after: string | undefined
       do {
         const [cursor, page, sum, ...notes] = await this.#call('tooljet_audit_stats', { by, ...filters, email, after, users: isCounted ? undefined : 'list' }) as [string, unknown[][], unknown[], ...string[]]
-        this.#tell(notes)
+        this.#reportNotes(notes)
         for (const row of page) {
           const group = row[0] as string
           if (!rows.has(group)) rows.set(group, noCounts(group))
@@ -125,8 +125,8 @@ export class AuditReader {
   /** The id of the newest entry that there ever was; none in a stream that is not there. */
   async lastId (): Promise<string> {
     try {
-      const facts = await this.#redis.call('XINFO', 'STREAM', this.#stream) as unknown[]
-      return String(facts[facts.indexOf('last-generated-id') + 1])
+      const info = await this.#redis.call('XINFO', 'STREAM', this.#stream) as unknown[]
+      return String(info[info.indexOf('last-generated-id') + 1])
     } catch (error) {
       if (!(error instanceof Error) || !/^(?:ERR|NOPERM)\b/.test(error.message)) throw error
     }
@@ -160,7 +160,7 @@ export class AuditReader {
     return [email, ...this.#pseudonyms.allOf(normalizeEmail(email))]
   }
 
-  #tell (notes: string[]): void {
+  #reportNotes (notes: string[]): void {
     for (const note of notes) {
       if (!this.#notes.has(note)) this.#onNote?.(note)
       this.#notes.add(note)
@@ -214,9 +214,9 @@ function byHourAndNumber (by: AuditGrouping): (a: AuditCounts, b: AuditCounts) =
 }
 
 /** @param told the group, then names and values */
-function add (counts: AuditCounts, [, ...told]: unknown[]): void {
-  for (let i = 0; i < told.length; i += 2) {
-    const [name, value] = [told[i], told[i + 1]]
+function add (counts: AuditCounts, [, ...values]: unknown[]): void {
+  for (let i = 0; i < values.length; i += 2) {
+    const [name, value] = [values[i], values[i + 1]]
     if (name === 'users') { // a number where they were not asked for: several of them have no sum
       if (!Array.isArray(value)) continue
       counts.users ??= new Set()

@@ -20,7 +20,7 @@ export class EventSigner {
   readonly #keys: readonly KeyObject[]
   readonly #stream: string
   /** An instance's events have but a few sets of names. */
-  readonly #known = new LRUCache<string, string>({ max: 100 })
+  readonly #namesWithMac = new LRUCache<string, string>({ max: 100 })
 
   /**
    * @param keys of purpose `audit`; the first makes macs, all check them
@@ -37,9 +37,9 @@ export class EventSigner {
     const values = jsonOf(Object.values(fields))
     const mac = this.#macWith(this.#keys[0]!, time, names, values)
     fields['mac'] = mac
-    let known = this.#known.get(names)
-    if (known === undefined) this.#known.set(names, known = `${names},mac`)
-    return { names: known, values: `${values.slice(0, -1)},"${mac}"]`, mac }
+    let withMac = this.#namesWithMac.get(names)
+    if (withMac === undefined) this.#namesWithMac.set(names, withMac = `${names},mac`)
+    return { names: withMac, values: `${values.slice(0, -1)},"${mac}"]`, mac }
   }
 
   /** @param flat fields and values of an entry as Redis gives them @returns the event's fields; nothing when it is none of this stream and key */

@@ -17,8 +17,8 @@ export async function streamInfo (redis: Pick<RedisLike, 'call'>, stream: string
     if (error instanceof Error && /^(?:ERR|NOPERM|WRONGTYPE)\b/.test(error.message)) return undefined
     throw error
   }
-  const facts = new Map(pairsOf(reply))
-  const [length, added, deleted] = ['length', 'entries-added', 'max-deleted-entry-id'].map((name) => facts.get(name))
+  const info = new Map(pairsOf(reply))
+  const [length, added, deleted] = ['length', 'entries-added', 'max-deleted-entry-id'].map((name) => info.get(name))
   if (added === undefined) return undefined
   return { removed: Number(added) - Number(length), ...(deleted !== '0-0' && { deleted: String(deleted) }) }
 }

@@ -165,7 +165,7 @@ export class IndexWitness implements Witness {
     // a counter is dropped a day after the last of its events may be, which may not be trimmed yet
     const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + MS_PER_DAY)
     const wrong = new WrongCounters(this.#keys.counts)
-    for (const field of others.list) wrong.add(`the field ${shown(field)} of ${this.#keys.counts} is no counter`)
+    for (const field of others.list) wrong.add(`the field ${printable(field)} of ${this.#keys.counts} is no counter`)
     wrong.count += others.count - others.list.length
     for await (const field of inTurns(new Set([...expected.keys(), ...values.keys()]))) {
       const value = values.get(field)
@@ -202,7 +202,7 @@ export class IndexWitness implements Witness {
    */
   #wrongHours (field: string, value: string, { expected, newer, mayLack }: { expected: Float64Array | undefined, newer: Float64Array | undefined, mayLack: (hourMs: number) => boolean }): string {
     const counted = hoursOf(value)
-    if (counted === undefined) return `is damaged (${shown(value)})`
+    if (counted === undefined) return `is damaged (${printable(value)})`
     const day = Date.parse(field.slice(0, 10))
     const wrong: string[] = []
     for (let hour = 0; hour < 24; hour++) {
@@ -333,13 +333,13 @@ function toText (bytes: string): string {
 }
 
 /** What may be of any length, for people. */
-function shown (bytes: string): string {
+function printable (bytes: string): string {
   const text = toText(bytes).replaceAll('\t', ' ')
   return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text
 }
 
 function counter (field: string): string {
-  return `the counter of ${shown(field)}`
+  return `the counter of ${printable(field)}`
 }
 
 /** What a bucket must have, as a bucket has it. */

@@ -99,10 +99,10 @@ export class InstanceCheck {
     if (!isContinued) this.#lastId = { id, ms, seq }
     if (isPlausible(ms, time)) this.#lastWrite.number = number
     this.#lastWrite.ms = Math.max(this.#lastWrite.ms, time, isPlausible(ms, time) ? ms : time)
-    if (seq <= this.#lastSeq) return this.#late(id, seq)
+    if (seq <= this.#lastSeq) return this.#handleOutOfOrder(id, seq)
     const skipped = { from: this.#lastSeq + 1, to: seq - 1, id }
     if (seq === this.#lastSeq + 1) {
-      if (prev !== this.#lastMac) this.#wrong('fork', id, seq, `seq ${seq} does not follow the seq ${seq - 1} that is there`)
+      if (prev !== this.#lastMac) this.#addProblem('fork', id, seq, `seq ${seq} does not follow the seq ${seq - 1} that is there`)
     } else if (this.#isCut && prev !== undefined) this.#missing.push({ ...skipped, last: prev })
     else this.#gaps.push({ ...skipped, late: new Set() })
     this.#isCut = false
@@ -119,12 +119,12 @@ export class InstanceCheck {
   end (latest: number): void {
     if (this.#lastId.ms > latest) this.#addMoved(this.#lastId.id, this.#lastId.seq)
     const { id, seq, count } = this.#moved
-    if (count > 0) this.#wrong('moved', id, seq, `${count === 1 ? 'an entry has an id' : `${count} entries have ids`} of before the event, or of the future`)
+    if (count > 0) this.#addProblem('moved', id, seq, `${count === 1 ? 'an entry has an id' : `${count} entries have ids`} of before the event, or of the future`)
     for (const { from, to, id, late } of this.#gaps) {
       const missing = to - from + 1 - late.size
       if (missing === 0) continue
       const detail = late.size > 0 ? `${missing} of seq ${from} to ${to} are missing` : from === to ? `seq ${from} is missing` : `seq ${from} to ${to} are missing`
-      this.#wrong('gap', id, from, detail)
+      this.#addProblem('gap', id, from, detail)
     }
   }
 
@@ -145,11 +145,11 @@ export class InstanceCheck {
     this.#moved.seq = seq
   }
 
-  #late (id: string, seq: number): boolean {
+  #handleOutOfOrder (id: string, seq: number): boolean {
     const gap = this.#gapOf(seq)
     const isFirst = gap !== undefined && !gap.late.has(seq)
     // before the first one that is there, it may be one that is there twice as well; it is out of order in any case
-    this.#wrong(isFirst || seq < this.#firstSeq ? 'reordered' : 'duplicate', id, seq, `seq ${seq} after seq ${this.#lastSeq}`)
+    this.#addProblem(isFirst || seq < this.#firstSeq ? 'reordered' : 'duplicate', id, seq, `seq ${seq} after seq ${this.#lastSeq}`)
     if (!isFirst) return false
     gap.late.add(seq)
     this.#events++
@@ -168,7 +168,7 @@ export class InstanceCheck {
     return gap !== undefined && gap.from <= seq ? gap : undefined
   }
 
-  #wrong (kind: AuditProblem['kind'], id: string, seq: number, detail: string): void {
+  #addProblem (kind: AuditProblem['kind'], id: string, seq: number, detail: string): void {
     this.#add({ kind, id, instance: this.instance, seq, detail })
   }
 }

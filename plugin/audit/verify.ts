@@ -165,15 +165,15 @@ function isOneTooMany (time: number, { maxEntries, ms, number }: Trimmer): boole
 
 /** @returns what the newest instance keeps that tells it, too: of one that does not tell it is taken for the same */
 function trimmersOf (checks: readonly InstanceCheck[], now: Pick<Trimmer, 'ms' | 'number'>, { given, known, witnesses }: Required<Pick<VerifyOptions, 'witnesses'>> & { [option in 'given' | 'known']: Partial<Retention> | undefined }): { trimmers: Trimmer[], newest: Partial<Retention> } {
-  const told = checks.map(({ instance, retention, lastWrite }) => {
+  const writers = checks.map(({ instance, retention, lastWrite }) => {
     const text = retention ?? witnesses.map((witness) => witness.retentionOf?.(instance)).find((text) => text !== undefined)
     return { lastWrite, retention: text === undefined ? undefined : retentionIn(text) }
   }).sort((one, other) => one.lastWrite.ms - other.lastWrite.ms)
   const logged = witnesses.map(({ retention }) => retention).find((text) => text !== undefined)
-  const last = known ?? told.findLast(({ retention }) => retention !== undefined)?.retention ?? (logged === undefined ? undefined : retentionIn(logged))
+  const last = known ?? writers.findLast(({ retention }) => retention !== undefined)?.retention ?? (logged === undefined ? undefined : retentionIn(logged))
   const newest = { ...last, ...given }
   if (given !== undefined && Object.keys(given).length > 0) return { trimmers: [{ ...ANY, ...newest, ...now }], newest }
-  const trimmers = told.map(({ lastWrite, retention }) => ({ ...ANY, ...(retention ?? newest), ...lastWrite }))
+  const trimmers = writers.map(({ lastWrite, retention }) => ({ ...ANY, ...(retention ?? newest), ...lastWrite }))
   return { trimmers: known === undefined ? trimmers : [...trimmers, { ...ANY, ...known, ...now }], newest }
 }
 

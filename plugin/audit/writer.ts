@@ -16,8 +16,8 @@ interface Pending {
   failed?: (error: unknown) => void
 }
 
-/** An attempt whose answer did not come: its events may be in the stream. */
-interface Doubt {
+/** An attempt whose reply did not arrive: its events may be in the stream. */
+interface Unconfirmed {
   /** They are so many, from the head of the queue. */
   count: number
   /** They are after this id, if they are there. */
@@ -59,7 +59,7 @@ export class AuditWriter {
   #last: WrittenEntry | undefined
   #mark = ''
   #isSuperseded = false
-  #doubt: Doubt | undefined
+  #unconfirmed: Unconfirmed | undefined
   #isWritable = true
   #wake: (() => void) | undefined
   #closed = false
@@ -109,7 +109,7 @@ export class AuditWriter {
     cancel()
     this.#closed = true
     this.#wake?.()
-    this.#lose(embedError('TOOLJET_EMBED_REDIS_DOWN'))
+    this.#reportLost(embedError('TOOLJET_EMBED_REDIS_DOWN'))
   }
 
   #enqueue (pending: Pending): void {
@@ -142,12 +142,12 @@ export class AuditWriter {
   }
 
   async #writeBatch (): Promise<void> {
-    if (this.#doubt !== undefined) await this.#lookFor(this.#doubt)
+    if (this.#unconfirmed !== undefined) await this.#findUnconfirmed(this.#unconfirmed)
     if (this.#stream.isUnavailable) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
     // what is sent again is the same batch: then an earlier attempt that Redis carries out later finds it written
-    const count = this.#doubt?.count ?? Math.min(this.#queue.length, MAX_BATCH)
+    const count = this.#unconfirmed?.count ?? Math.min(this.#queue.length, MAX_BATCH)
     if (count === 0) return
-    this.#doubt ??= { count, after: this.#stream.startOfWrite() }
+    this.#unconfirmed ??= { count, after: this.#stream.startOfWrite() }
     const { written, last, refusal, integrity, trimmed, otherMark } = await this.#stream.append(this.#instance, this.#queue.slice(0, count).map(({ event }) => event), this.#last, this.#mark)
     if (otherMark !== '') { // after a failover; twice in a row it is somebody else's
       this.#mark = this.#isSuperseded ? ANY_MARK : otherMark
@@ -155,15 +155,15 @@ export class AuditWriter {
       return
     }
     this.#isSuperseded = false
-    this.#doubt = undefined
+    this.#unconfirmed = undefined
     if (last !== undefined) this.#mark = last.id
     this.#last = last ?? (integrity === '' ? this.#last : undefined) // what is gone is told once
-    this.#confirm(written)
+    this.#shiftWritten(written)
     if (integrity !== '') this.#onProblem({ kind: integrity })
     if (refusal !== '') {
       if (this.#isWritable) this.#onProblem({ kind: 'unwritable', reason: refusal })
       this.#isWritable = false
-      this.#lose(embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit stream takes no entry', isRefusal: true }))
+      this.#reportLost(embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'the audit stream takes no entry', isRefusal: true }))
     } else if (!this.#isWritable) {
       this.#isWritable = true
       this.#onProblem(undefined)
@@ -171,35 +171,35 @@ export class AuditWriter {
     if (trimmed > 0) this.#stream.trimIndex()
   }
 
-  /** Looks for the events of an attempt in doubt; what it has looked at it does not look at again. */
-  async #lookFor (doubt: Doubt): Promise<void> {
+  /** Finds which events of an unconfirmed attempt were written; each part of the stream is read once. */
+  async #findUnconfirmed (batch: Unconfirmed): Promise<void> {
     for (let isOver = false; !isOver;) {
-      const macs = this.#queue.slice(0, doubt.count).map(({ event }) => event.mac)
-      const { place, id, after, isEnd } = await this.#stream.find(macs, doubt.after)
+      const macs = this.#queue.slice(0, batch.count).map(({ event }) => event.mac)
+      const { place, id, after, isEnd } = await this.#stream.find(macs, batch.after)
       if (place > 0) {
         this.#last = { id, mac: macs[place - 1]! }
         this.#mark = id
       }
-      doubt.after = after
-      doubt.count -= place
-      this.#confirm(place)
-      isOver = isEnd || doubt.count === 0
+      batch.after = after
+      batch.count -= place
+      this.#shiftWritten(place)
+      isOver = isEnd || batch.count === 0
     }
-    if (doubt.count === 0) this.#doubt = undefined
+    if (batch.count === 0) this.#unconfirmed = undefined
   }
 
-  /** Takes so many out of the queue, which are written. */
-  #confirm (count: number): void {
+  /** Removes the first `count` events from the queue: they are written. */
+  #shiftWritten (count: number): void {
     for (const { event, written } of this.#queue.splice(0, count)) {
       this.#bytes -= event.values.length
       written?.()
     }
   }
 
-  /** Gives up what waits. */
-  #lose (error: unknown): void {
+  /** Gives up all events that wait. */
+  #reportLost (error: unknown): void {
     this.#bytes = 0
-    this.#doubt = undefined
+    this.#unconfirmed = undefined
     for (const { event, failed } of this.#queue.splice(0)) {
       this.#onLost(fieldsOfSigned(event))
       failed?.(error)

@@ -155,7 +155,7 @@ export class ForgetLog {
       for (const { id, user, forget } of entriesOf(flat)) {
         this.#last = id
         this.#learn(user, forget)
-        if (isLost || this.#unread.length > 0) seen.add(nameOf(user, forget))
+        if (isLost || this.#unread.length > 0) seen.add(forgetKey(user, forget))
       }
       if (flat.length >= 4 * PAGE) continue
       if (isLost) this.#oweAllBut(seen, reply)
@@ -170,14 +170,14 @@ export class ForgetLog {
   #oweAllBut (seen: ReadonlySet<string>, { at }: ScriptReply): void {
     for (const [user, forgets] of this.#known.entries()) {
       for (const forget of forgets) {
-        if (forget.moment > at - this.#longestLifeMs && !seen.has(nameOf(user, forget))) this.#owe({ user, ...forget })
+        if (forget.moment > at - this.#longestLifeMs && !seen.has(forgetKey(user, forget))) this.#owe({ user, ...forget })
       }
     }
   }
 
   /** What this instance wrote before this reading is lost, if it has not been read. */
   #oweUnreadBut (seen: ReadonlySet<string>, { sentAt }: ScriptReply): void {
-    const unread = this.#unread.filter(({ user, forget }) => !seen.has(nameOf(user, forget)))
+    const unread = this.#unread.filter(({ user, forget }) => !seen.has(forgetKey(user, forget)))
     this.#unread = unread.filter(({ writtenAt }) => writtenAt > sentAt)
     for (const { user, forget, writtenAt } of unread) if (writtenAt <= sentAt) this.#owe({ user, ...forget })
   }
@@ -224,7 +224,7 @@ export class ForgetLog {
 
   #learn (user: string, forget: Forget): void {
     const known = this.#known.get(user) ?? []
-    if (known.some((one) => nameOf(user, one) === nameOf(user, forget))) return
+    if (known.some((one) => forgetKey(user, one) === forgetKey(user, forget))) return
     const kept = [...known, forget]
     if (kept.length > MAX_FORGETS_EACH) { // the oldest two become one, of all apps
       const [first, second] = kept.splice(0, 2) as [Forget, Forget]
@@ -242,6 +242,6 @@ function * entriesOf (flat: readonly string[]): Generator<{ id: string, user: st
   }
 }
 
-function nameOf (user: string, { moment, names }: Forget): string {
+function forgetKey (user: string, { moment, names }: Forget): string {
   return `${user} ${moment} ${names.join(' ')}`
 }

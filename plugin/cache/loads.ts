@@ -15,12 +15,12 @@ export class Loads<Result> {
 
   /** One to join, if there is one. */
   find (of: Pick<Load, 'user' | 'app'>): Promise<Result> | undefined {
-    return this.#open.get(nameOf(of))
+    return this.#open.get(loadKey(of))
   }
 
   /** Begins one, which others join until it ends or is closed. */
   start<L extends Load> (load: L, run: (load: L) => Promise<Result>): Promise<Result> {
-    const name = nameOf(load)
+    const name = loadKey(load)
     this.#all.add(load)
     const result = run(load).finally(() => {
       this.#all.delete(load)
@@ -32,7 +32,7 @@ export class Loads<Result> {
 
   /** Nobody joins those of this user and app from now on. */
   close (of: Pick<Load, 'user' | 'app'>): void {
-    this.#open.delete(nameOf(of))
+    this.#open.delete(loadKey(of))
   }
 
   /** Nobody joins any of them from now on. */
@@ -54,6 +54,6 @@ export function isForgotten ({ forgotten }: Load, names: readonly string[]): boo
   return forgotten.some((name) => concerns(names, name))
 }
 
-function nameOf ({ user, app }: Pick<Load, 'user' | 'app'>): string {
+function loadKey ({ user, app }: Pick<Load, 'user' | 'app'>): string {
   return `${user} ${app.key}`
 }

@@ -214,8 +214,8 @@ function timesOf (startsAt: number, lifeMs: number): [starts: string, ends: stri
 
 /** Names of the app that the URL does not tell, then the URL. */
 function plaintextOf ({ redirectUrl, names }: CachedUrl): string {
-  const told = namesIn(redirectUrl)
-  return `${names.filter((name) => !told.includes(name)).join(' ')}\n${redirectUrl}`
+  const inUrl = namesIn(redirectUrl)
+  return `${names.filter((name) => !inUrl.includes(name)).join(' ')}\n${redirectUrl}`
 }
 
 function readPlaintext (plaintext: string): Pick<CachedUrl, 'redirectUrl' | 'names'> {

@@ -1,10 +1,10 @@
 import type { Connection } from './connection.js'
-import type { Given, OptionName } from './options.js'
+import type { ParsedOptions, OptionName } from './options.js'
 import type { Output } from './output.js'
 
 /** What a command works with. */
 export interface Context {
-  given: Given
+  given: ParsedOptions
   stream: string
   out: Output
   env: NodeJS.ProcessEnv

@@ -2,7 +2,7 @@ import type { AuditEntry } from '../audit/event.js'
 import type { AuditFilters } from '../audit/reader.js'
 import { fullCode } from './codes.js'
 import { UsageError } from './errors.js'
-import type { Given } from './options.js'
+import type { ParsedOptions } from './options.js'
 import type { Output } from './output.js'
 import { parseTime, TIMES, type Moment } from './times.js'
 
@@ -11,12 +11,12 @@ import { parseTime, TIMES, type Moment } from './times.js'
  * machine's zone is told in UTC.
  * @throws UsageError when a time is none, or nothing can be between the two
  */
-export function resolveFilters (given: Given, out: Output, now = new Date()): Given {
+export function resolveFilters (given: ParsedOptions, out: Output, now = new Date()): ParsedOptions {
   const resolved = { ...given }
   if (given.code !== undefined) resolved.code = fullCode(given.code)
   const since = momentOf(given, 'since', now)
   const until = momentOf(given, 'until', now)
-  if (since && until && until.ms <= since.ms) throw new UsageError(`--until ${told(given.until!, until)} is not after --since ${told(given.since!, since)}, nothing is between them`)
+  if (since && until && until.ms <= since.ms) throw new UsageError(`--until ${describeMoment(given.until!, until)} is not after --since ${describeMoment(given.since!, since)}, nothing is between them`)
   for (const [name, moment] of [['since', since], ['until', until]] as const) {
     if (moment === undefined || moment.isAgo) continue
     resolved[name] = new Date(moment.ms).toISOString()
@@ -25,7 +25,7 @@ export function resolveFilters (given: Given, out: Output, now = new Date()): Gi
   return resolved
 }
 
-function momentOf (given: Given, name: 'since' | 'until', now: Date): Moment | undefined {
+function momentOf (given: ParsedOptions, name: 'since' | 'until', now: Date): Moment | undefined {
   const text = given[name]
   if (text === undefined) return undefined
   const moment = parseTime(text, now)
@@ -34,12 +34,12 @@ function momentOf (given: Given, name: 'since' | 'until', now: Date): Moment | u
 }
 
 /** As it was given, and in UTC where the machine's zone decided. */
-function told (text: string, { ms, isLocal }: Moment): string {
+function describeMoment (text: string, { ms, isLocal }: Moment): string {
   return isLocal ? `${text} (${new Date(ms).toISOString()})` : text
 }
 
 /** What the queries inside Redis are to look for: they check the values. */
-export function filtersOf (given: Given): AuditFilters {
+export function filtersOf (given: ParsedOptions): AuditFilters {
   const { email, app, event, outcome, code, ip, since, until } = given
   const filters = { email, app, event, outcome, code, ip, url_id: given['url-id'], since, until }
   return Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== undefined)) as AuditFilters

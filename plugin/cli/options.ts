@@ -63,13 +63,13 @@ const LISTS = ['log', 'user', 'opens'] as const
 type ListName = typeof LISTS[number]
 
 /** Options as they were given; those without a value are ''. */
-export type Given = { [name in Exclude<OptionName, ListName>]?: string } & { [name in ListName]?: string[] }
+export type ParsedOptions = { [name in Exclude<OptionName, ListName>]?: string } & { [name in ListName]?: string[] }
 
 /**
  * @param known options that are taken here, `help` besides
  * @throws UsageError that names what is wrong and what is taken
  */
-export function parseOptions (args: string[], known: readonly OptionName[], command?: string): { given: Given, words: string[] } {
+export function parseOptions (args: string[], known: readonly OptionName[], command?: string): { given: ParsedOptions, positionals: string[] } {
   const names: readonly OptionName[] = [...known, 'help']
   const options = Object.fromEntries(names.map((name) => {
     const type = OPTIONS[name].value === undefined ? 'boolean' as const : 'string' as const
@@ -77,9 +77,9 @@ export function parseOptions (args: string[], known: readonly OptionName[], comm
   }))
   // not strict: its messages would repeat whole arguments, and know nothing of what is taken
   const { tokens } = parseArgs({ args, options, strict: false, allowPositionals: true, tokens: true })
-  const given: Given = {}
-  const words: string[] = []
-  let list = words
+  const given: ParsedOptions = {}
+  const positionals: string[] = []
+  let list = positionals
   for (const token of tokens) {
     if (token.kind === 'positional') list.push(token.value)
     if (token.kind !== 'option') continue
@@ -94,11 +94,11 @@ export function parseOptions (args: string[], known: readonly OptionName[], comm
       list = given[name] ??= []
       list.push(token.value!)
     } else {
-      list = words
+      list = positionals
       given[name] = token.value ?? ''
     }
   }
-  return { given, words }
+  return { given, positionals }
 }
 
 function problemWith (name: OptionName, { value, inlineValue }: { value: string | undefined, inlineValue: boolean | undefined }): string | undefined {
@@ -113,7 +113,7 @@ function isList (name: OptionName): name is ListName {
 }
 
 /** @throws UsageError */
-export function wholeNumber (given: Given, name: 'limit' | 'last' | 'pairs' | 'max-entries' | 'pat-expiry' | 'session-expiry' | 'min-remaining', least: number): number | undefined {
+export function wholeNumber (given: ParsedOptions, name: 'limit' | 'last' | 'pairs' | 'max-entries' | 'pat-expiry' | 'session-expiry' | 'min-remaining', least: number): number | undefined {
   const value = given[name]
   if (value === undefined) return undefined
   const number = /^\d+$/.test(value) ? Number(value) : NaN
@@ -122,7 +122,7 @@ export function wholeNumber (given: Given, name: 'limit' | 'last' | 'pairs' | 'm
 }
 
 /** @throws UsageError */
-export function days (given: Given, name: 'retention'): number | undefined {
+export function days (given: ParsedOptions, name: 'retention'): number | undefined {
   const value = given[name]
   if (value === undefined) return undefined
   const [, number] = /^(\d{1,6}(?:\.\d{1,6})?)d$/.exec(value) ?? []
@@ -131,7 +131,7 @@ export function days (given: Given, name: 'retention'): number | undefined {
 }
 
 /** @throws UsageError */
-export function oneOf<T extends string> (given: Given, name: 'format', allowed: readonly [T, ...T[]]): T {
+export function oneOf<T extends string> (given: ParsedOptions, name: 'format', allowed: readonly [T, ...T[]]): T {
   const value = given[name] ?? allowed[0]
   const found = allowed.find((one) => one === value)
   if (found !== undefined) return found
@@ -139,7 +139,7 @@ export function oneOf<T extends string> (given: Given, name: 'format', allowed: 
 }
 
 /** @throws UsageError */
-export function eventId (given: Given): string | undefined {
+export function eventId (given: ParsedOptions): string | undefined {
   const { after } = given
   if (after === undefined || isEntryId(after) || isEntryId(`${after}-0`)) return after
   throw new UsageError(`--after is "${after}", it takes the id of an event, like 1767225600000-0`)

@@ -5,7 +5,7 @@ import { REDIS_URL, redisUrlProblem } from '../redis/url.js'
 import { proxyOf } from '../tooljet/pools.js'
 import type { Target, TooljetTarget } from '../tooljet/target.js'
 import { UsageError } from './errors.js'
-import { wholeNumber, type Given } from './options.js'
+import { wholeNumber, type ParsedOptions } from './options.js'
 import { secretsOf } from './secrets.js'
 
 /** By which name of the plugin's options an argument or a variable is known. */
@@ -34,7 +34,7 @@ export interface PortalSettings {
 }
 
 /** @throws UsageError for what is missing or wrong; no secret is in it */
-export function portalSettingsOf (given: Given, env: NodeJS.ProcessEnv): PortalSettings {
+export function portalSettingsOf (given: ParsedOptions, env: NodeJS.ProcessEnv): PortalSettings {
   const redis = env['REDIS_URL'] ?? ''
   if (redis === '') throw new UsageError(`REDIS_URL is missing, it takes ${REDIS_URL}`)
   const problem = redisUrlProblem(redis)
@@ -92,10 +92,10 @@ function mintLimitOf (given = 'auto'): TooljetTarget['mintLimit'] {
 }
 
 /** Milliseconds of words; a number alone could be of anything. */
-function durationOf (name: 'valid-for' | 'mint-limit', words: string): number {
-  const ms = /[a-z]/i.test(words) ? parseDuration(words) : undefined
+function durationOf (name: 'valid-for' | 'mint-limit', text: string): number {
+  const ms = /[a-z]/i.test(text) ? parseDuration(text) : undefined
   if (ms !== undefined && ms > 0) return Math.round(ms)
-  throw new UsageError(`--${name} has "${words}", it takes a time like 10h, "45 minutes" or 90s`)
+  throw new UsageError(`--${name} has "${text}", it takes a time like 10h, "45 minutes" or 90s`)
 }
 
 function defined<T extends object> (values: T): { [name in keyof T]?: Exclude<T[name], undefined> } {

@@ -4,7 +4,7 @@ import { EXIT, unexpected, UnreachableError, UsageError } from './errors.js'
 import { Output, type OutputStream } from './output.js'
 
 /** What a program has of the world. */
-export interface World {
+export interface Io {
   /** Not in every test. */
   stdin?: Readable
   stdout: OutputStream
@@ -18,11 +18,11 @@ export interface World {
 }
 
 /** A program. @param args after its name @returns the exit code */
-export type Run = (args: string[], world: World) => Promise<number>
+export type Run = (args: string[], io: Io) => Promise<number>
 
 /** Runs a program, and tells what goes wrong. @param what gives the exit code */
-export async function runProgram (name: string, world: World, what: (out: Output) => Promise<number>): Promise<number> {
-  const out = new Output(world.stdout, world.stderr, world.env)
+export async function runProgram (name: string, io: Io, what: (out: Output) => Promise<number>): Promise<number> {
+  const out = new Output(io.stdout, io.stderr, io.env)
   try {
     const code = await what(out)
     await out.flush()

@@ -3,26 +3,26 @@ import { COMMANDS } from './commands.js'
 import type { Connection } from './connection.js'
 import { EXIT, UsageError } from './errors.js'
 import type { Output } from './output.js'
-import { parseOptions, type Given } from './options.js'
-import { runProgram, writeVersion, type Run, type World } from './program.js'
+import { parseOptions, type ParsedOptions } from './options.js'
+import { runProgram, writeVersion, type Run, type Io } from './program.js'
 
 const DEFAULT_REDIS = 'redis://127.0.0.1:6379'
 const DEFAULT_STREAM = 'tooljet-embed:audit'
 
-export const run: Run = (args, world) => runProgram('tooljet-embed-audit', world, (out) => runCommand(args, out, world))
+export const run: Run = (args, io) => runProgram('tooljet-embed-audit', io, (out) => runCommand(args, out, io))
 
-async function runCommand (args: string[], out: Output, world: World): Promise<number> {
+async function runCommand (args: string[], out: Output, io: Io): Promise<number> {
   const name = args[0]
   const command = name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
   if (name === undefined || command === undefined) return runAlone(args, out)
 
-  const { given, words } = parseOptions(args.slice(1), command.options, name)
+  const { given, positionals } = parseOptions(args.slice(1), command.options, name)
   if (given.help !== undefined) {
     const { commandHelp } = await import('./help.js')
     await out.write(commandHelp(name, command))
     return EXIT.fine
   }
-  if (words.length > 0) throw new UsageError(`${name} takes options only, and not "${words[0]}"`, name)
+  if (positionals.length > 0) throw new UsageError(`${name} takes options only, and not "${positionals[0]}"`, name)
 
   const close: (() => void)[] = []
   const stream = given.stream ?? DEFAULT_STREAM
@@ -30,12 +30,12 @@ async function runCommand (args: string[], out: Output, world: World): Promise<n
     given,
     stream,
     out,
-    env: world.env,
-    interrupted: world.interrupted,
+    env: io.env,
+    interrupted: io.interrupted,
     connect: async (isPatient = false) => {
       const { Connection } = await import('./connection.js')
       const connection = await Connection.open({
-        url: given.redis ?? (world.env['REDIS_URL'] || DEFAULT_REDIS),
+        url: given.redis ?? (io.env['REDIS_URL'] || DEFAULT_REDIS),
         isPatient,
         onChange: (isThere) => out.note(isThere ? 'Redis is back' : 'Redis is away, trying again'),
       })
@@ -56,7 +56,7 @@ async function runCommand (args: string[], out: Output, world: World): Promise<n
 }
 
 /** Nothing of it is loaded for commands that filter nothing. */
-async function resolved (given: Given, out: Output): Promise<Given> {
+async function resolved (given: ParsedOptions, out: Output): Promise<ParsedOptions> {
   if (given.since === undefined && given.until === undefined && given.code === undefined) return given
   const { resolveFilters } = await import('./filters.js')
   return resolveFilters(given, out)
@@ -69,9 +69,9 @@ async function assertKnown (code: string, connection: Connection, stream: string
 
 /** Without a command. */
 async function runAlone (args: string[], out: Output): Promise<number> {
-  const { given, words }: { given: Given, words: string[] } = parseOptions(args, ['version'])
+  const { given, positionals }: { given: ParsedOptions, positionals: string[] } = parseOptions(args, ['version'])
   const commands = Object.keys(COMMANDS).join(', ')
-  if (words.length > 0) throw new UsageError(`there is no command "${words[0]}", there are ${commands}`)
+  if (positionals.length > 0) throw new UsageError(`there is no command "${positionals[0]}", there are ${commands}`)
   if (given.version !== undefined) return writeVersion(out)
   if (given.help === undefined) throw new UsageError(`it takes a command: ${commands}`)
   const { overallHelp } = await import('./help.js')
@@ -83,6 +83,6 @@ async function runAlone (args: string[], out: Output): Promise<number> {
 async function explained (error: unknown, command: string): Promise<unknown> {
   if (error instanceof UsageError) return new UsageError(error.message, command, { cause: error })
   if (!(error instanceof Error) || error.name !== 'ReplyError') return error
-  const { explainReply } = await import('./refusals.js')
+  const { explainReply } = await import('./reply-errors.js')
   return explainReply(error, command)
 }

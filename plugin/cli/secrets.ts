@@ -2,14 +2,14 @@ import { readFileSync } from 'node:fs'
 import type { Pseudonyms } from '../audit/pseudonyms.js'
 import { deriveKeys } from '../crypto/secret-keys.js'
 import { fileError, UsageError } from './errors.js'
-import type { Given } from './options.js'
+import type { ParsedOptions } from './options.js'
 
 /**
  * The plugin's `encryptionKey`, from a file or the environment: an argument could be read by everyone who may use ps.
  * @returns the current key first; none when none is given
  * @throws UsageError when the file cannot be read, or holds none
  */
-export function secretsOf (given: Given, env: NodeJS.ProcessEnv): string[] {
+export function secretsOf (given: ParsedOptions, env: NodeJS.ProcessEnv): string[] {
   const file = given['key-file']
   if (file !== undefined) return secretsIn(file)
   const secret = env['TOOLJET_EMBED_ENCRYPTION_KEY'] || env['TOOLJET_API_TOKEN']
@@ -29,7 +29,7 @@ function secretsIn (file: string): string[] {
 }
 
 /** With a key people are found in a log with pseudonyms, too. */
-export async function pseudonymsOf (given: Given, env: NodeJS.ProcessEnv): Promise<Pseudonyms | undefined> {
+export async function pseudonymsOf (given: ParsedOptions, env: NodeJS.ProcessEnv): Promise<Pseudonyms | undefined> {
   if (given.email === undefined) return undefined
   const secrets = secretsOf(given, env)
   if (secrets.length === 0) return undefined

@@ -43,9 +43,9 @@ type ClientOptions = NonNullable<Settings['client']> & {
 
 /**
  * The route of the browser module, for anyone: there is no secret in it.
- * @param tell is called with where the module is, before the route can be reached
+ * @param onReady is called with where the module is, before the route can be reached
  */
-export function clientModule ({ path, config, constraints, routeUrl }: ClientOptions, tell: (client: ClientModule) => void) {
+export function clientModule ({ path, config, constraints, routeUrl }: ClientOptions, onReady: (client: ClientModule) => void) {
   const source = browserModule()
 
   return async function tooljetEmbedClient (scope: FastifyInstance): Promise<void> {
@@ -63,7 +63,7 @@ export function clientModule ({ path, config, constraints, routeUrl }: ClientOpt
           'cache-control': isNamed ? 'public, max-age=31536000, immutable' : 'no-cache',
           'x-content-type-options': 'nosniff',
         })
-        if (knows(request.headers['if-none-match'], etag)) return reply.code(304).send()
+        if (etagMatches(request.headers['if-none-match'], etag)) return reply.code(304).send()
         return reply.type('text/javascript; charset=utf-8').send(text)
       },
     })
@@ -86,7 +86,7 @@ export function clientModule ({ path, config, constraints, routeUrl }: ClientOpt
       })
       return { path, url: `${path}?v=${hash}`, integrity }
     }
-    tell({
+    onReady({
       get path () { return addressFor({ params: undefined }).path },
       get url () { return addressFor({ params: undefined }).url },
       integrity,
@@ -95,7 +95,7 @@ export function clientModule ({ path, config, constraints, routeUrl }: ClientOpt
   }
 }
 
-function knows (ifNoneMatch: string | undefined, etag: string): boolean {
+function etagMatches (ifNoneMatch: string | undefined, etag: string): boolean {
   // a proxy that compresses makes it a weak one
   return ifNoneMatch?.split(',').some((known) => ['*', etag, `W/${etag}`].includes(known.trim())) ?? false
 }

@@ -117,16 +117,16 @@ type Poisoning = Parameters<FastifyInstance['getDefaultJsonParser']>[0]
 /**
  * The plugin's own route: a thin wrapper around the walk. It reads, validates and writes by itself, for what the host has set
  * for its own routes may be for bodies, schemas and answers of another kind.
- * @param tell is called with its URL as Fastify's router has it
+ * @param onReady is called with its URL as Fastify's router has it
  */
-export function routes (embed: Embed, { path, config, constraints, security, authenticate }: NonNullable<Settings['route']> & { authenticate: Authenticate }, tell: (url: string) => void) {
+export function routes (embed: Embed, { path, config, constraints, security, authenticate }: NonNullable<Settings['route']> & { authenticate: Authenticate }, onReady: (url: string) => void) {
   return async function tooljetEmbedRoutes (scope: FastifyInstance): Promise<void> {
     scope.decorateRequest(PROGRESS)
     const { onProtoPoisoning = 'error', onConstructorPoisoning = 'error' } = scope.initialConfig
     scope.removeAllContentTypeParsers()
     scope.addContentTypeParser('application/json', { parseAs: 'string' }, scope.getDefaultJsonParser(onProtoPoisoning as Poisoning, onConstructorPoisoning as Poisoning))
 
-    tell(addRoute(scope, 'route.path', {
+    onReady(addRoute(scope, 'route.path', {
       method: 'POST',
       url: path,
       config: { ...documentation, ...config },

@@ -16,7 +16,7 @@ interface ToolJetVitals {
 }
 
 /** One registration of the plugin: what its messages carry, and how it is. */
-interface Source {
+interface Registration {
   instance: string
   health (): Promise<{ redis: { state: 'up' | 'down' }, tooljet: ToolJetVitals, tooljets?: ToolJetVitals[], audit: { backlog: number } }>
 }
@@ -51,17 +51,17 @@ const OTHER = 'other'
 /** All that the label `code` may be besides. */
 const CODES = Object.keys(errorCodes).filter((code) => code !== 'TOOLJET_EMBED_OPTIONS')
 
-const known = new WeakMap<MetricsRegistry, Metrics>()
+const registries = new WeakMap<MetricsRegistry, Metrics>()
 
 /**
  * Counts and measures a registration until the function that it gives is called. Registrations with one registry share its
  * metrics: counters add up, gauges tell the worst of them.
  * @throws TOOLJET_EMBED_OPTIONS without prom-client, or when a name is already taken in the registry
  */
-export async function openMetrics (registry: MetricsRegistry, source: Source): Promise<() => void> {
-  const metrics = known.get(registry) ?? new Metrics(await promClient(), registry)
-  metrics.add(source)
-  return () => metrics.remove(source)
+export async function openMetrics (registry: MetricsRegistry, registration: Registration): Promise<() => void> {
+  const metrics = registries.get(registry) ?? new Metrics(await promClient(), registry)
+  metrics.add(registration)
+  return () => metrics.remove(registration)
 }
 
 /** The optional peer. In a `try`, bundlers let it be missing; webpack does not see that of a `catch` of the promise. */
@@ -76,7 +76,7 @@ async function promClient (): Promise<PromClient> {
 /** The metrics of one registry. They are made of the channels' messages and of `health()`, and of nothing else. */
 class Metrics {
   readonly #registry: MetricsRegistry
-  readonly #sources = new Map<string, Source>()
+  readonly #registrations = new Map<string, Registration>()
   readonly #countAnswer: (message: TooljetEmbedUrlTrace) => void
   readonly #measureMint: (message: TooljetEmbedMintTrace) => void
   #pending: Promise<Snapshot> | undefined
@@ -98,11 +98,11 @@ class Metrics {
     mints.zero({ code: OK })
 
     this.#countAnswer = ({ instance, source, code }) => {
-      if (!this.#sources.has(instance)) return
+      if (!this.#registrations.has(instance)) return
       answers.inc({ source: source ?? 'none', code: labelOf(code) })
     }
     this.#measureMint = ({ instance, code, durationMs, waitedMs, calls = 1 }) => {
-      if (!this.#sources.has(instance)) return
+      if (!this.#registrations.has(instance)) return
       mints.observe({ code: labelOf(code) }, durationMs! / 1000)
       wait.observe(waitedMs / 1000)
       const refused = code === 'TOOLJET_EMBED_BUSY' ? 1 : 0
@@ -120,20 +120,20 @@ class Metrics {
     gauge(NAMES.backlog, 'Audit events that wait for Redis', 'sum', async () => (await this.#snapshot()).backlog)
   }
 
-  add (source: Source): void {
-    if (this.#sources.size === 0) {
-      known.set(this.#registry, this)
+  add (registration: Registration): void {
+    if (this.#registrations.size === 0) {
+      registries.set(this.#registry, this)
       urlChannel.asyncEnd.subscribe(this.#countAnswer as (message: unknown) => void)
       mintChannel.asyncEnd.subscribe(this.#measureMint as (message: unknown) => void)
     }
-    this.#sources.set(source.instance, source)
+    this.#registrations.set(registration.instance, registration)
   }
 
-  /** With its last source all of it goes. */
-  remove ({ instance }: Source): void {
-    this.#sources.delete(instance)
-    if (this.#sources.size > 0) return
-    known.delete(this.#registry)
+  /** With its last registration all of it goes. */
+  remove ({ instance }: Registration): void {
+    this.#registrations.delete(instance)
+    if (this.#registrations.size > 0) return
+    registries.delete(this.#registry)
     urlChannel.asyncEnd.unsubscribe(this.#countAnswer as (message: unknown) => void)
     mintChannel.asyncEnd.unsubscribe(this.#measureMint as (message: unknown) => void)
     for (const name of Object.values(NAMES)) this.#registry.removeSingleMetric(name)
@@ -146,7 +146,7 @@ class Metrics {
   }
 
   async #takeSnapshot (): Promise<Snapshot> {
-    const all = await Promise.all([...this.#sources.values()].map((source) => source.health()))
+    const all = await Promise.all([...this.#registrations.values()].map((registration) => registration.health()))
     return {
       redisUp: all.every(({ redis }) => redis.state === 'up') ? 1 : 0,
       backlog: all.reduce((sum, { audit }) => sum + audit.backlog, 0),

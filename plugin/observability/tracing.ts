@@ -58,7 +58,7 @@ export async function traced<C extends Trace, T> (channel: TraceChannel<C>, mess
     } catch (error) {
       outcome = () => { throw error }
       message.code = codeOf(error)
-      throw asTold(error)
+      throw toTraceError(error)
     } finally {
       message.durationMs = performance.now() - startedAt
     }
@@ -66,7 +66,7 @@ export async function traced<C extends Trace, T> (channel: TraceChannel<C>, mess
   return outcome!()
 }
 
-function asTold (error: unknown): Error {
+function toTraceError (error: unknown): Error {
   const code = codeOf(error)
   if (!isEmbedError(error)) return Object.assign(new Error('an error of the host\'s own'), { code })
   const { name, message, stack, statusCode } = error

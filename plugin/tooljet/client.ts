@@ -119,8 +119,8 @@ export class ToolJetClient {
       body: JSON.stringify(body),
       signal,
     })
-    const { statusCode: status, headers: told } = response
-    return { status, headers: told, body: await textOf(await readBytes(response.body, MAX_REPLY_BYTES), told, MAX_REPLY_BYTES) }
+    const { statusCode: status, headers: responseHeaders } = response
+    return { status, headers: responseHeaders, body: await textOf(await readBytes(response.body, MAX_REPLY_BYTES), responseHeaders, MAX_REPLY_BYTES) }
   }
 }
 

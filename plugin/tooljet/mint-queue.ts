@@ -204,7 +204,7 @@ export class MintQueue {
   }
 
   /** ToolJet is not there. */
-  async failed (turn: Turn, request: TurnRequest): Promise<void> {
+  async recordFailure (turn: Turn, request: TurnRequest): Promise<void> {
     this.#failures++
     if (this.#failures >= MAX_FAILURES) this.#probingUntil = this.#timers.now() + PROBE_PAUSE_MS
     this.#own.unminted(turn.calls)
@@ -265,7 +265,7 @@ export class MintQueue {
     this.#promisedUntil = Math.max(this.#promisedUntil, this.#timers.now() + wait)
     // who comes a moment before a slot is held until it is there; nobody comes before the end of a pause
     const retryAfter = Math.max(Math.ceil(paused / 1000), Math.floor(again / 1000))
-    const ticket = this.#tickets.seal(this.#owner(user, app), { epoch: this.#known?.epoch ?? '-', place, ends })
+    const ticket = this.#tickets.encrypt(this.#owner(user, app), { epoch: this.#known?.epoch ?? '-', place, ends })
     return embedError('TOOLJET_EMBED_BUSY', { retryAfter, queue: { position, etaSeconds: wait < 0 ? null : Math.ceil(wait / 1000), ticket } })
   }
 
@@ -300,7 +300,7 @@ export class MintQueue {
     const now = this.#timers.now()
     const known = this.#known !== undefined && this.#known.at > now - longestTtlMs ? this.#known.epoch : '-'
     const request = typeof who === 'string' ? undefined : who
-    const brought = request && this.#tickets.open(this.#owner(request.user, request.app), request.ticket)
+    const brought = request && this.#tickets.decrypt(this.#owner(request.user, request.app), request.ticket)
     const untold = limit === false ? [] : this.#own.toTell(this.#rate?.timeWindow ?? HOUR_MS)
     const reply = await this.#run(ADMIT, call, [
       MAX_FAILURES, callMs, instance, known, this.#learned?.max ?? 0, this.#learned?.timeWindow ?? 0, Math.max(0, Math.ceil(this.#promisedUntil - now)),

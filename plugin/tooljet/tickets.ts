@@ -26,12 +26,12 @@ export class Tickets {
     this.#encryptor = encryptor
   }
 
-  seal (owner: TicketOwner, { epoch, place, ends }: Place): string {
+  encrypt (owner: TicketOwner, { epoch, place, ends }: Place): string {
     return this.#encryptor.encrypt(boundTo(owner), `${epoch} ${place} ${ends}`).toString('base64url')
   }
 
   /** @returns nothing for one that is foreign or broken */
-  open (owner: TicketOwner, ticket: unknown): Place | undefined {
+  decrypt (owner: TicketOwner, ticket: unknown): Place | undefined {
     if (typeof ticket !== 'string' || ticket.length > MAX_TICKET) return undefined
     const [epoch, place, ends] = this.#encryptor.decrypt(boundTo(owner), Buffer.from(ticket, 'base64url'))?.split(' ') ?? []
     return epoch === undefined ? undefined : { epoch, place: Number(place), ends: Number(ends) }

@@ -131,7 +131,7 @@ export class ToolJet {
     } catch (error) {
       if (asked !== undefined) throw await this.#queue.refused(turn, asked, order)
       if (this.#client.closed) throw error // what that breaks off is no trouble of ToolJet's
-      if (isOutage(error)) await this.#queue.failed(turn, order)
+      if (isOutage(error)) await this.#queue.recordFailure(turn, order)
       else await this.#queue.done(turn, order, { isMinted: false })
       throw error
     }

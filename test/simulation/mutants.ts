@@ -191,8 +191,8 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 0,
     why: 'a batch in doubt counts as written when anything has been written since',
     changes: [
-      { file: 'audit/writer.ts', from: 'this.#confirm(place)', to: 'this.#confirm(macs.length)' },
-      { file: 'audit/writer.ts', from: 'doubt.count -= place', to: 'doubt.count -= macs.length' },
+      { file: 'audit/writer.ts', from: 'this.#shiftWritten(place)', to: 'this.#shiftWritten(macs.length)' },
+      { file: 'audit/writer.ts', from: 'batch.count -= place', to: 'batch.count -= macs.length' },
     ]
   },
   {

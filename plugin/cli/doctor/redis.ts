@@ -100,7 +100,7 @@ class Examination {
   }
 
   /** @returns nothing where it is refused */
-  async #told (command: string, ...args: (string | number)[]): Promise<unknown> {
+  async #tryCall (command: string, ...args: (string | number)[]): Promise<unknown> {
     return (await this.#asked(command, ...args)).answer
   }
 
@@ -119,7 +119,7 @@ class Examination {
   }
 
   async #info (): Promise<Record<string, string> | undefined> {
-    const text = await this.#told('INFO')
+    const text = await this.#tryCall('INFO')
     if (typeof text !== 'string') return undefined
     return Object.fromEntries(text.split(/\r?\n/).filter((line) => line.includes(':')).map((line) => {
       const colon = line.indexOf(':')
@@ -146,7 +146,7 @@ class Examination {
     const times: number[] = []
     for (let i = 0; i < PINGS; i++) {
       const began = performance.now()
-      await this.#told('PING')
+      await this.#tryCall('PING')
       times.push(performance.now() - began)
     }
     const median = times.sort((one, other) => one - other)[Math.floor(PINGS / 2)]!
@@ -157,9 +157,9 @@ class Examination {
 
   async * #clock (): Findings {
     const began = Date.now()
-    const told = await this.#told('TIME') as [string, string] | undefined
-    if (told === undefined) return
-    const skewMs = Number(told[0]) * 1000 + Number(told[1]) / 1000 - (began + Date.now()) / 2
+    const time = await this.#tryCall('TIME') as [string, string] | undefined
+    if (time === undefined) return
+    const skewMs = Number(time[0]) * 1000 + Number(time[1]) / 1000 - (began + Date.now()) / 2
     if (Math.abs(skewMs) < CLOCK_MS) yield fine('clock', 'its clock and this machine\'s are the same')
     else yield problem('clock', `its clock is ${Math.round(Math.abs(skewMs) / 1000)} s ${skewMs > 0 ? 'ahead of' : 'behind'} this machine's`, 'let both follow a time server: audit times and expiresAt are by these clocks')
   }
@@ -214,15 +214,15 @@ class Examination {
 
   async * #stream (): Findings {
     const { stream } = this.#keys
-    const type = await this.#told('TYPE', stream)
-    const length = await this.#told('XLEN', stream)
+    const type = await this.#tryCall('TYPE', stream)
+    const length = await this.#tryCall('XLEN', stream)
     if (typeof type === 'string' && type !== 'stream' && type !== 'none') yield problem('stream', `${stream} is no stream, but a ${type}`, 'who else writes under this prefix? --stream and audit.stream take another name')
     else if (typeof length === 'number') yield fine('stream', `${stream} has ${grouped(length)} entries`)
   }
 
   async * #functions (): Findings {
     const remedy = 'redis-cli -x FUNCTION LOAD REPLACE < node_modules/fastify-tooljet-embed/dist/tooljet_embed.lua'
-    const version = await this.#told('FCALL_RO', 'tooljet_audit_version', 0) ?? await this.#told('FCALL', 'tooljet_audit_version', 0)
+    const version = await this.#tryCall('FCALL_RO', 'tooljet_audit_version', 0) ?? await this.#tryCall('FCALL', 'tooljet_audit_version', 0)
     if (typeof version !== 'number') yield note('functions', 'the queries of the audit log are not loaded, or this user may not run them; redis-cli --eval and tooljet-embed-audit do without', remedy)
     else if (version < VERSION) yield problem('functions', `the queries of the audit log are of an older version (${version}, here ${VERSION})`, remedy)
     else yield fine('functions', 'the queries of the audit log are loaded')

@@ -2,26 +2,26 @@ import { APP_ID, APP_SLUG } from '../../access/apps.js'
 import { parseEmail } from '../../access/identity.js'
 import type { Target } from '../../tooljet/target.js'
 import { EXIT, UsageError } from '../errors.js'
-import { parseOptions, wholeNumber, type Given, type OptionName } from '../options.js'
+import { parseOptions, wholeNumber, type ParsedOptions, type OptionName } from '../options.js'
 import type { Output } from '../output.js'
 import { portalSettingsOf, type PortalSettings } from '../portal-settings.js'
-import { runProgram, writeVersion, type Run, type World } from '../program.js'
+import { runProgram, writeVersion, type Run, type Io } from '../program.js'
 import type { Finding } from './finding.js'
 import { Report } from './report.js'
 
 const OPTION_NAMES: OptionName[] = ['user', 'opens', 'outsider', 'pairs', 'check-access', 'pat-expiry', 'min-remaining', 'mint-limit', 'key-prefix', 'stream', 'key-file', 'json', 'version']
 
-export const run: Run = (args, world) => runProgram('tooljet-embed-doctor', world, (out) => runDoctor(args, out, world))
+export const run: Run = (args, io) => runProgram('tooljet-embed-doctor', io, (out) => runDoctor(args, out, io))
 
-async function runDoctor (args: string[], out: Output, { env }: World): Promise<number> {
-  const { given, words } = parseOptions(args, OPTION_NAMES)
+async function runDoctor (args: string[], out: Output, { env }: Io): Promise<number> {
+  const { given, positionals } = parseOptions(args, OPTION_NAMES)
   if (given.version !== undefined) return writeVersion(out)
   if (given.help !== undefined) {
     const { doctorHelp } = await import('./help.js')
     await out.write(doctorHelp(OPTION_NAMES))
     return EXIT.fine
   }
-  if (words.length > 0) throw new UsageError('it takes options alone')
+  if (positionals.length > 0) throw new UsageError('it takes options alone')
   const settings = portalSettingsOf(given, env)
   const report = new Report(out, { isJson: given.json !== undefined, secrets: secretsIn(settings) })
   for await (const finding of examine(settings, given, env)) await report.tell(finding)
@@ -34,7 +34,7 @@ function secretsIn ({ options, resolved }: PortalSettings): string[] {
   return [apiToken, password, decodeURIComponent(password), ...[options.encryptionKey ?? []].flat()].filter((secret) => secret !== username)
 }
 
-async function * examine ({ resolved }: PortalSettings, given: Given, env: NodeJS.ProcessEnv): AsyncGenerator<Finding> {
+async function * examine ({ resolved }: PortalSettings, given: ParsedOptions, env: NodeJS.ProcessEnv): AsyncGenerator<Finding> {
   const people = peopleOf(given)
   const pairs = wholeNumber(given, 'pairs', 1)
   const { redis, keyPrefix, audit, redisTimeoutMs, lifetimes } = resolved
@@ -59,7 +59,7 @@ async function * examine ({ resolved }: PortalSettings, given: Given, env: NodeJ
 }
 
 /** @throws UsageError */
-function peopleOf (given: Given): { users: string[], outsider: string | undefined, apps: string[] } {
+function peopleOf (given: ParsedOptions): { users: string[], outsider: string | undefined, apps: string[] } {
   const { user: users = [], opens: apps = [], outsider } = given
   for (const [name, address] of [...users.map((address) => ['user', address] as const), ...(outsider === undefined ? [] : [['outsider', outsider] as const])]) {
     if (parseEmail(address) === undefined) throw new UsageError(`--${name} is "${address}", it takes an e-mail address`)

@@ -49,7 +49,7 @@ export class ToolJetCalls {
     const { origin, pathname } = new URL(url)
     const pool = newPool(origin, this.#timeoutMs)
     try {
-      const { statusCode, headers: told, body: stream } = await pool.request({
+      const { statusCode, headers: responseHeaders, body: stream } = await pool.request({
         origin,
         path: pathname,
         method,
@@ -57,7 +57,7 @@ export class ToolJetCalls {
         ...(body !== undefined && { body: JSON.stringify(body) }),
         signal: AbortSignal.timeout(this.#timeoutMs),
       })
-      return { status: statusCode, headers: told, body: await textOf(await readBytes(stream, MAX_BYTES, () => {}), told, 4 * MAX_BYTES) }
+      return { status: statusCode, headers: responseHeaders, body: await textOf(await readBytes(stream, MAX_BYTES, () => {}), responseHeaders, 4 * MAX_BYTES) }
     } catch (error) {
       throw this.#noAnswer(error, proxyOf(origin)?.host)
     } finally {

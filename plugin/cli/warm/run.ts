@@ -4,7 +4,7 @@ import { EXIT, UnreachableError, UsageError } from '../errors.js'
 import { parseOptions, type OptionName } from '../options.js'
 import type { Output } from '../output.js'
 import { portalSettingsOf } from '../portal-settings.js'
-import { runProgram, writeVersion, type Run, type World } from '../program.js'
+import { runProgram, writeVersion, type Run, type Io } from '../program.js'
 import { jsonLine, plural } from '../text.js'
 import { readPairs } from './pairs.js'
 
@@ -14,21 +14,21 @@ const OPTION_NAMES: OptionName[] = ['valid-for', 'pat-expiry', 'session-expiry',
 const MAX_TOLD = 20
 const LOOK_MS = 1000
 
-export const run: Run = (args, world) => runProgram('tooljet-embed-warm', world, (out) => runWarm(args, out, world))
+export const run: Run = (args, io) => runProgram('tooljet-embed-warm', io, (out) => runWarm(args, out, io))
 
-async function runWarm (args: string[], out: Output, { stdin = process.stdin, env, interrupted }: World): Promise<number> {
-  const { given, words } = parseOptions(args, OPTION_NAMES)
+async function runWarm (args: string[], out: Output, { stdin = process.stdin, env, interrupted }: Io): Promise<number> {
+  const { given, positionals } = parseOptions(args, OPTION_NAMES)
   if (given.version !== undefined) return writeVersion(out)
   if (given.help !== undefined) {
     const { warmHelp } = await import('./help.js')
     await out.write(warmHelp(OPTION_NAMES))
     return EXIT.fine
   }
-  const [file, ...others] = words
+  const [file, ...others] = positionals
   if (file === undefined || others.length > 0) throw new UsageError('it takes one FILE, or - for standard input')
 
   const { pairs, problems } = await readPairs(file, stdin)
-  tell(problems, 'line', out)
+  reportLines(problems, 'line', out)
   if (problems.length > 0) throw new UsageError(`${plural(problems.length, 'line')} cannot be used, and nothing was done`)
   if (pairs.length === 0) throw new UsageError('there is no pair of an address and an app in it')
   if (given['dry-run'] !== undefined) {
@@ -46,7 +46,7 @@ async function runWarm (args: string[], out: Output, { stdin = process.stdin, en
     const { minted, alreadyCached, failed } = report
     const isStopped = minted + alreadyCached + failed.length < pairs.length
     await out.write(given.json === undefined ? `${counts({ minted, alreadyCached, failed: failed.length })}\n` : jsonLine({ total: pairs.length, ...report, isStopped }))
-    tell(failed.map(({ email, app: name, code }) => `${email} ${name}: ${code}`), 'pair', out)
+    reportLines(failed.map(({ email, app: name, code }) => `${email} ${name}: ${code}`), 'pair', out)
     if (isStopped) out.note('stopped; run it again to go on: what is cached costs no call')
     if (isStopped) return EXIT.stopped
     return failed.length > 0 ? EXIT.failed : EXIT.fine
@@ -62,13 +62,13 @@ async function warm (app: FastifyInstance, pairs: TooljetEmbedWarmPair[], { sign
   const giveUp = new AbortController()
   let reached: TooljetEmbedWarmProgress = { done: 0, total: pairs.length, minted: 0, alreadyCached: 0, failed: 0 }
   let isOver = false
-  let trouble: string | undefined
+  let lastFailure: string | undefined
   const look = async (): Promise<void> => {
     const health = await app.tooljetEmbed.health()
     if (isOver) return
     const { state, code } = health.tooljet
     if (reached.minted + reached.failed === 0 && state === 'failing' && code !== 'TOOLJET_EMBED_BUSY') {
-      trouble = code
+      lastFailure = code
       giveUp.abort()
     }
     progress.show(reached, health)
@@ -77,7 +77,7 @@ async function warm (app: FastifyInstance, pairs: TooljetEmbedWarmPair[], { sign
   const options: TooljetEmbedWarmOptions = { signal: AbortSignal.any([signal, giveUp.signal]), onProgress: (now) => { reached = now }, ...(validFor !== undefined && { validFor }) }
   try {
     const report = await app.tooljetEmbed.warm(pairs, options)
-    if (trouble !== undefined && report.minted === 0) throw new UnreachableError(`ToolJet does not mint: ${trouble}`)
+    if (lastFailure !== undefined && report.minted === 0) throw new UnreachableError(`ToolJet does not mint: ${lastFailure}`)
     return report
   } finally {
     isOver = true
@@ -86,7 +86,7 @@ async function warm (app: FastifyInstance, pairs: TooljetEmbedWarmPair[], { sign
   }
 }
 
-function tell (lines: readonly string[], thing: string, out: Output): void {
+function reportLines (lines: readonly string[], thing: string, out: Output): void {
   for (const line of lines.slice(0, MAX_TOLD)) out.note(line)
   if (lines.length > MAX_TOLD) out.note(`and ${plural(lines.length - MAX_TOLD, thing)} more`)
 }
