@@ -184,9 +184,9 @@ test('pairs that fail are named, and end it with 1', { timeout: 240_000 }, async
 test('ToolJet or Redis that cannot be reached, or refuse, at the start: 3', { timeout: 240_000 }, async (t) => {
   const { portal, warm } = await open(t)
   const nobody = await warm(['-'], csvOf([ANA]), { TOOLJET_URL: 'http://127.0.0.1:1' })
-  t.match(nobody, { code: 3, stdout: '', stderr: /^tooljet-embed-warm: ToolJet does not mint: TOOLJET_EMBED_UNAVAILABLE$/m })
+  t.match(nobody, { code: 3, stdout: '', stderr: /^tooljet-embed-warm: ToolJet mint failed: TOOLJET_EMBED_UNAVAILABLE$/m })
   const wrongToken = await warm(['-'], csvOf([ANA, BEN]), { TOOLJET_API_TOKEN: 'hunter2' })
-  t.match(wrongToken, { code: 3, stdout: '', stderr: /^error: ToolJet does not mint: [^]*^tooljet-embed-warm: ToolJet does not mint: TOOLJET_EMBED_MISCONFIGURED$/m })
+  t.match(wrongToken, { code: 3, stdout: '', stderr: /^error: ToolJet mint failed: [^]*^tooljet-embed-warm: ToolJet mint failed: TOOLJET_EMBED_MISCONFIGURED$/m })
   t.equal(secretsIn(wrongToken), null)
   t.equal(portal.toolJet.mints.length, 0)
   t.match(await warm(['-'], csvOf([ANA]), { REDIS_URL: 'redis://:hunter2@127.0.0.1:1' }), { code: 3, stdout: '', stderr: 'tooljet-embed-warm: Redis cannot be reached at 127.0.0.1:1: connect ECONNREFUSED 127.0.0.1:1\n' })
@@ -214,7 +214,7 @@ test('a ToolJet that fails later on is waited for', { timeout: 240_000 }, async 
   const { end } = begin(['--mint-limit', 'none', '-'], csvOf([ANA, BEN]))
   let calls = 0
   portal.toolJet.faults = () => (++calls === 1 ? undefined : calls < 4 ? { delayMs: 100, reply: { status: 500 } } : undefined)
-  t.match(await end, { code: 0, stdout: '2 minted, 0 already cached, 0 failed\n', stderr: /^error: ToolJet does not mint/ })
+  t.match(await end, { code: 0, stdout: '2 minted, 0 already cached, 0 failed\n', stderr: /^error: ToolJet mint failed/ })
 })
 
 test('Ctrl-C ends it after the calls under way, it goes on when it is run again; a second one ends it at once', { timeout: 240_000 }, async (t) => {

@@ -352,7 +352,7 @@ test('a wrong target: the log says what is wrong, the answer does not', async (t
     t.match(reply, { status: 502, body: { code: 'TOOLJET_EMBED_MISCONFIGURED' } })
     t.notMatch(reply.body.message, /option|url|apiToken/i)
     t.equal((await askByDecorator('wrong')).status, 502)
-    const lines = errorsOf(portal).filter(({ msg }) => /option "tooljet" gave/.test(String(msg)))
+    const lines = errorsOf(portal).filter(({ msg }) => /invalid tooljet target/.test(String(msg)))
     t.equal(lines.length, 1, 'said once')
     t.match(lines[0], { err: { message: says }, host, reqId: /^req-/ })
     t.notMatch(portal.logText, /hunter2/)

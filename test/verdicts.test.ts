@@ -41,7 +41,7 @@ for (const [name, reply] of Object.entries(OTHERS)) {
     portal.toolJet.faults = () => ({ reply })
     const { body } = await portal.ask(ANA, { appId: INVENTORY.id })
     t.match(body, { statusCode: 502, code: 'TOOLJET_EMBED_MISCONFIGURED' }, 'the user is not blamed')
-    t.match(portal.logLines.filter(({ level }) => level === 50).map(({ msg }) => msg), [/does not mint: \w/], 'the operator is told')
+    t.match(portal.logLines.filter(({ level }) => level === 50).map(({ msg }) => msg), [/mint failed: \w/], 'the operator is told')
     portal.toolJet.faults = undefined
     t.match(await portal.ask(ANA, { appId: INVENTORY.id }), { status: 200 }, 'nobody remembers it')
     t.match(await portal.ask(BEN), { status: 200 })

@@ -5,8 +5,8 @@ import { embedError } from '../errors.js'
 
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-// `takes` is what the error says that the option accepts.
-export const milliseconds = Type.Integer({ minimum: 1, maximum: MAX_TIMER_MS, takes: 'a whole number of milliseconds, 1 or more' })
+// `expected` is what an error message says that the option accepts.
+export const milliseconds = Type.Integer({ minimum: 1, maximum: MAX_TIMER_MS, expected: 'a whole number of milliseconds, 1 or more' })
 
 /** Milliseconds of a number of them, or of words like '1 minute'. @throws TOOLJET_EMBED_OPTIONS */
 export function durationOf (name: string, value: number | string): number {
@@ -16,21 +16,21 @@ export function durationOf (name: string, value: number | string): number {
 }
 
 /** What is wrong with one option. */
-export function optionError (name: string, takes: string, value?: string) {
-  return embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "${name}" ${value === undefined ? 'is missing' : `is ${value}`}, it takes ${takes}` })
+export function optionError (name: string, expected: string, value?: string) {
+  return embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "${name}" ${value === undefined ? 'is missing' : `is ${value}`}, it takes ${expected}` })
 }
 
 /** What is wrong with one option, as its schema says. */
 export function wrongOption (error: ValueError) {
   const name = error.path.slice(1).replaceAll('/', '.')
-  const schema = error.schema as TSchema & { takes?: string, secret?: boolean, properties?: object }
+  const schema = error.schema as TSchema & { expected?: string, secret?: boolean, properties?: object }
   if (error.type === ValueErrorType.ObjectAdditionalProperties) {
     const known = Object.keys(schema.properties ?? {}).join(', ')
     return embedError('TOOLJET_EMBED_OPTIONS', { detail: `there is no option "${name}", here are known: ${known}` })
   }
-  const takes = schema.takes ?? 'another value'
-  if (error.value === undefined) return optionError(name, takes)
-  return optionError(name, takes, describeValue(error.value, schema.secret === true))
+  const expected = schema.expected ?? 'another value'
+  if (error.value === undefined) return optionError(name, expected)
+  return optionError(name, expected, describeValue(error.value, schema.secret === true))
 }
 
 /** A value for an error message, without the secrets that a string, or something inside an object, may be. */

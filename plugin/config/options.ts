@@ -118,33 +118,33 @@ export type Settings = ReturnType<typeof resolveOptions>
 
 const MAX_SECONDS = 10 * 365 * 86_400
 
-// `takes` is what the error says that the option accepts.
-const seconds = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, takes: 'a whole number of seconds, 1 or more' })
-const minutes = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, takes: 'a whole number of minutes, 1 or more' })
-const remaining = Type.Number({ minimum: 0, maximum: MAX_SECONDS, takes: 'a number of seconds, 0 or more and less than patExpiry' })
-const count = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, takes: 'a whole number, 1 or more' })
-const countOrNone = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, takes: 'a whole number, 0 or more' })
+// `expected` is what an error message says that the option accepts.
+const seconds = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, expected: 'a whole number of seconds, 1 or more' })
+const minutes = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, expected: 'a whole number of minutes, 1 or more' })
+const remaining = Type.Number({ minimum: 0, maximum: MAX_SECONDS, expected: 'a number of seconds, 0 or more and less than patExpiry' })
+const count = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, expected: 'a whole number, 1 or more' })
+const countOrNone = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, expected: 'a whole number, 0 or more' })
 const ENCRYPTION_KEY = 'a string of at least 16 characters, or a list of such'
-const encryptionKey = Type.String({ minLength: 16, takes: ENCRYPTION_KEY, secret: true })
-const text = Type.String({ minLength: 1, takes: 'a string that is not empty' })
-const func = Type.Function([], Type.Unknown(), { takes: 'a function' })
+const encryptionKey = Type.String({ minLength: 16, expected: ENCRYPTION_KEY, secret: true })
+const text = Type.String({ minLength: 1, expected: 'a string that is not empty' })
+const func = Type.Function([], Type.Unknown(), { expected: 'a function' })
 const any = Type.Optional(Type.Unknown())
-const exact = { additionalProperties: false, takes: 'an object' }
+const exact = { additionalProperties: false, expected: 'an object' }
 
 function schemaFor (options: Record<string, unknown>): TSchema {
   const lifetimes = { patExpiry: Type.Optional(seconds), sessionExpiry: Type.Optional(minutes), minRemaining: Type.Optional(remaining) }
   const app = Type.Object({
-    appId: Type.Optional(Type.RegExp(APP_ID, { takes: 'a UUID' })),
-    appSlug: Type.Optional(Type.RegExp(APP_SLUG, { takes: '1 to 128 letters, digits, "-" and "_"' })),
+    appId: Type.Optional(Type.RegExp(APP_ID, { expected: 'a UUID' })),
+    appSlug: Type.Optional(Type.RegExp(APP_SLUG, { expected: '1 to 128 letters, digits, "-" and "_"' })),
     ...lifetimes,
-  }, { ...exact, takes: '{ appId } or { appSlug }, each with optional patExpiry, sessionExpiry, minRemaining' })
+  }, { ...exact, expected: '{ appId } or { appSlug }, each with optional patExpiry, sessionExpiry, minRemaining' })
 
   return Type.Object({
-    tooljet: typeof options['tooljet'] === 'function' ? any : { ...targetSchema, takes: `${targetSchema['takes']}, or a function of the request that gives one` },
+    tooljet: typeof options['tooljet'] === 'function' ? any : { ...targetSchema, expected: `${targetSchema['expected']}, or a function of the request that gives one` },
     redis: any,
     redisTimeoutMs: Type.Optional(milliseconds),
-    keyPrefix: Type.Optional(Type.RegExp(/^[^{}\s]{1,128}$/, { takes: 'a string of 1 to 128 characters without white space and braces' })),
-    apps: Type.Optional(Type.Record(Type.String(), app, { minProperties: 1, takes: 'an object with at least one app by its alias' })),
+    keyPrefix: Type.Optional(Type.RegExp(/^[^{}\s]{1,128}$/, { expected: 'a string of 1 to 128 characters without white space and braces' })),
+    apps: Type.Optional(Type.Record(Type.String(), app, { minProperties: 1, expected: 'an object with at least one app by its alias' })),
     ...lifetimes,
     authenticate: Type.Optional(func),
     identity: Type.Optional(func),
@@ -155,23 +155,23 @@ function schemaFor (options: Record<string, unknown>): TSchema {
         max: Type.Optional(count),
         mints: Type.Optional(count),
         timeWindow: Type.Optional(typeof options['rateLimit'] === 'object' && typeof (options['rateLimit'] as { timeWindow?: unknown } | null)?.timeWindow === 'string' ? text : milliseconds),
-      }, { ...exact, takes: 'false, or an object with max, mints and timeWindow' })),
-    route: routeOrNone(options['route'], { security: Type.Optional(Type.Array(Type.Object({}), { takes: 'a list of OpenAPI\'s security requirements' })) }),
+      }, { ...exact, expected: 'false, or an object with max, mints and timeWindow' })),
+    route: routeOrNone(options['route'], { security: Type.Optional(Type.Array(Type.Object({}), { expected: 'a list of OpenAPI\'s security requirements' })) }),
     client: routeOrNone(options['client']),
     audit: Type.Optional(Type.Object({
-      stream: Type.Optional(Type.RegExp(STREAM_NAME, { takes: 'a key without white space, and with braces only around a hash tag' })),
-      retentionDays: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_SECONDS / 86_400, takes: 'a number of days, 0 (for ever) or more' })),
+      stream: Type.Optional(Type.RegExp(STREAM_NAME, { expected: 'a key without white space, and with braces only around a hash tag' })),
+      retentionDays: Type.Optional(Type.Number({ minimum: 0, maximum: MAX_SECONDS / 86_400, expected: 'a number of days, 0 (for ever) or more' })),
       maxEntries: Type.Optional(countOrNone),
       maxBacklog: Type.Optional(count),
       identity: Type.Optional(oneOf('email', 'hmac')),
-      functions: Type.Optional(Type.Boolean({ takes: 'true or false' })),
+      functions: Type.Optional(Type.Boolean({ expected: 'true or false' })),
       delivery: Type.Optional(oneOf('buffered', 'required')),
       logger: any,
     }, exact)),
-    metrics: Type.Optional(Type.Object({ registry: any }, { ...exact, takes: 'an object with registry' })),
+    metrics: Type.Optional(Type.Object({ registry: any }, { ...exact, expected: 'an object with registry' })),
     onRedisDown: Type.Optional(oneOf('serve', 'fail')),
     encryptionKey: Type.Optional(Array.isArray(options['encryptionKey'])
-      ? Type.Array(encryptionKey, { minItems: 1, takes: ENCRYPTION_KEY, secret: true })
+      ? Type.Array(encryptionKey, { minItems: 1, expected: ENCRYPTION_KEY, secret: true })
       : encryptionKey),
     prefix: any,
     logLevel: any,
@@ -180,14 +180,14 @@ function schemaFor (options: Record<string, unknown>): TSchema {
 }
 
 function routeOrNone (option: unknown, others = {}): TSchema {
-  const path = Type.Optional(Type.RegExp(/^\/[^\s?#]*$/, { takes: 'a path that starts with "/"' }))
-  const object = Type.Optional(Type.Object({}, { takes: 'an object' }))
+  const path = Type.Optional(Type.RegExp(/^\/[^\s?#]*$/, { expected: 'a path that starts with "/"' }))
+  const object = Type.Optional(Type.Object({}, { expected: 'an object' }))
   const fields = { path, config: object, constraints: object, ...others }
-  return option === false ? any : Type.Optional(Type.Object(fields, { ...exact, takes: `false, or an object with ${Object.keys(fields).join(', ')}` }))
+  return option === false ? any : Type.Optional(Type.Object(fields, { ...exact, expected: `false, or an object with ${Object.keys(fields).join(', ')}` }))
 }
 
 function oneOf (...values: string[]): TSchema {
-  return Type.Union(values.map((value) => Type.Literal(value)), { takes: values.map((value) => `'${value}'`).join(' or ') })
+  return Type.Union(values.map((value) => Type.Literal(value)), { expected: values.map((value) => `'${value}'`).join(' or ') })
 }
 
 /**
@@ -251,17 +251,17 @@ function encryptionKeysOf ({ tooljet, encryptionKey }: TooljetEmbedOptions): str
 }
 
 function redisOf (value: unknown): RedisLike | string {
-  const takes = `an ioredis client, one of iovalkey, or ${REDIS_URL}`
+  const expected = `an ioredis client, one of iovalkey, or ${REDIS_URL}`
   if (typeof value === 'string') {
     const problem = redisUrlProblem(value)
     if (problem === undefined) return value
-    throw optionError('redis', takes, `another string (not shown): it ${problem}`)
+    throw optionError('redis', expected, `another string (not shown): it ${problem}`)
   }
   if (isRedisLike(value)) return value
-  if (value === undefined) throw optionError('redis', `${takes}; or register @fastify/redis before this plugin`)
+  if (value === undefined) throw optionError('redis', `${expected}; or register @fastify/redis before this plugin`)
   const other = otherClient(value)
-  if (other !== undefined) throw optionError('redis', takes, other)
-  throw optionError('redis', `${takes}; with namespaces of @fastify/redis: redis: fastify.redis.<name>`, describeValue(value, true))
+  if (other !== undefined) throw optionError('redis', expected, other)
+  throw optionError('redis', `${expected}; with namespaces of @fastify/redis: redis: fastify.redis.<name>`, describeValue(value, true))
 }
 
 function minRemainingOf (name: string, value: number | undefined, patExpiry: number): number {

@@ -206,7 +206,7 @@ class MultiTenantRegistry implements ToolJetRegistry {
     const key = `${host} ${error.message}`
     if (this.#loggedTargets.has(key)) return
     this.#loggedTargets.set(key, true)
-    request.log.error({ err: error, host }, 'tooljet-embed: what option "tooljet" gave for this request is wrong')
+    request.log.error({ err: error, host }, 'tooljet-embed: invalid tooljet target')
   }
 }
 

@@ -45,19 +45,19 @@ export type Target = Readonly<Required<Omit<TooljetTarget, 'mintLimit' | 'dispat
 const MINT_LIMIT = "'auto', false, or { max, timeWindow }"
 
 export const targetSchema = Type.Object({
-  url: Type.String({ takes: 'an http:// or https:// URL', secret: true }),
-  apiToken: Type.RegExp(/^(?!basic )[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/i, { takes: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN, without "Basic " before it', secret: true }),
-  embedOrigins: Type.Optional(Type.Array(Type.String({ takes: 'an origin like https://tooljet.example.com' }), { minItems: 1, takes: 'a list of origins, at least one' })),
+  url: Type.String({ expected: 'an http:// or https:// URL', secret: true }),
+  apiToken: Type.RegExp(/^(?!basic )[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/i, { expected: 'a string of printable ASCII characters, ToolJet\'s EXTERNAL_API_ACCESS_TOKEN, without "Basic " before it', secret: true }),
+  embedOrigins: Type.Optional(Type.Array(Type.String({ expected: 'an origin like https://tooljet.example.com' }), { minItems: 1, expected: 'a list of origins, at least one' })),
   timeoutMs: Type.Optional(milliseconds),
-  checkAccess: Type.Optional(Type.Boolean({ takes: 'true or false' })),
+  checkAccess: Type.Optional(Type.Boolean({ expected: 'true or false' })),
   dispatcher: Type.Optional(Type.Unsafe<Dispatcher>(Type.Any())), // checked below: what it has is inherited
-  headers: Type.Optional(Type.Record(Type.String(), Type.String({ takes: 'a string', secret: true }), { takes: 'an object of names and strings', secret: true })),
+  headers: Type.Optional(Type.Record(Type.String(), Type.String({ expected: 'a string', secret: true }), { expected: 'an object of names and strings', secret: true })),
   mintLimit: Type.Optional(Type.Union([
     Type.Literal('auto'),
     Type.Literal(false),
     Type.Object({ max: Type.Integer({ minimum: 1 }), timeWindow: Type.Union([Type.String(), Type.Number()]) }, { additionalProperties: false }),
-  ], { takes: MINT_LIMIT })),
-}, { additionalProperties: false, takes: 'an object with url and apiToken', secret: true })
+  ], { expected: MINT_LIMIT })),
+}, { additionalProperties: false, expected: 'an object with url and apiToken', secret: true })
 
 /** The static option is checked with all others; this is what a function gave. */
 const given = Type.Object({ tooljet: targetSchema })
@@ -107,14 +107,14 @@ function headersOf (headers: Record<string, string>): Record<string, string> {
 }
 
 function baseUrl (value: string): string {
-  const takes = 'an http:// or https:// URL without credentials, query and fragment'
-  if (value === '') throw optionError('tooljet.url', takes, 'empty')
-  if (!/^https?:\/\//i.test(value)) throw optionError('tooljet.url', takes, 'something that does not begin with http:// or https:// (not shown)')
+  const expected = 'an http:// or https:// URL without credentials, query and fragment'
+  if (value === '') throw optionError('tooljet.url', expected, 'empty')
+  if (!/^https?:\/\//i.test(value)) throw optionError('tooljet.url', expected, 'something that does not begin with http:// or https:// (not shown)')
   const url = URL.canParse(value) ? new URL(value) : undefined
   if (url === undefined || url.username !== '' || url.password !== '') {
-    throw optionError('tooljet.url', takes, 'something else (not shown)')
+    throw optionError('tooljet.url', expected, 'something else (not shown)')
   }
-  if (url.search !== '' || url.hash !== '') throw optionError('tooljet.url', takes, 'a URL with a query or fragment')
+  if (url.search !== '' || url.hash !== '') throw optionError('tooljet.url', expected, 'a URL with a query or fragment')
   return url.href.replace(/\/+$/, '')
 }
 

@@ -161,8 +161,8 @@ export class ToolJet {
     this.#asked = true
     this.#lastFailure = failure
     if (before?.code === failure?.code && before?.remedy === failure?.remedy) return
-    if (failure === undefined) this.#log.info('tooljet-embed: ToolJet mints again')
-    else this.#log.error({ err: error, ...failure }, `tooljet-embed: ToolJet does not mint${failure.remedy === undefined ? '' : `: ${failure.remedy}`}`)
+    if (failure === undefined) this.#log.info('tooljet-embed: ToolJet recovered')
+    else this.#log.error({ err: error, ...failure }, `tooljet-embed: ToolJet mint failed${failure.remedy === undefined ? '' : `: ${failure.remedy}`}`)
   }
 }
 

@@ -55,7 +55,7 @@ async function runWarm (args: string[], out: Output, { stdin = process.stdin, en
   }
 }
 
-/** @throws UnreachableError when ToolJet does not mint from the start */
+/** @throws UnreachableError when the first mints fail */
 async function warm (app: FastifyInstance, pairs: TooljetEmbedWarmPair[], { signal, validFor }: { signal: AbortSignal, validFor: number | undefined }, out: Output): Promise<TooljetEmbedWarmReport> {
   const { WarmProgress } = await import('./progress.js')
   const progress = new WarmProgress(out)
@@ -77,7 +77,7 @@ async function warm (app: FastifyInstance, pairs: TooljetEmbedWarmPair[], { sign
   const options: TooljetEmbedWarmOptions = { signal: AbortSignal.any([signal, giveUp.signal]), onProgress: (now) => { reached = now }, ...(validFor !== undefined && { validFor }) }
   try {
     const report = await app.tooljetEmbed.warm(pairs, options)
-    if (lastFailure !== undefined && report.minted === 0) throw new UnreachableError(`ToolJet does not mint: ${lastFailure}`)
+    if (lastFailure !== undefined && report.minted === 0) throw new UnreachableError(`ToolJet mint failed: ${lastFailure}`)
     return report
   } finally {
     isOver = true
