@@ -56,8 +56,8 @@ test('the defaults are those of the documentation', async (t) => {
 
 test('apps get lifetimes of their own', async (t) => {
   const { apps } = resolve({ ...good, patExpiry: 100, apps: { sales: { appId: SALES.id.toUpperCase(), patExpiry: 10 }, stock: { appSlug: 'stock', sessionExpiry: 5, minRemaining: 2 } } })
-  t.match(apps?.get('sales'), { label: 'sales', key: `id:${SALES.id}`, name: { appId: SALES.id }, patExpiry: 10, sessionExpiry: 60, minRemaining: 1 })
-  t.match(apps?.get('stock'), { label: 'stock', key: 'slug:stock', name: { appSlug: 'stock' }, patExpiry: 100, sessionExpiry: 5, minRemaining: 2 })
+  t.match(apps?.get('sales'), { displayName: 'sales', key: `id:${SALES.id}`, name: { appId: SALES.id }, patExpiry: 10, sessionExpiry: 60, minRemaining: 1 })
+  t.match(apps?.get('stock'), { displayName: 'stock', key: 'slug:stock', name: { appSlug: 'stock' }, patExpiry: 100, sessionExpiry: 5, minRemaining: 2 })
 })
 
 const wrong: [options: object, says: RegExp][] = [
