@@ -1,12 +1,12 @@
 import type { FastifyRequest } from 'fastify'
 import type { App, Apps } from './access/apps.js'
 import { normalizeEmail } from './access/identity.js'
-import { limitOf, type Limits, type LimitState } from './access/limits.js'
+import type { Limits } from './access/limits.js'
 import { parseUrlId, type TooljetEmbedUrl, type UrlLookup } from './lookup.js'
 import type { Audit } from './audit/audit.js'
 import type { UrlCache, UrlResult } from './cache/url-cache.js'
 import { randomId } from './crypto/random-id.js'
-import { codeOf, embedError, failureEvent, isEmbedError } from './errors.js'
+import { codeOf, embedError, failureEvent, isEmbedError, type LimitState } from './errors.js'
 import { requestIdOf, traceIdOf } from './observability/request-ids.js'
 import { sanitize } from './observability/sanitize.js'
 import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/tracing.js'
@@ -87,7 +87,7 @@ export class Embed {
       const url = await (urlChannel.hasSubscribers ? this.#traced(request, context, answer) : answer())
       return { url, limit: context.limit }
     } catch (error) {
-      return { error, limit: context.limit ?? limitOf(error) }
+      return { error, limit: context.limit ?? (isEmbedError(error) ? error.limit : undefined) }
     }
   }
 

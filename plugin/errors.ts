@@ -47,6 +47,16 @@ export interface QueuePosition {
   ticket: string
 }
 
+/** Where a user stands, as the `x-ratelimit-*` headers tell it. */
+export interface LimitState {
+  /** Requests, or mints, that a window allows. */
+  limit: number
+  /** Those that are left. */
+  remaining: number
+  /** Seconds until the window ends. */
+  reset: number
+}
+
 /** Any error that this plugin throws: a `@fastify/error` with a `code` of `errorCodes`. */
 export interface EmbedError extends FastifyError {
   /** What went wrong. */
@@ -59,6 +69,8 @@ export interface EmbedError extends FastifyError {
   remedy?: string
   /** Of `TOOLJET_EMBED_BUSY`, where there is a queue: the user's place in it. */
   queue?: QueuePosition
+  /** Of `TOOLJET_EMBED_RATE_LIMITED`: where the user stands. */
+  limit?: LimitState
   /** Of a refusal, for the audit log: what was refused about it. */
   reason?: RefusalReason
   /** Of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there and refuses a command that this request needs. */
@@ -78,15 +90,17 @@ export const errorCodes = Object.fromEntries(
  * @param remedy what the operator is told in the log; not part of the answer
  * @param retryAfter seconds, for codes with status 429 or 503; default: the table's
  * @param queue of TOOLJET_EMBED_BUSY: the user's place
+ * @param limit of TOOLJET_EMBED_RATE_LIMITED: where the user stands
  * @param reason for the audit log; not part of the answer
  * @param isRefusal of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there, and refuses a command
  */
-export function embedError (code: EmbedErrorCode, { detail, remedy, retryAfter, queue, reason, isRefusal, cause }: { detail?: string, remedy?: string, retryAfter?: number | undefined, queue?: QueuePosition | undefined, reason?: RefusalReason, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
+export function embedError (code: EmbedErrorCode, { detail, remedy, retryAfter, queue, limit, reason, isRefusal, cause }: { detail?: string, remedy?: string, retryAfter?: number | undefined, queue?: QueuePosition | undefined, limit?: LimitState, reason?: RefusalReason, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
   const end = cause === undefined ? '.' : '' // logs go on with a colon and the cause's message
   const text = detail === undefined ? end : `: ${detail}${end}`
   const error = cause === undefined ? new errorCodes[code](text) : new errorCodes[code](text, { cause })
   if (remedy !== undefined) error.remedy = remedy
   if (queue !== undefined) error.queue = queue
+  if (limit !== undefined) error.limit = limit
   if (reason !== undefined) error.reason = reason
   if (isRefusal === true) error.isRefusal = true
   const seconds = retryAfter === undefined ? (table[code] as ErrorDefinition).retryAfter : Math.max(1, Math.ceil(retryAfter))
@@ -113,7 +127,9 @@ export function sanitizeError (error: unknown): Error & { code?: string } {
   const { message, code, errors } = error as Error & { code?: unknown, errors?: Error[] }
   const words = message === '' && Array.isArray(errors) ? errors.map((one) => one.message).join(', ') : message // of a name with several addresses
   // a Redis that does not know a command, AUTH say, repeats what it was sent
-  return Object.assign(new Error(words.replace(/,? with args beginning with.*/s, '')), typeof code === 'string' && { code })
+  const sanitized: Error & { code?: string } = new Error(words.replace(/,? with args beginning with.*/s, ''))
+  if (typeof code === 'string') sanitized.code = code
+  return sanitized
 }
 
 /** Redis is unavailable; not that it refuses a command. */

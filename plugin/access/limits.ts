@@ -2,7 +2,7 @@ import fastifyRateLimit from '@fastify/rate-limit'
 import type { FastifyInstance } from 'fastify'
 import { LRUCache } from 'lru-cache'
 import { userKeys } from '../redis/user-keys.js'
-import { embedError, isEmbedError, isRedisOutage } from '../errors.js'
+import { embedError, isRedisOutage, type LimitState } from '../errors.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { UserBatch } from '../redis/user-batch.js'
@@ -20,14 +20,6 @@ export interface LimitSettings {
   mints: number
   /** Milliseconds. */
   timeWindow: number
-}
-
-/** Where a user stands, as the `x-ratelimit-*` headers tell it. */
-export interface LimitState {
-  limit: number
-  remaining: number
-  /** Seconds until the window ends. */
-  reset: number
 }
 
 export interface Limits {
@@ -85,18 +77,13 @@ export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, 
   }
 }
 
-/** Of a refusal by a limit: the state that it was refused with. */
-export function limitOf (error: unknown): LimitState | undefined {
-  return isEmbedError(error) ? (error as { limit?: LimitState }).limit : undefined
-}
-
 type Limiter = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
 export type NewLimiter = (options: { max: number, timeWindow: number }, increment?: Increment) => Promise<Limiter>
 
 async function check (limiter: Limiter, userHash: string, detail: string): Promise<LimitState> {
   const { max, remaining, ttlInSeconds, isExceeded } = await limiter(userHash)
   const limit = { limit: max, remaining, reset: ttlInSeconds }
-  if (isExceeded) throw Object.assign(embedError('TOOLJET_EMBED_RATE_LIMITED', { detail, retryAfter: limit.reset }), { limit })
+  if (isExceeded) throw embedError('TOOLJET_EMBED_RATE_LIMITED', { detail, retryAfter: limit.reset, limit })
   return limit
 }
 

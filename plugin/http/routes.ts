@@ -2,9 +2,8 @@ import { STATUS_CODES } from 'node:http'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema } from 'fastify'
-import { codesOf, embedError, isEmbedError, statusOf } from '../errors.js'
+import { codesOf, embedError, isEmbedError, statusOf, type LimitState } from '../errors.js'
 import type { Embed } from '../embed.js'
-import type { LimitState } from '../access/limits.js'
 import type { Settings } from '../config/options.js'
 import { addRoute } from './add-route.js'
 
@@ -199,7 +198,10 @@ function serialize (payload: unknown): string {
 function toError (thrown: unknown): Error {
   if (thrown instanceof Error) return thrown
   const { code, message } = (thrown ?? {}) as { code?: unknown, message?: unknown }
-  return Object.assign(new Error(textOf(message) ?? 'what was thrown is no error', { cause: thrown }), { statusCode: statusOf(thrown), code: textOf(code) })
+  const error: Error & { statusCode?: number, code?: string | undefined } = new Error(textOf(message) ?? 'what was thrown is no error', { cause: thrown })
+  error.statusCode = statusOf(thrown)
+  error.code = textOf(code)
+  return error
 }
 
 function textOf (value: unknown): string | undefined {

@@ -66,9 +66,22 @@ export async function traced<C extends Trace, T> (channel: TraceChannel<C>, mess
   return outcome!()
 }
 
+/** An error as subscribers get it: without its cause. */
+class TraceError extends Error {
+  readonly code: string
+  statusCode?: number
+
+  constructor (message: string, code: string) {
+    super(message)
+    this.code = code
+  }
+}
+
 function toTraceError (error: unknown): Error {
-  const code = codeOf(error)
-  if (!isEmbedError(error)) return Object.assign(new Error('an error of the host\'s own'), { code })
-  const { name, message, stack, statusCode } = error
-  return Object.assign(new Error(message), { name, code, stack, statusCode })
+  if (!isEmbedError(error)) return new TraceError('an error of the host\'s own', codeOf(error))
+  const traceError = new TraceError(error.message, error.code)
+  traceError.name = error.name
+  traceError.stack = error.stack
+  traceError.statusCode = error.statusCode
+  return traceError
 }

@@ -22,7 +22,9 @@ const BEGINNING = new Set(['hello', 'auth', 'select', 'info'])
 
 /** An error reply to a part of a script. */
 export function replyError (message: string): Error {
-  return Object.assign(new Error(message), { name: REPLY_ERROR })
+  const error = new Error(message)
+  error.name = REPLY_ERROR
+  return error
 }
 
 /** Whether Redis has answered with it. */
@@ -52,7 +54,8 @@ export function connectionError (error: unknown): Error & { code?: string } {
   const { lastNodeError } = error as { lastNodeError?: Error } // of a Cluster, which does not tell why it reached none
   if (lastNodeError !== undefined && !CLOSED.test(lastNodeError.message)) return connectionError(lastNodeError)
   const plain = sanitizeError(error)
-  return isReply(error) ? Object.assign(plain, { code: replyCode(plain.message) }) : plain
+  if (isReply(error)) plain.code = replyCode(plain.message)
+  return plain
 }
 
 /** What to do about a Redis that is unavailable, where its reason tells; `undefined`: wait, or see the reason. */
