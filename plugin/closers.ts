@@ -2,7 +2,7 @@
 const FAILED_START_MS = 1000
 
 /** @param boundMs how long it may take */
-type Close = (boundMs: number) => unknown
+type Close = (timeoutMs: number) => unknown
 
 /** What was opened, closed once and in the opposite order. */
 export class Closers {
@@ -17,8 +17,8 @@ export class Closers {
    * A second call waits for the first. One that fails keeps no other from being closed.
    * @throws what the first of those that failed threw
    */
-  close (boundMs: number): Promise<void> {
-    this.#closing ??= this.#closeAll(boundMs)
+  close (timeoutMs: number): Promise<void> {
+    this.#closing ??= this.#closeAll(timeoutMs)
     return this.#closing
   }
 
@@ -32,11 +32,11 @@ export class Closers {
     }
   }
 
-  async #closeAll (boundMs: number): Promise<void> {
+  async #closeAll (timeoutMs: number): Promise<void> {
     const errors: unknown[] = []
     for (const close of this.#opened.reverse()) {
       try {
-        await close(boundMs)
+        await close(timeoutMs)
       } catch (error) {
         errors.push(error)
       }

@@ -88,7 +88,7 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   const embed = new Embed({ resolveUser: userResolver(settings.identity, log), authorize: settings.authorize, apps, limits, cache, tooljets, fallbackUserHash: (email) => strangers.userHash(email), audit })
 
   audit.open()
-  closers.add((boundMs) => audit.close(boundMs))
+  closers.add((timeoutMs) => audit.close(timeoutMs))
   closers.add(() => tooljets.close())
   closers.add(() => pools.close()) // first, so that the last answers are in the log before it is closed
   const closing = new AbortController()

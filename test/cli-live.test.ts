@@ -81,7 +81,7 @@ test('tail: connections that are cut, and a Redis that stops, lose and repeat no
     await log.add(reused(20))
     if (i % 3 === 0) await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
   }
-  const timesAway = () => child.output.split('Redis is away, trying again').length - 1
+  const timesAway = () => child.output.split('Redis connection lost, trying again').length - 1
   const cut = timesAway()
   t.ok(cut > 0)
   server.process.kill('SIGSTOP')
@@ -91,7 +91,7 @@ test('tail: connections that are cut, and a Redis that stops, lose and repeat no
   const all = await allIds(log)
   await child.prints(all.at(-1)!)
   t.same(ids(child.output), all)
-  t.match(child.output, /Redis is back/)
+  t.match(child.output, /Redis connection restored/)
   await until('the other one has all, too', () => shown.includes(all.at(-1)!))
   stop.abort()
   const { code, stdout } = await here
@@ -372,7 +372,7 @@ test('a Redis that answers no more in the middle ends a command with 3', { timeo
   server.process.kill('SIGSTOP')
   t.teardown(() => server.process.kill('SIGCONT'))
   t.equal(await child.ends(), 3)
-  t.match(child.output, /Redis is away, trying again\n[^]*cannot be reached at 127\.0\.0\.1:\d+: /)
+  t.match(child.output, /Redis connection lost, trying again\n[^]*cannot be reached at 127\.0\.0\.1:\d+: /)
 })
 
 test('a Redis that goes away for good in the middle ends an export with 3', { timeout: 90_000 }, async (t) => {
@@ -383,7 +383,7 @@ test('a Redis that goes away for good in the middle ends an export with 3', { ti
   await until('it has begun to write', () => existsSync(file) && statSync(file).size > 0)
   await server.stop()
   t.equal(await child.ends(), 3)
-  t.match(child.output, /Redis is away, trying again\n[^]*cannot be reached/)
+  t.match(child.output, /Redis connection lost, trying again\n[^]*cannot be reached/)
 })
 
 test('a Redis without the functions is asked with a script', { timeout: 60_000 }, async (t) => {

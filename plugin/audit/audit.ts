@@ -126,10 +126,10 @@ export class Audit {
     return { instance: this.#instance, seq: this.#seq, backlog: this.#writer.backlog, ...(this.#problem && { problem: this.#problem }) }
   }
 
-  async close (boundMs: number): Promise<void> {
+  async close (timeoutMs: number): Promise<void> {
     this.#limited.close()
     this.record({ event: 'audit.closed' })
-    await this.#writer.close(boundMs)
+    await this.#writer.close(timeoutMs)
   }
 
   get #isRequired (): boolean {

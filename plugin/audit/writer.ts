@@ -100,9 +100,9 @@ export class AuditWriter {
   }
 
   /** Writes what waits, within the bound; what is left then goes to `onLost`. */
-  async close (boundMs: number): Promise<void> {
+  async close (timeoutMs: number): Promise<void> {
     let cancel = (): void => {}
-    const bound = new Promise<void>((resolve) => { cancel = this.#timers.afterAlive(boundMs, resolve) })
+    const bound = new Promise<void>((resolve) => { cancel = this.#timers.afterAlive(timeoutMs, resolve) })
     this.#gatherMs = 0
     this.#wake?.()
     await Promise.race([this.#running, bound])

@@ -30,7 +30,7 @@ export class Connection implements AuditRedis {
   #isCluster = false
   #isClosed = false
   #wasThere = false
-  #isAway = false
+  #isUnavailable = false
   /** Since then there was no answer. */
   #lostAt: number | undefined
   #lastError: Error | undefined
@@ -146,16 +146,16 @@ export class Connection implements AuditRedis {
   }
 
   #isBack (): void {
-    if (this.#isAway) this.#settings.onChange?.(true)
-    this.#isAway = false
+    if (this.#isUnavailable) this.#settings.onChange?.(true)
+    this.#isUnavailable = false
   }
 
   /** Nothing: it is given up. */
   #retryInMs (): number | null {
     if (this.#isClosed || !this.#wasThere) return null
     this.#lostAt ??= performance.now()
-    if (!this.#isAway) this.#settings.onChange?.(false)
-    this.#isAway = true
+    if (!this.#isUnavailable) this.#settings.onChange?.(false)
+    this.#isUnavailable = true
     if (this.#settings.isPatient !== true && performance.now() - this.#lostAt > PATIENCE_MS) return null
     return RETRY_MS
   }

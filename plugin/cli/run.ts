@@ -37,7 +37,7 @@ async function runCommand (args: string[], out: Output, io: Io): Promise<number>
       const connection = await Connection.open({
         url: given.redis ?? (io.env['REDIS_URL'] || DEFAULT_REDIS),
         isPatient,
-        onChange: (isThere) => out.note(isThere ? 'Redis is back' : 'Redis is away, trying again'),
+        onChange: (isThere) => out.note(isThere ? 'Redis connection restored' : 'Redis connection lost, trying again'),
       })
       close.push(() => connection.close())
       const { code } = context.given

@@ -114,7 +114,7 @@ declare module 'fastify' {
 type Poisoning = Parameters<FastifyInstance['getDefaultJsonParser']>[0]
 
 /**
- * The plugin's own route: a thin wrapper around the walk. It reads, validates and writes by itself, for what the host has set
+ * The plugin's own route: a thin wrapper around `Embed`. It reads, validates and writes by itself, for what the host has set
  * for its own routes may be for bodies, schemas and answers of another kind.
  * @param onReady is called with its URL as Fastify's router has it
  */

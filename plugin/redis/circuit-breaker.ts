@@ -1,7 +1,7 @@
 import { embedError, sanitizeError, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { Timers } from '../timers.js'
-import type { Connection, Trouble } from './connect.js'
+import type { Connection, ConnectionFailure } from './connect.js'
 import { classify, connectionError, isReply, remedyOf, remedyWhenNeverHeard } from './errors.js'
 import { isCluster, type RedisLike } from './redis-like.js'
 
@@ -21,7 +21,7 @@ type Way = Pick<Connection, 'redis'> & Partial<Connection>
 export class RedisCircuitBreaker {
   readonly #redis: RedisLike
   readonly #address: string | undefined
-  readonly #trouble: Trouble
+  readonly #trouble: ConnectionFailure
   readonly #check: Connection['check']
   readonly timeoutMs: number
   readonly #timers: Timers
@@ -36,10 +36,10 @@ export class RedisCircuitBreaker {
   #refusalLoggedAt = -Infinity
 
   /** @param timeoutMs bound of each wait */
-  constructor ({ redis, address, trouble = {}, check }: Way, timeoutMs: number, { timers, log }: { timers: Timers, log: Log }) {
+  constructor ({ redis, address, lastFailure = {}, check }: Way, timeoutMs: number, { timers, log }: { timers: Timers, log: Log }) {
     this.#redis = redis
     this.#address = address
-    this.#trouble = trouble
+    this.#trouble = lastFailure
     this.#check = check
     this.timeoutMs = timeoutMs
     this.#timers = timers

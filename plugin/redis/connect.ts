@@ -13,16 +13,16 @@ export interface Connection {
   /** Where Redis is, for log lines; no password. */
   address: string
   /** What last went wrong with it, until an answer came. */
-  trouble?: Trouble
+  lastFailure?: ConnectionFailure
   /** Before commands are sent: what has to succeed for them to go where they belong; most times nothing. */
   check?: (() => Promise<unknown> | undefined) | undefined
   /** Resolves when it is connected, at the latest after that many milliseconds. */
-  whenReady?: (boundMs: number) => Promise<void>
+  whenReady?: (timeoutMs: number) => Promise<void>
   disconnect: () => void
 }
 
 /** Why there is no connection: what waits for one hears only that there is no answer. */
-export interface Trouble {
+export interface ConnectionFailure {
   error?: Error | undefined
 }
 
@@ -40,7 +40,7 @@ async function connectTo (url: string): Promise<Connection> {
   const { Redis } = await import('ioredis')
   // the circuit breaker's probe is the check whether it is ready, and the server need not know the library's name
   const client = new Redis({ ...options, retryStrategy: (times) => Math.min(times * 50, 1000), enableReadyCheck: false, disableClientInfo: true })
-  const trouble = troubleOf(client)
+  const lastFailure = trackFailures(client)
   let isOver = false
   let retry: NodeJS.Timeout | undefined
   endWhenRefused(client)
@@ -50,7 +50,7 @@ async function connectTo (url: string): Promise<Connection> {
   return {
     redis: client,
     address: addressOf(client),
-    trouble,
+    lastFailure,
     disconnect () {
       isOver = true
       clearTimeout(retry)
@@ -63,24 +63,24 @@ function useOf (redis: RedisLike): Connection {
   return {
     redis,
     address: addressOf(redis),
-    trouble: troubleOf(redis),
+    lastFailure: trackFailures(redis),
     check: isCluster(redis) ? undefined : databaseCheck(redis),
-    whenReady: (boundMs) => whenReady(redis, boundMs),
+    whenReady: (timeoutMs) => whenReady(redis, timeoutMs),
     disconnect: () => {},
   }
 }
 
-const troubles = new WeakMap<object, Trouble>()
+const tracked = new WeakMap<object, ConnectionFailure>()
 
 /** Hears of errors without handling them: the host's client, too, is as it was. One listener, however often it is used. */
-function troubleOf (client: RedisLike): Trouble {
-  const known = troubles.get(client)
+function trackFailures (client: RedisLike): ConnectionFailure {
+  const known = tracked.get(client)
   if (known !== undefined) return known
-  const trouble: Trouble = {}
-  troubles.set(client, trouble)
+  const lastFailure: ConnectionFailure = {}
+  tracked.set(client, lastFailure)
   const { on } = client as Partial<EventEmitter>
-  on?.call(client, errorMonitor, (error: unknown) => { trouble.error = connectionError(error) })
-  return trouble
+  on?.call(client, errorMonitor, (error: unknown) => { lastFailure.error = connectionError(error) })
+  return lastFailure
 }
 
 /**
@@ -98,7 +98,7 @@ function databaseCheck (redis: RedisLike): () => Promise<unknown> | undefined {
 }
 
 /** A client that queues nothing while it connects refuses whatever it is asked first. */
-async function whenReady (redis: RedisLike, boundMs: number): Promise<void> {
+async function whenReady (redis: RedisLike, timeoutMs: number): Promise<void> {
   const { status, once, off } = redis as RedisLike & Partial<EventEmitter> & { status?: string }
   if (status === undefined || status === 'ready' || status === 'end' || once === undefined || off === undefined) return
   if (status === 'wait') redis.ping().catch(() => { /* this connects it */ })
@@ -108,7 +108,7 @@ async function whenReady (redis: RedisLike, boundMs: number): Promise<void> {
       off.call(redis, 'ready', isReady)
       resolve()
     }
-    const timer = setTimeout(isReady, boundMs)
+    const timer = setTimeout(isReady, timeoutMs)
     once.call(redis, 'ready', isReady)
   })
 }

@@ -71,7 +71,7 @@ function retryAfterSeconds (headers: Reply['headers']): number | undefined {
  */
 export function readReply (reply: Reply, origins: readonly string[]): string {
   if (reply.status === 200 || reply.status === 201) return usableUrl(reply.body, origins)
-  throw refusal(reply)
+  throw toEmbedError(reply)
 }
 
 // White space, control characters, quotes, brackets: a URL is read past them, and a page or a header might not be.
@@ -90,7 +90,7 @@ function usableUrl (body: string, origins: readonly string[]): string {
 }
 
 /** Only what has ToolJet's own form is a verdict on a user or an app: whatever else refuses the call, refuses the server. */
-function refusal (reply: Reply): EmbedError {
+function toEmbedError (reply: Reply): EmbedError {
   const { status } = reply
   const pause = pauseAsked(reply)
   if (pause !== undefined) return embedError('TOOLJET_EMBED_BUSY', { retryAfter: pause.seconds })

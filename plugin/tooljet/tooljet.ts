@@ -49,7 +49,7 @@ export class ToolJet {
   readonly #log: Log
   readonly #instance: string
   #lastFailure: { code: string, remedy?: string } | undefined
-  #asked = false
+  #hasMinted = false
 
   /** @param options.instance name of this registration, for the subscribers of `tooljet-embed:mint` */
   constructor (deps: { client: ToolJetClient, queue: MintQueue, names: KeyNames, log: Log, accessCheck?: AccessCheck | undefined }, { url, embedOrigins, timeoutMs, lockTtlMs, instance }: { url: string, embedOrigins: readonly string[], timeoutMs: number, lockTtlMs: number, instance: string }) {
@@ -150,7 +150,7 @@ export class ToolJet {
   #state (pausedFor: number): ToolJetHealth {
     if (pausedFor > 0) return { state: 'paused', pausedFor: Math.ceil(pausedFor) }
     if (this.#lastFailure !== undefined) return { state: 'failing', code: this.#lastFailure.code }
-    return { state: this.#asked ? 'ok' : 'unknown' }
+    return { state: this.#hasMinted ? 'ok' : 'unknown' }
   }
 
   /** One log line per change of state; that a user is refused is no trouble of the server. */
@@ -158,7 +158,7 @@ export class ToolJet {
     if (this.#client.closed) return
     const failure = failureOf(error)
     const before = this.#lastFailure
-    this.#asked = true
+    this.#hasMinted = true
     this.#lastFailure = failure
     if (before?.code === failure?.code && before?.remedy === failure?.remedy) return
     if (failure === undefined) this.#log.info('tooljet-embed: ToolJet recovered')

@@ -26,7 +26,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 40,
     why: 'an owner whose reply was lost waits for itself',
     changes: [
-      { file: 'cache/scripts/claim.lua', from: "if holder == owner then return reply('acquired', string.format('%.0f', since)) end", to: '' },
+      { file: 'cache/scripts/claim.lua', from: "if lockOwner == owner then return reply('acquired', string.format('%.0f', since)) end", to: '' },
     ]
   },
   {
@@ -154,7 +154,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 0,
     why: 'all mint who ask',
     changes: [
-      { file: 'cache/scripts/claim.lua', from: "if holder then return reply('wait', holder) end", to: '' },
+      { file: 'cache/scripts/claim.lua', from: "if lockOwner then return reply('wait', lockOwner) end", to: '' },
     ]
   },
   {

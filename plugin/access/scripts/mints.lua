@@ -5,12 +5,12 @@
 -- Reply: { time, how many there are with this one, ms until there is room again (or until the oldest leaves) }: more than
 --        are allowed when this one is not.
 local key, window, max = KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4])
-local look, call = ARGV[2]:match('^(%??)(.*)$')
+local dryRun, call = ARGV[2]:match('^(%??)(.*)$')
 
 redis.call('ZREMRANGEBYSCORE', key, '-inf', at - window)
 redis.call('ZREMRANGEBYSCORE', key, '(' .. at, '+inf') -- of a clock that went back
 local total = redis.call('ZCARD', key)
-local isCounted = redis.call('ZSCORE', key, call) or look ~= '' and total < max
+local isCounted = redis.call('ZSCORE', key, call) or dryRun ~= '' and total < max
 if not isCounted and total < max then
   redis.call('ZADD', key, at, call)
   redis.call('PEXPIRE', key, window)

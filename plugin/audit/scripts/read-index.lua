@@ -36,9 +36,9 @@ local function endOf (command, from, to)
 end
 
 local function removed ()
-  local reply, facts = redis.pcall('XINFO', 'STREAM', stream), {}
-  for i = 1, reply.err and 0 or #reply, 2 do facts[reply[i]] = reply[i + 1] end
-  return facts['entries-added'] and facts['entries-added'] - facts.length or -1
+  local reply, info = redis.pcall('XINFO', 'STREAM', stream), {}
+  for i = 1, reply.err and 0 or #reply, 2 do info[reply[i]] = reply[i + 1] end
+  return info['entries-added'] and info['entries-added'] - info.length or -1
 end
 
 if what == 'state' then

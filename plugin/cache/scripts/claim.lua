@@ -34,26 +34,26 @@ local function reply (kind, detail)
   return { at, kind, detail, id or '', kept or '', kind == 'acquired' and others() or 0 }
 end
 
-local holder, since = lockOf(app)
+local lockOwner, since = lockOf(app)
 if left > 0 and left >= tonumber(least) then
-  if holder == owner then -- this very call, sent again: the lock it took is not needed any more
+  if lockOwner == owner then -- this very call, sent again: the lock it took is not needed any more
     drop('l' .. app)
     finish(life)
   end
   return reply('url', '')
 end
 
-if holder == owner then return reply('acquired', string.format('%.0f', since)) end
+if lockOwner == owner then return reply('acquired', string.format('%.0f', since)) end
 
 local failed, denial, failure = outcomeOf(app)
 if failed and (denial == '1' or failed == observed) then return reply('failed', failure) end
-if not holder and isInNoHurry == '1' then -- who mints for another name may mint for this app, too
+if not lockOwner and isInNoHurry == '1' then -- who mints for another name may mint for this app, too
   for field in pairs(fields) do
     local other = field:match('^l(.+)$')
-    if other and concerns({ app }, other) then holder = holder or lockOf(other) end
+    if other and concerns({ app }, other) then lockOwner = lockOwner or lockOf(other) end
   end
 end
-if holder then return reply('wait', holder) end
+if lockOwner then return reply('wait', lockOwner) end
 
 begin(life)
 set('l' .. app, string.format('%s %.0f %.0f', owner, at, at + lockTtl))

@@ -20,7 +20,7 @@ local function outcome ()
   if not isMine and owner ~= '-' then return 'superseded' end
   for _, name in ipairs(names) do
     if owner == '-' and lockOf(name) then return 'superseded' end
-    local other = urlOf(fields['n' .. name]) or deadOf(name)
+    local other = urlOf(fields['n' .. name]) or invalidatedOf(name)
     if other and other >= tonumber(starts) then return 'superseded' end
   end
   for _, name in ipairs(names) do

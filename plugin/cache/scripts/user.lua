@@ -47,7 +47,7 @@ local function dropUrl (id)
 end
 
 -- The start of the URL that was reported dead last.
-local function deadOf (app)
+local function invalidatedOf (app)
   return tonumber((fields['n' .. app] or ''):match('^%-(%d+)$'))
 end
 
@@ -163,14 +163,14 @@ local function finish (life)
       for _, one in ipairs(forgets()) do newest = math.max(newest, one.moment) end
       over(field, newest + life)
     elseif kind == 'n' then
-      local dead = deadOf(rest)
-      if dead then over(field, dead + life, dead > at) end
+      local invalidated = invalidatedOf(rest)
+      if invalidated then over(field, invalidated + life, invalidated > at) end
     else
       over(field, 0)
     end
   end
   for _, field in ipairs(all) do
-    if field:sub(1, 1) == 'n' and fields[field] and not deadOf(field:sub(2)) and not fields['u' .. fields[field]] then drop(field) end
+    if field:sub(1, 1) == 'n' and fields[field] and not invalidatedOf(field:sub(2)) and not fields['u' .. fields[field]] then drop(field) end
   end
   if last > at then redis.call('PEXPIRE', key, math.ceil(math.min(last - at, math.max(life, 180000)))) end
 end
