@@ -448,7 +448,10 @@ test('past the bound of waiting events, an event is in the log at level error', 
   t.equal(lost.length, 100)
   server.process.kill('SIGCONT')
   t.equal((await portal.audit()).length, 10_000)
-  t.match(await portal.app.tooljetEmbed.audit.verify(), { ok: true, events: 10_001 })
+  t.match(await portal.app.tooljetEmbed.audit.verify(), { events: 10_001, problems: [{ kind: 'missing', detail: /the newest events of this instance/ }] })
+  await portal.ask(ANA)
+  await portal.audit()
+  t.match((await portal.app.tooljetEmbed.audit.verify()).problems, [{ kind: 'gap' }], 'which an event after them shows')
 })
 
 test('a user who is refused again and again leaves two events for each window', { timeout: 60_000 }, async (t) => {
@@ -540,6 +543,7 @@ test('a stream that was shortened, replaced or used up is told at once, and the 
   t.match(portal.logLines.filter(({ level, tooljetEmbedAudit }) => level === 50 && tooljetEmbedAudit !== undefined).map((line) => line['tooljetEmbedAudit']), [{ event: 'url.reused' }])
   t.equal(await portal.redis.xlen(stream), length)
   t.equal((await portal.app.tooljetEmbed.health()).audit.backlog, 0)
+  t.match((await portal.app.tooljetEmbed.audit.verify()).problems.map(({ kind, detail }) => `${kind} ${detail}`).join(), /missing the newest events of this instance/)
 
   await portal.redis.del(stream)
   await write()

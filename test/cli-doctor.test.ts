@@ -1,5 +1,5 @@
 import { chmodSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import { createServer as createTcpServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -137,15 +137,47 @@ test('a ToolJet that cannot be reached, with TLS and without', async (t) => {
 test('a page that may not be shown in a frame, or is not there', async (t) => {
   const { url, prefix } = await goodRedis()
   const standIn = await toolJet(t)
-  const look = async (headers: Record<string, string>, status = 200) => {
+  const lookAt = (page: string) => examine(['--key-prefix', prefix], { TOOLJET_URL: standIn.url, REDIS_URL: url, TOOLJET_EMBED_ORIGINS: page })
+  const look = async (headers: OutgoingHttpHeaders, status = 200) => {
     const page = await httpServer(t, (_request, response) => response.writeHead(status, headers).end())
-    return (await examine(['--key-prefix', prefix], { TOOLJET_URL: standIn.url, REDIS_URL: url, TOOLJET_EMBED_ORIGINS: page })).told
+    return (await lookAt(page)).told
   }
   t.same(await look({ 'content-type': 'text/html', 'x-frame-options': 'SAMEORIGIN' }), ['tooljet frame problem', 'tooljet user note', 'redis functions note', 'capacity pairs note'])
   t.has(await look({ 'content-type': 'text/html', 'content-security-policy': "default-src 'self'; frame-ancestors 'none'" }), ['tooljet frame problem'])
   t.has(await look({ 'content-type': 'application/json' }, 404), ['tooljet page problem'])
   t.has(await look({}, 503), ['tooljet page note'], 'which tells nothing of the page')
   t.has(await look({ 'content-type': 'text/html', 'content-security-policy': 'frame-ancestors *', 'x-frame-options': 'DENY' }), ['tooljet user note'], 'the newer header counts')
+  t.match((await lookAt('http://127.0.0.1:1')).of('page'), { text: /cannot be reached/, remedy: /TOOLJET_EMBED_ORIGINS/ }, 'which is the variable to mend')
+})
+
+/** Headers of ToolJet's page, and whether a portal of another origin may show it: it may not, some may, or all. */
+const FRAMES: [headers: OutgoingHttpHeaders, expected: 'problem' | 'note' | undefined][] = [
+  [{ 'content-security-policy': ['frame-ancestors https://portal.acme.test', "frame-ancestors 'none'"] }, 'problem'], // all of them hold
+  [{ 'content-security-policy': 'default-src https:, frame-ancestors;' }, 'problem'],
+  [{ 'content-security-policy': "Frame-Ancestors 'SELF'; frame-ancestors *" }, 'problem'], // the first one counts
+  [{ 'content-security-policy': "frame-ancestors 'self' https://portal.acme.test" }, 'note'],
+  [{ 'content-security-policy': 'frame-ancestors https://portal.acme.test', 'x-frame-options': 'DENY' }, 'note'],
+  [{ 'content-security-policy': "frame-src https://x.test/frame-ancestors 'none'" }, undefined],
+  [{ 'x-frame-options': 'sameorigin, DENY' }, 'problem'],
+  [{ 'x-frame-options': 'ALLOWALL' }, undefined], // as browsers have it
+]
+
+test('who may show a page in a frame is read as browsers read it', async (t) => {
+  const { url, prefix } = await goodRedis()
+  const standIn = await toolJet(t)
+  for (const [headers, expected] of FRAMES) {
+    const page = await httpServer(t, (_request, response) => response.writeHead(200, { 'content-type': 'text/html', ...headers }).end())
+    const { of } = await examine(['--key-prefix', prefix], { TOOLJET_URL: standIn.url, REDIS_URL: url, TOOLJET_EMBED_ORIGINS: page })
+    t.equal(of('frame')?.level, expected, JSON.stringify(headers))
+    if (expected === 'note') t.match(of('frame'), { text: /only pages of .*https:\/\/portal\.acme\.test may/ })
+  }
+})
+
+test('what a server repeats of a secret is not shown', async (t) => {
+  const echo = await httpServer(t, ({ headers: { authorization = '0' } }, response) => response.writeHead(503, { 'retry-after': authorization }).end())
+  const { findings } = await examine([], { TOOLJET_URL: echo, REDIS_URL: server.url })
+  t.match(findings.find(({ name }) => name === 'token'), { remedy: /Retry-After is Basic \[redacted\]/ })
+  t.notMatch(JSON.stringify(findings), API_TOKEN)
 })
 
 test('a ToolJet that takes no call at present is not called wrong, and what was not looked at is said', async (t) => {

@@ -119,7 +119,7 @@ export class Audit {
 
   verify (): Promise<AuditReport> {
     const indexes = new IndexWitness(this.#stream.keys, (...call) => this.#stream.read(...call))
-    return verifyAudit(this.#stream, this.#signer, { known: this.#settings, witnesses: [indexes, new OwnWitness(this.#instance, this.#writer.last)] })
+    return verifyAudit(this.#stream, this.#signer, { known: this.#settings, witnesses: [indexes, new OwnWitness(this.#instance, this.#writer.last, (this.#writer.newestMac ?? '') !== this.#lastMac)] })
   }
 
   health (): AuditHealth {

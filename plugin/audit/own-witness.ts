@@ -4,23 +4,36 @@ import { timeOfMac } from './signer.js'
 import type { AuditProblem } from './report.js'
 import type { Judge, Witness } from './verify.js'
 
-/** A running instance knows which event it has written last. */
+/** A running instance knows which event it has written last, and whether later ones could not be written. */
 export class OwnWitness implements Witness {
   readonly #instance: string
   readonly #last: WrittenEntry | undefined
+  readonly #hasLost: boolean
   #isThere = false
 
-  constructor (instance: string, last: WrittenEntry | undefined) {
+  /** @param hasLost whether its newest events are given up */
+  constructor (instance: string, last: WrittenEntry | undefined, hasLost: boolean) {
     this.#instance = instance
     this.#last = last
+    this.#hasLost = hasLost
   }
 
   add (_id: string, { mac }: AuditFields): void {
     if (mac === this.#last?.mac) this.#isThere = true
   }
 
-  problems ({ isTrimmed }: Judge): AuditProblem[] {
+  problems (judge: Judge): AuditProblem[] {
+    return [...this.#erased(judge), ...this.#lost()]
+  }
+
+  #erased ({ isTrimmed }: Judge): AuditProblem[] {
     if (this.#last === undefined || this.#isThere || isTrimmed(timeOfMac(this.#last.mac))) return []
     return [{ kind: 'erased', instance: this.#instance, detail: `the last event that this instance has written, entry ${this.#last.id}, is gone` }]
+  }
+
+  /** No event after them shows the gap. */
+  #lost (): AuditProblem[] {
+    if (!this.#hasLost) return []
+    return [{ kind: 'missing', instance: this.#instance, detail: 'the newest events of this instance could not be written, and are in the app\'s log only' }]
   }
 }

@@ -89,6 +89,11 @@ export class AuditWriter {
     return this.#last
   }
 
+  /** The mac of the newest event that is written, or waits to be: what came after it is lost. */
+  get newestMac (): string | undefined {
+    return this.#queue.at(-1)?.event.mac ?? this.#last?.mac
+  }
+
   /** Takes an event and returns at once. @param written called when Redis has it */
   add (event: QueuedEvent, written?: () => void): void {
     this.#enqueue({ event, written })

@@ -28,15 +28,20 @@ export class Report {
   }
 
   async tell (finding: Finding): Promise<void> {
-    const { area, level, remedy } = finding
-    const text = this.#secrets.reduce((text, secret) => text.replaceAll(secret, '[redacted]'), finding.text)
+    const { area, level } = finding
+    const text = this.#redact(finding.text)
+    const remedy = finding.remedy === undefined ? undefined : this.#redact(finding.remedy)
     this.#counts[level]++
-    if (this.#isJson) return this.#out.write(jsonLine({ ...finding, text }))
+    if (this.#isJson) return this.#out.write(jsonLine({ ...finding, text, ...(remedy !== undefined && { remedy }) }))
     if (area !== this.#area) await this.#out.write(`${this.#area === undefined ? '' : '\n'}${this.#out.styled('bold', TITLES[area])}\n`)
     this.#area = area
     const { mark, style } = MARKS[level]
     await this.#out.write(`  ${this.#out.styled(style, mark.padEnd(COLUMN - 2))}${printable(text)}\n`)
     if (remedy !== undefined && level !== 'fine') await this.#out.write(`${' '.repeat(COLUMN)}→ ${printable(remedy)}\n`)
+  }
+
+  #redact (text: string): string {
+    return this.#secrets.reduce((text, secret) => text.replaceAll(secret, '[redacted]'), text)
   }
 
   /** @returns the exit code */

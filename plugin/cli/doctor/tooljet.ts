@@ -91,11 +91,14 @@ async function * pageOf (calls: ToolJetCalls, url: string, embedOrigins: readonl
       continue
     }
     const { status, headers } = reply
-    const forbids = frameRuleOf(headers)
+    const { forbids, ancestors } = frameRuleOf(headers)
     if (forbids !== undefined) yield problem('frame', `the page at ${origin} may not be shown in a frame (${forbids})`, 'let the proxy in front of ToolJet leave that header out, or name your portal\'s origin in frame-ancestors')
     else if (status === 429 || GATEWAY_STATUSES.has(status)) yield note('page', `${origin} gives no page at present (status ${status})`, laterThan(reply))
     else if (!isPage(reply)) yield problem('page', `there is no page at ${origin}/embed-apps (status ${status})`, 'TOOLJET_EMBED_ORIGINS takes the origin of ToolJet\'s front end')
-    else yield fine('page', `${origin} has the page for frames`)
+    else {
+      yield fine('page', `${origin} has the page for frames`)
+      if (ancestors !== undefined) yield note('frame', `only pages of ${ancestors} may show it in a frame`, 'is the origin of your portal among them, spelled as browsers show it? else name it in frame-ancestors')
+    }
   }
 }
 
@@ -103,9 +106,29 @@ function isPage ({ status, headers }: Reply): boolean {
   return status < 400 && String(headers['content-type']).includes('html')
 }
 
-function frameRuleOf (headers: Reply['headers']): string | undefined {
-  const ancestors = /frame-ancestors\s+([^;,]*)/i.exec(String(headers['content-security-policy'] ?? ''))?.[1]?.trim()
-  if (ancestors !== undefined) return /^'(?:none|self)'$/i.test(ancestors) ? `Content-Security-Policy: frame-ancestors ${ancestors}` : undefined
-  const option = headers['x-frame-options']
-  return option === undefined ? undefined : `X-Frame-Options: ${String(option)}`
+/** What browsers make of the headers. @returns why no page may show it in a frame, or which pages may where not all do */
+function frameRuleOf (headers: Reply['headers']): { forbids?: string, ancestors?: string } {
+  const rules = ancestorsIn(headers['content-security-policy'])
+  if (rules.length === 0) {
+    const option = listed(headers['x-frame-options']).find((option) => /^(?:deny|sameorigin)$/i.test(option)) // others are ignored
+    return option === undefined ? {} : { forbids: `X-Frame-Options: ${option}` }
+  }
+  const forbids = rules.find((sources) => sources.every((source) => /^'(?:none|self)'$/i.test(source)))
+  if (forbids !== undefined) return { forbids: `Content-Security-Policy: frame-ancestors ${forbids.join(' ') || "'none'"}` }
+  const ancestors = rules.filter((sources) => !sources.includes('*')).map((sources) => sources.join(' ')).join(', and ')
+  return ancestors === '' ? {} : { ancestors }
+}
+
+/** The sources of each policy that has some; all of them hold. */
+function ancestorsIn (header: Reply['headers'][string]): string[][] {
+  return listed(header).flatMap((policy) => {
+    const directives = policy.split(';').map((directive) => directive.trim().split(/\s+/))
+    const rule = directives.find(([name]) => name!.toLowerCase() === 'frame-ancestors')
+    return rule === undefined ? [] : [rule.slice(1)]
+  })
+}
+
+/** A header that may be there more than once. */
+function listed (header: Reply['headers'][string]): string[] {
+  return [header ?? []].flat().flatMap((line) => line.split(',')).map((part) => part.trim())
 }
