@@ -1066,6 +1066,19 @@ test('a stream that begins anew has a new index; of what is left of the former o
   t.match(await ask(BEN), { length: 2 })
 })
 
+test('where ids are such that no record can hold them, queries read the stream and say so, and a reindex stops in order', async (t) => {
+  const { redis, stream } = await openStream(t)
+  const ask = (): Promise<unknown> => redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'email', ANA)
+  for (const id of [`${Date.now() + 1e9}-4294967295`, `${2 ** 48}-0`, '9000000000000000-0']) { // no Date holds the last one
+    await redis.xadd(stream, 'MAXLEN', '=', 0, id, 'a', 'b')
+    await writeEvents(redis, stream, 5, { make: (seq) => ({ ...someEvent(seq), email: ANA }) })
+    t.match(await ask(), ['0-0', { length: 5 }, INCOMPLETE], id)
+    t.match(await reindex(redis as unknown as RedisLike, stream), { state: 'unfit' }, id)
+    await writeEvents(redis, stream, 1)
+    t.match((await problemsOf(redis, stream)).map(({ kind }) => kind), ['index'], id)
+  }
+})
+
 test('keys of another type are a problem that verify names, and no end of it; who may not write is told whom a reindex needs', async (t) => {
   const server = await startServer()
   const admin = newClient(server.url)

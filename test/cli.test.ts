@@ -714,6 +714,7 @@ test('export --format ecs: every field has a name and a type of ECS, or of the p
   const names: AuditEventName[] = ['url.minted', 'url.reused', 'url.denied', 'url.failed', 'url.forgotten', 'url.warmed', 'audit.opened', 'audit.closed']
   const { at, log, redis } = await openLog(t, [{ event: 'audit.opened' }, everything, ...names.map((event) => ({ event })), { event: 'url.minted', email: 'hmac:0123456789abcdef0123456789abcdef', ip: 'fe80::1%eth0' }])
   const foreign = await redis.xadd(log.stream, '*', 'time', 'soon', 'event', 'constructor', 'outcome', 'x', 'seq', '1e9', 'duration_ms', '-1', 'expires_at', '2026', 'ip', 'x', '__proto__', 'y', 'note', 'z')
+  await redis.xadd(log.stream, '9000000000000000-0', 'event', 'of no date')
   const { code, stdout } = await cliHere(['export', '--format', 'ecs', ...at])
   t.equal(code, 0)
   const events = parsed(stdout)
@@ -741,6 +742,7 @@ test('export --format ecs: every field has a name and a type of ECS, or of the p
     trace: { id: '4bf92f3577b34da6a3ce929d0e0e4736' },
     tooljet_embed: { app: 'payroll', tooljet: 'https://tooljet.example.com', url_id: 'u1', expires_at: '2026-11-22T18:36:02.534Z', count: 7, by: 'ops@acme.test', target: BEN, retention: '90d/1', instance: 'web-1', prev: first![1].at(-1), mac: second![1].at(-1), schema: '2' },
   })
-  t.match(events.at(-2), { user: { hash: 'hmac:0123456789abcdef0123456789abcdef' }, source: { address: 'fe80::1%eth0' } }, 'a pseudonym is no e-mail')
-  t.match(events.at(-1), { '@timestamp': new Date(parseInt(foreign!, 10)).toISOString(), event: { action: 'constructor', outcome: 'unknown' } }, 'a foreign entry breaks no mapping')
+  t.match(events.at(-3), { user: { hash: 'hmac:0123456789abcdef0123456789abcdef' }, source: { address: 'fe80::1%eth0' } }, 'a pseudonym is no e-mail')
+  t.match(events.at(-2), { '@timestamp': new Date(parseInt(foreign!, 10)).toISOString(), event: { action: 'constructor', outcome: 'unknown' } }, 'a foreign entry breaks no mapping')
+  t.match(events.at(-1), { '@timestamp': '9999-12-31T23:59:59.999Z', event: { action: 'of no date' } }, 'nor does an id')
 })

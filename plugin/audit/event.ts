@@ -55,6 +55,14 @@ export interface AuditEntry {
   fields: AuditFields
 }
 
+/** The last moment of a year of four digits. */
+const LATEST_MS = Date.UTC(10_000, 0) - 1
+
+/** The time of an entry's id, ISO 8601. An id is whatever somebody gave it: one that is later than what all readers take is the latest that they take. */
+export function isoTime (ms: number): string {
+  return new Date(Math.min(ms, LATEST_MS)).toISOString()
+}
+
 /** Of the entries as they are now. An entry of another one cannot be checked. */
 export const SCHEMA = '2'
 

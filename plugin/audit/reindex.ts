@@ -3,6 +3,7 @@ import { MS_PER_HOUR } from '../durations.js'
 import type { RedisLike } from '../redis/redis-like.js'
 import { Script } from '../redis/script.js'
 import { AuditKeys } from './audit-keys.js'
+import { isoTime } from './event.js'
 import { streamInfo } from './stream-info.js'
 
 const SCRIPT = Script.of('audit/scripts/counters.lua', 'audit/scripts/calendar.lua', 'audit/scripts/entries.lua', 'audit/scripts/reindex.lua')
@@ -36,5 +37,5 @@ export async function reindex (redis: Pick<RedisLike, 'call' | 'eval' | 'evalsha
 async function firstWholeHour (redis: Pick<RedisLike, 'call' | 'xrange'>, stream: string): Promise<string> {
   const [oldest] = await redis.xrange(stream, '-', '+', 'COUNT', 1)
   if (oldest === undefined || (await streamInfo(redis, stream))?.removed === 0) return ''
-  return new Date(Math.ceil((parseInt(oldest[0], 10) + SLACK_MS) / MS_PER_HOUR) * MS_PER_HOUR).toISOString().slice(0, 13)
+  return isoTime(Math.ceil((parseInt(oldest[0], 10) + SLACK_MS) / MS_PER_HOUR) * MS_PER_HOUR).slice(0, 13)
 }

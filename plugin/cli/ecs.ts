@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import type { AuditEntry, AuditEventName } from '../audit/event.js'
+import { isoTime, type AuditEntry, type AuditEventName } from '../audit/event.js'
 
 /** Of the Elastic Common Schema that the fields are of. */
 export const ECS_VERSION = '8.17.0'
@@ -23,7 +23,7 @@ export function toEcs ({ id, fields }: AuditEntry): object {
   const kind = event !== undefined && Object.hasOwn(KINDS, event) ? KINDS[event as AuditEventName] : undefined
   const isPseudonym = email?.startsWith('hmac:')
   return {
-    '@timestamp': date(time) ?? new Date(parseInt(id, 10)).toISOString(),
+    '@timestamp': date(time) ?? isoTime(parseInt(id, 10)),
     ecs: { version: ECS_VERSION },
     event: {
       kind: 'event',

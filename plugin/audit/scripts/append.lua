@@ -130,6 +130,7 @@ for i, names in ipairs(batch.shapes) do
 end
 
 local records, amounts = {}, {}
+local isUnfit = false -- an id that no record can hold, as in reindex.lua
 local before = written
 local refusal = ''
 for i = written + 1, #rows do
@@ -144,6 +145,7 @@ for i = written + 1, #rows do
   end
   written, last = i, id
   local ms, number = idParts(id)
+  isUnfit = isUnfit or ms >= 2 ^ 48 or number >= 2 ^ 32
   for place = 4, 6, 2 do
     local bucket = row[place]
     if bucket > 0 then
@@ -165,7 +167,10 @@ if length == 0 and added > 0 then
   known = {}
 end
 local day, oldestMs, tidied = tonumber(known[5] or nil), tonumber(known[6] or nil), known[7]
-if isComplete and added > 0 then
+if isComplete and isUnfit then
+  isComplete = false
+  try('HSET', index, 'broken', 1)
+elseif isComplete and added > 0 then
   -- a text as long as that makes Redis keep a hash as a table, whose fields it need not look for one after the other
   local set = { 'HSET', index, 'about', ABOUT, 'entries', length + added, 'last', last }
   for bucket, list in pairs(records) do

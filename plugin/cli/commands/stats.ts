@@ -1,3 +1,4 @@
+import { isoTime } from '../../audit/event.js'
 import { AuditReader, type AuditCounts, type AuditGroup, type AuditGrouping } from '../../audit/reader.js'
 import type { Context } from '../command.js'
 import { EXIT, UsageError } from '../errors.js'
@@ -32,7 +33,7 @@ export async function stats ({ given, stream, out, env, connect }: Context): Pro
 
 /** @param id of an event: it begins with the milliseconds since 1970 */
 function timeOf (id: string): string {
-  return new Date(parseInt(id, 10)).toISOString().slice(0, 16).replace('T', ' ')
+  return isoTime(parseInt(id, 10)).slice(0, 16).replace('T', ' ')
 }
 
 /** What a row is about, by name. A comma may be in an app's name, and in an e-mail's, but in no other one. */
