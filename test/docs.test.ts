@@ -183,6 +183,11 @@ test('tables of options, log lines and metrics name what there is', async (t) =>
   const rows = rowsOf(sectionOf('docs/operations.md', '## What to alert on').split('\nWithout metrics')[1]!)
   t.same(rows.map(([line, level]) => `${line!.replaceAll('`', '')} (${level})`).sort(), lines.sort())
 
+  const [, choice] = /event = oneOf \{ (.*) \}/.exec(file('plugin/audit/scripts/queries/arguments.lua'))!
+  const events = [...choice!.matchAll(/'([\w.]+)'/g)].map(([, event]) => event!)
+  t.same(rowsOf(sectionOf('docs/audit.md', '### What each event means')).flatMap(([cell]) => [...cell!.matchAll(/`([\w.]+)`/g)].map(([, event]) => event!)), events)
+  t.same([...file('example/portal/pages/audit.html').matchAll(/<option>(\w+\.\w+)<\/option>/g)].map(([, event]) => event!), events)
+
   const families = new Set(Array.from(file('docs/metrics.md').matchAll(/^\| `(tooljet_embed_\w+)` \|/gm), ([, name]) => name!))
   for (const [name] of file('docs/operations.md').matchAll(/tooljet_embed_\w+/g)) t.ok(families.has(name), name)
 })
