@@ -151,7 +151,7 @@ test('a page that may not be shown in a frame, or is not there', async (t) => {
 })
 
 /** Headers of ToolJet's page, and whether a portal of another origin may show it: it may not, some may, or all. */
-const FRAMES: [headers: OutgoingHttpHeaders, expected: 'problem' | 'note' | undefined][] = [
+const FRAMES: [headers: Record<string, string | string[]>, expected: 'problem' | 'note' | undefined][] = [
   [{ 'content-security-policy': ['frame-ancestors https://portal.acme.test', "frame-ancestors 'none'"] }, 'problem'], // all of them hold
   [{ 'content-security-policy': 'default-src https:, frame-ancestors;' }, 'problem'],
   [{ 'content-security-policy': "Frame-Ancestors 'SELF'; frame-ancestors *" }, 'problem'], // the first one counts
@@ -174,7 +174,7 @@ test('who may show a page in a frame is read as browsers read it', async (t) => 
 })
 
 test('what a server repeats of a secret is not shown', async (t) => {
-  const echo = await httpServer(t, ({ headers: { authorization = '0' } }, response) => response.writeHead(503, { 'retry-after': authorization }).end())
+  const echo = await httpServer(t, ({ headers }, response) => response.writeHead(503, { 'retry-after': headers.authorization ?? '0' }).end())
   const { findings } = await examine([], { TOOLJET_URL: echo, REDIS_URL: server.url })
   t.match(findings.find(({ name }) => name === 'token'), { remedy: /Retry-After is Basic \[redacted\]/ })
   t.notMatch(JSON.stringify(findings), API_TOKEN)

@@ -86,6 +86,9 @@ export class LogWitness implements Witness {
   }
 }
 
+/** Of what is missing after all that the stream has of an instance. */
+const LAST_ONES = ': its last ones, which it did not write before it was killed, or which somebody took away'
+
 /** What the log has of one instance, and what becomes of it. */
 class LoggedInstance {
   /** Seq to mac: events that the stream has not shown yet. */
@@ -134,7 +137,7 @@ class LoggedInstance {
     const timeOf = (seq: number): string => new Date(timeOfMac(this.#expected.get(seq)!)).toISOString()
     const problem = (kind: 'missing' | 'unlogged', { from, id }: Run, detail: string): AuditProblem => ({ kind, ...(id !== undefined && { id }), instance, seq: from, detail })
     return [
-      ...missing.map((run) => problem('missing', { ...run, id: this.#idsAfter.get(run.to) }, `${describeRun(run)} in the app's log, of ${timeOf(run.from)}, and not in the stream`)),
+      ...missing.map((run) => problem('missing', { ...run, id: this.#idsAfter.get(run.to) }, `${describeRun(run)} in the app's log, of ${timeOf(run.from)}, and not in the stream${this.#lastSeen > 0 && run.from > this.#lastSeen ? LAST_ONES : ''}`)),
       ...this.#unlogged.map((run) => problem('unlogged', run, `${describeRun(run)} in the stream, and not in the app's log`)),
     ]
   }
