@@ -6,15 +6,15 @@ import { codeOf, embedError } from './errors.js'
 import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJetRegistry } from './tooljet/registry.js'
 
-/** What `fastify.tooljetEmbed.forget()` takes. */
+/** The argument of `fastify.tooljetEmbed.forget()`. */
 export type TooljetEmbedForget = AppAsk & {
   /** Of the user. */
   email: string
-  /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function gives it. */
+  /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function returns it. */
   tooljet?: TooljetTarget
-  /** Who asks for it, for the audit log: 256 characters of it. */
+  /** Who requests it, for the audit log: at most 256 characters are kept. */
   by?: string
-  /** Why, for the audit log: 256 characters of it. */
+  /** Why, for the audit log: at most 256 characters are kept. */
   reason?: string
 }
 

@@ -1,5 +1,5 @@
 export { plugin as default, plugin as tooljetEmbed, type TooljetEmbed, type TooljetEmbedHealth } from './plugin.js'
-export { errorCodes, type EmbedError, type EmbedErrorCode, type QueuePosition } from './errors.js'
+export { errorCodes, type EmbedError, type EmbedErrorCode, type LimitState, type QueuePosition } from './errors.js'
 export type { AllowedApp, TooljetEmbedOptions } from './config/options.js'
 export type { AppAsk, AppName } from './access/apps.js'
 export type * from './access/register.js'

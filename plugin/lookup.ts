@@ -1,15 +1,15 @@
 import type { AppAsk, AppLookup } from './access/apps.js'
 import { embedError } from './errors.js'
 
-/** What `request.tooljetEmbedUrl()` takes; nothing is needed where `apps` has one entry. */
+/** The argument of `request.tooljetEmbedUrl()`; not needed where `apps` has one entry. */
 export type TooljetEmbedAsk = AppAsk & {
-  /** The `urlId` of a URL that turned out dead: another one is given. */
+  /** The `urlId` of a URL that is no longer valid: it is replaced. */
   replaces?: string | undefined
-  /** Of the answer `TOOLJET_EMBED_BUSY` before: it keeps the place in the queue. */
+  /** From the previous answer `TOOLJET_EMBED_BUSY`: it keeps the place in the queue. */
   ticket?: string | undefined
 }
 
-/** A request as it comes by the route, or from a host without types. */
+/** The body of the route, or the argument of a host without types. */
 export interface UrlLookup extends AppLookup {
   replaces?: string | undefined
   ticket?: string | undefined

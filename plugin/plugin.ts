@@ -14,11 +14,11 @@ import { routes } from './http/routes.js'
 import type { ToolJetsHealth } from './tooljet/registry.js'
 import type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmReport } from './warm.js'
 
-/** How plugin and surroundings are: for a health endpoint of the host. */
+/** State of the plugin, Redis and ToolJet: for a health endpoint of the host. */
 export interface TooljetEmbedHealth extends ToolJetsHealth {
-  /** Whether Redis answers just now, else for how many milliseconds it has not, and why: `WRONGPASS`, `ECONNREFUSED`, … as Redis or the system says it; without `code` it keeps silent. */
+  /** Whether Redis answers at present; if not, for how many milliseconds, and why: `WRONGPASS`, `ECONNREFUSED`, …, the code of Redis or the system; without `code` it does not answer at all. */
   redis: { state: 'up' | 'down', downForMs?: number, code?: string }
-  /** How far this instance's events have come. */
+  /** State of this instance's events. */
   audit: AuditHealth
 }
 
@@ -34,18 +34,18 @@ export interface TooljetEmbed {
    */
   forget (whose: TooljetEmbedForget): Promise<number>
   /**
-   * Fills the cache ahead of a rush: behind every user who waits, and with a fifth of the mint limit left free (at most 10
-   * a minute while no limit is known). It may be stopped and called again: what is cached costs no call.
-   * @throws TOOLJET_EMBED_BAD_REQUEST when the list or an option is none
+   * Fills the cache ahead of a rush: after every user who waits, and with a fifth of the mint limit left free (at most 10
+   * a minute while no limit is known). It may be stopped and called again: a cached URL costs no call.
+   * @throws TOOLJET_EMBED_BAD_REQUEST when the list or an option is invalid
    */
   warm (list: readonly TooljetEmbedWarmPair[], options?: TooljetEmbedWarmOptions): Promise<TooljetEmbedWarmReport>
-  /** How Redis, ToolJet and the audit log are, for a health endpoint. Never throws. */
+  /** State of Redis, ToolJet and the audit log, for a health endpoint. Never throws. */
   health (): Promise<TooljetEmbedHealth>
   /** The browser module, once the app is ready; `undefined` with option `client: false`. */
   client?: ClientModule
-  /** The audit log, as far as a program needs it. */
+  /** The audit log. */
   audit: {
-    /** Walks the audit stream and reports what is missing, forged or doubled, per instance. @throws TOOLJET_EMBED_REDIS_DOWN */
+    /** Reads the audit stream and reports what is missing, forged or doubled, per instance. @throws TOOLJET_EMBED_REDIS_DOWN */
     verify (): Promise<AuditReport>
   }
 }

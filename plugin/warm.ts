@@ -11,29 +11,29 @@ import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJetRegistry } from './tooljet/registry.js'
 
-/** A user and an app whose URL is to be there before it is asked for. */
+/** A user and an app whose URL is minted in advance. */
 export type TooljetEmbedWarmPair = AppAsk & {
   /** Of the user. */
   email: string
-  /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function gives it. */
+  /** Where option `tooljet` is a function, and only there: the user's ToolJet, as the function returns it. */
   tooljet?: TooljetTarget
 }
 
-/** How far it has come. */
+/** Progress of `warm()`. */
 export interface TooljetEmbedWarmProgress {
-  /** Pairs that are done with. */
+  /** Pairs that are finished. */
   done: number
   /** Pairs of the list. */
   total: number
   /** Those for which a URL was minted. */
   minted: number
-  /** Those that had one. */
+  /** Those whose URL was already cached. */
   alreadyCached: number
   /** Those that were denied, or failed for ten minutes. */
   failed: number
 }
 
-/** How the cache is to be filled. */
+/** Options of `warm()`. */
 export interface TooljetEmbedWarmOptions {
   /** Ends it after the mint calls that are under way; what was minted until then is cached. */
   signal?: AbortSignal
@@ -43,11 +43,11 @@ export interface TooljetEmbedWarmOptions {
   validFor?: number
 }
 
-/** What filling the cache came to. */
+/** Result of `warm()`. */
 export interface TooljetEmbedWarmReport {
   /** Pairs for which a URL was minted. */
   minted: number
-  /** Pairs that had one. */
+  /** Pairs whose URL was already cached. */
   alreadyCached: number
   /** Pairs that were denied, or failed for ten minutes. `app`: alias, id or slug, as it was given. */
   failed: { email: string, app: string | undefined, code: string }[]

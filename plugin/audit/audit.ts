@@ -30,7 +30,7 @@ export interface AuditSettings extends StreamSettings {
   maxBacklog: number
 }
 
-/** What `health()` tells of the audit log. */
+/** The part of `health()` about the audit log. */
 export interface AuditHealth {
   /** Name of this instance in the stream. */
   instance: string
@@ -38,7 +38,7 @@ export interface AuditHealth {
   seq: number
   /** Events that wait for Redis. */
   backlog: number
-  /** What this instance has seen to be wrong with the stream, and when (ISO 8601); absent when nothing is. */
+  /** A problem of the stream that this instance has seen, and when (ISO 8601); absent without one. */
   problem?: { kind: StreamProblem['kind'], since: string }
 }
 

@@ -23,10 +23,10 @@ export type AllowedApp = AppName & {
   minRemaining?: number
 }
 
-/** Options of the plugin. A wrong one stops the start with `TOOLJET_EMBED_OPTIONS`. */
+/** Options of the plugin. With a wrong one the start fails with `TOOLJET_EMBED_OPTIONS`. */
 export interface TooljetEmbedOptions {
   /**
-   * The ToolJet server; or, where each customer has its own, a function that gives the one of a request: it is called
+   * The ToolJet server; or, where each tenant has its own, a function that returns the one of a request. It is called
    * once for each request, and `encryptionKey` is required then.
    */
   tooljet: TooljetTarget | TooljetOfRequest
@@ -36,7 +36,7 @@ export interface TooljetEmbedOptions {
   redisTimeoutMs?: number
   /** Start of every key that the plugin writes. @default 'tooljet-embed:' */
   keyPrefix?: string
-  /** Apps by alias. When given it is the allow-list: any other app is refused. @default any app */
+  /** Apps by alias. If set, it is the allow-list: any other app is refused. @default any app */
   apps?: Record<string, AllowedApp>
   /** Seconds that a PAT lives; its URL is reused until then. @default 3600 */
   patExpiry?: number
@@ -48,11 +48,11 @@ export interface TooljetEmbedOptions {
   authenticate?: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
   /** The signed-in user's e-mail, from the server's side. ASCII white space around it is trimmed, ASCII letters are lowered, all else is kept. @default request.user.email */
   identity?: Identity
-  /** Whether this user may open this app; only `true` lets through. @default everyone */
+  /** Whether this user may open this app; only `true` permits it. @default everyone */
   authorize?: (request: FastifyRequest, lookup: { email: string, app: string }) => boolean | Promise<boolean>
   /** Limits per user over all instances; `false`: none. @default { max: 60, mints: 6, timeWindow: '1 minute' } */
   rateLimit?: false | {
-    /** Asks in a window. @default 60 */
+    /** Requests in a window. @default 60 */
     max?: number
     /** Mints in a window. @default 6 */
     mints?: number
@@ -87,7 +87,7 @@ export interface TooljetEmbedOptions {
     retentionDays?: number
     /** About how many events are kept; 0: any number. @default 1000000 */
     maxEntries?: number
-    /** Events that may wait in memory while Redis is unavailable; further ones go to the log at level error. @default 10000 */
+    /** Events that may wait in memory while Redis is unavailable; further ones are logged at level error. @default 10000 */
     maxBacklog?: number
     /** `hmac`: a keyed hash in place of the e-mail, and neither IP address nor user agent. @default 'email' */
     identity?: 'email' | 'hmac'
@@ -98,7 +98,7 @@ export interface TooljetEmbedOptions {
     /** pino logger for the audit lines. @default the app's logger */
     logger?: Log
   }
-  /** Prometheus metrics: what `docs/metrics.md` lists, in a registry of the peer `prom-client`. @default none */
+  /** Prometheus metrics, listed in `docs/metrics.md`, in a registry of the peer `prom-client`. @default none */
   metrics?: {
     /** Where they are registered: a `Registry` of prom-client, which may have other metrics, too. */
     registry: MetricsRegistry
@@ -193,7 +193,7 @@ function oneOf (...values: string[]): TSchema {
 /**
  * Checks options and fills in the defaults.
  * @param inherited `fastify.redis`, where there is one
- * @throws TOOLJET_EMBED_OPTIONS that names the option, its value (never a secret), and what it takes
+ * @throws TOOLJET_EMBED_OPTIONS that names the option, its value (never a secret), and what is expected
  */
 export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknown) {
   checkAliases(options.apps)

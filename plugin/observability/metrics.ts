@@ -87,7 +87,7 @@ class Metrics {
     this.#registry = registry
     const registers = [registry as Registry]
 
-    const answers = new Counter({ name: NAMES.answers, help: 'Answers to asks for an embed URL, by its source and by error code', labelNames: ['source', 'code'], registers })
+    const answers = new Counter({ name: NAMES.answers, help: 'Answers to requests for an embed URL, by its source and by error code', labelNames: ['source', 'code'], registers })
     const mints = new Histogram({ name: NAMES.mints, help: 'Seconds that mint calls to ToolJet took, retries included, by error code', labelNames: ['code'], buckets: MINT_SECONDS, registers })
     // an increase is only seen of what was there before
     for (const source of ['minted', 'reused']) answers.inc({ source, code: OK }, 0)

@@ -1,7 +1,7 @@
 import { tracingChannel, type Channel } from 'node:diagnostics_channel'
 import { codeOf, isEmbedError } from '../errors.js'
 
-/** What both channels tell; subscribers may put things of their own beside it. */
+/** What messages of both channels have; subscribers may add properties of their own. */
 interface Trace {
   /** Which registration of the plugin this is: its name in the audit log. */
   readonly instance: string
@@ -44,8 +44,8 @@ export const urlChannel: TraceChannel<TooljetEmbedUrlTrace> = tracingChannel('to
 export const mintChannel: TraceChannel<TooljetEmbedMintTrace> = tracingChannel('tooljet-embed:mint')
 
 /**
- * Tells a channel's subscribers how something went. To be called only where it has some: without, nothing is to be spent on it.
- * What was given, and the cause of an error, stay out of the message: the one is a secret, the other may hold one.
+ * Publishes the outcome of `run` to a channel's subscribers. Call it only if there are some: without subscribers it should cost nothing.
+ * The result, and the cause of an error, are not in the message: the one is a secret, the other may contain one.
  * @throws what `run` throws
  */
 export async function traced<C extends Trace, T> (channel: TraceChannel<C>, message: C, run: () => Promise<T>): Promise<T> {

@@ -15,18 +15,18 @@ import { Tickets } from './tickets.js'
 import { ToolJet, type ToolJetHealth } from './tooljet.js'
 
 const MAX_TOOLJETS = 1000
-/** One that was not needed for so long may be one that is no more, its token renewed or its address moved. */
+/** A ToolJet that was not used for this long may no longer exist: its token renewed, or its address changed. */
 const IDLE_TTL_MS = 3_600_000
-/** Of each of several, hashes kept at hand. */
+/** Of each ToolJet of several: cached hashes. */
 const MAX_USERS_EACH = 500
-/** So long the log does not repeat that a target is wrong. */
+/** An invalid target is logged again after this time. */
 const LOGGED_AGAIN_MS = 60_000
 
-/** What `health()` tells of the ToolJets. */
+/** The part of `health()` about the ToolJets. */
 export interface ToolJetsHealth {
-  /** With several ToolJets that of the one which is worst off. */
+  /** With several ToolJets, that of the one in the worst state. */
   tooljet: ToolJetHealth
-  /** Where `tooljet` is a function: each one that this instance has in mind. */
+  /** Where `tooljet` is a function: each one that this instance knows. */
   tooljets?: Array<ToolJetHealth & { url: string }>
 }
 
@@ -44,7 +44,7 @@ export interface ToolJetRegistry {
   /** The one that the host names. @throws TOOLJET_EMBED_BAD_REQUEST */
   fromTarget (target: unknown): ToolJet
   health (): Promise<ToolJetsHealth>
-  /** Nothing is asked of Redis for them from now on. */
+  /** Stops all calls of Redis for them. */
   close (): void
 }
 

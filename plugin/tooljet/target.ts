@@ -16,7 +16,7 @@ export interface TooljetTarget {
   /** Milliseconds for one whole mint call, connect and retries included. @default 10000 */
   timeoutMs?: number
   /**
-   * How many mints the fleet may ask of this ToolJet. `'auto'`: as many as it grants, learnt from its 429s;
+   * How many mints the fleet may request from this ToolJet. `'auto'`: as many as it grants, learnt from its 429s;
    * `{ max, timeWindow }`: at most `max` calls in any window of that length (milliseconds, or words like '1 minute');
    * `false`: any number. @default 'auto'
    */
@@ -36,7 +36,7 @@ export interface TooljetTarget {
   headers?: Record<string, string>
 }
 
-/** The ToolJet of a request's tenant; nothing: there is none, and the request is refused with `TOOLJET_EMBED_TENANT_UNKNOWN`. */
+/** The ToolJet of a request's tenant; without one the request fails with `TOOLJET_EMBED_TENANT_UNKNOWN`. */
 export type TooljetOfRequest = (request: FastifyRequest) => TooljetTarget | null | undefined | Promise<TooljetTarget | null | undefined>
 
 /** A target with every default filled in and every value checked. */

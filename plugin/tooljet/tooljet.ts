@@ -9,9 +9,9 @@ import type { ToolJetClient } from './client.js'
 import type { MintQueue, QueueHealth, Turn, TurnRequest } from './mint-queue.js'
 import type { Standing, StandingKeys } from './standings.js'
 
-/** What `health()` tells of ToolJet: how the last mint of this instance went. */
+/** The part of `health()` about ToolJet: the outcome of this instance's last mint. */
 export interface ToolJetHealth {
-  /** `unknown`: nothing was minted yet; `paused`: ToolJet said so, to the whole fleet. */
+  /** `unknown`: nothing was minted yet; `paused`: the whole fleet waits, for the time that ToolJet set. */
   state: 'unknown' | 'ok' | 'paused' | 'failing'
   /** The error code, when failing. */
   code?: string
@@ -130,7 +130,7 @@ export class ToolJet {
       return redirectUrl
     } catch (error) {
       if (asked !== undefined) throw await this.#queue.refused(turn, asked, order)
-      if (this.#client.closed) throw error // what that breaks off is no trouble of ToolJet's
+      if (this.#client.closed) throw error // a call that is aborted by the close is not a failure of ToolJet
       if (isOutage(error)) await this.#queue.recordFailure(turn, order)
       else await this.#queue.done(turn, order, { isMinted: false })
       throw error
@@ -153,7 +153,7 @@ export class ToolJet {
     return { state: this.#hasMinted ? 'ok' : 'unknown' }
   }
 
-  /** One log line per change of state; that a user is refused is no trouble of the server. */
+  /** One log line per change of state; a refused user is not a failure of the server. */
   #recordOutcome (error: unknown): void {
     if (this.#client.closed) return
     const failure = failureOf(error)
