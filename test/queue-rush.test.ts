@@ -135,7 +135,7 @@ for (const [name, faults] of Object.entries(FAULTS)) {
   test(`${name} in the middle of it: the order is kept, everybody is served`, { timeout: 120_000 }, async (t) => {
     const result = await rush({ faults: faults! })
     t.equal(result.served, USERS)
-    t.ok(result.inversions < (name.includes('unavailable') ? 0.06 : 0.03), `${result.inversions} of the pairs in the wrong order`)
+    t.ok(result.inversions < (name.includes('unavailable') ? 0.06 : name.includes('down') ? 0.01 : 0.03), `${result.inversions} of the pairs in the wrong order`)
     if (!name.includes('unavailable')) {
       t.equal(result.busiestWindow, 10)
       t.equal(result.refused, 0)
@@ -150,7 +150,7 @@ test('after ToolJet was down for some seconds the order is kept, and nobody has 
   for (const seed of [1, 2, 3]) results.push(await rush({ seed, users: 40, within: 10_000, mintLimit: limit, toolJet: limit, faults: [{ at: 11_000, what: 'tooljet down', ms: 15_000 }] }))
   t.same(results.map(({ served, refused }) => [served, refused]), Array(3).fill([40, 0]))
   const inversions = results.map((result) => result.inversions)
-  t.ok(inversions.reduce((one, other) => one + other) / 3 < 0.05, `${inversions.join(', ')} of the pairs in the wrong order`)
+  t.ok(inversions.reduce((one, other) => one + other) / 3 < 0.04, `${inversions.join(', ')} of the pairs in the wrong order`)
   t.ok(Math.max(...results.map(({ requests }) => requests.most)) <= 12)
 })
 
