@@ -164,7 +164,7 @@ test('a pair that fails for ten minutes is given up', async (t) => {
   let tries = 0
   const warm = () => new Warming({
     apps: new Apps(undefined, lifetimes),
-    tooljets: { labelOf: () => undefined, named: () => ({ lockTtlMs: 1, timeoutMs: 1, userHash: (email: string) => email }) },
+    tooljets: { displayNameOf: () => undefined, fromTarget: () => ({ lockTtlMs: 1, timeoutMs: 1, userHash: (email: string) => email }) },
     cache: { get: async () => { tries++; throw embedError(fails) } },
     audit: { record () {} },
     timers,
