@@ -201,6 +201,18 @@ test('ToolJet down: the queue stands still, says so, and goes on', { timeout: 60
   for (const email of emails) await until(`${email} is served`, async () => (await portal!.ask(email)).status === 200)
 })
 
+test('while ToolJet is down nobody is promised a turn, not even when it is time to probe', async (t) => {
+  const emails = users(7)
+  const [portal] = await openQueue(t, emails, { max: 5, timeWindow: 60_000 })
+  portal!.toolJet.faults = () => ({ reply: { status: 500 } })
+  for (const email of emails.slice(0, 5)) t.equal((await portal!.ask(email)).body.code, 'TOOLJET_EMBED_UNAVAILABLE')
+  const probe = (await portal!.keys()).find((key) => key.endsWith(':failures'))!.replace(/failures$/, 'probe')
+  for (const email of emails.slice(5)) {
+    await portal!.redis.del(probe) // it is time for one
+    t.match((await portal!.ask(email)).body, { code: 'TOOLJET_EMBED_BUSY', queue: { etaSeconds: null } })
+  }
+})
+
 test('one mint that hangs holds up nobody else, also while no limit is known', { timeout: 60_000 }, async (t) => {
   const emails = users(5)
   const portal = await Portal.open(t, { toolJet: { seed: seedOf(emails) } })

@@ -303,7 +303,7 @@ export class MintQueue {
     const brought = request && this.#tickets.decrypt(this.#owner(request.user, request.app), request.ticket)
     const untold = limit === false ? [] : this.#own.toTell(this.#rate?.timeWindow ?? HOUR_MS)
     const reply = await this.#run(ADMIT, call, [
-      MAX_FAILURES, callMs, instance, known, this.#learned?.max ?? 0, this.#learned?.timeWindow ?? 0, Math.max(0, Math.ceil(this.#promisedUntil - now)),
+      callMs, instance, known, this.#learned?.max ?? 0, this.#learned?.timeWindow ?? 0, Math.max(0, Math.ceil(this.#promisedUntil - now)),
       typeof who === 'string' ? who : who.user, request?.app.key ?? '-', what, request?.maxPlaces ?? 0,
       brought?.epoch ?? '-', brought?.place ?? 0, brought?.ends ?? 0, ...untold,
     ])
@@ -331,7 +331,7 @@ export class MintQueue {
   async #run (script: Script, call: string, args: (string | number)[]): Promise<ScriptReply | undefined> {
     const { limit, longestTtlMs, callMs } = this.#settings
     const [max, window] = limit === false ? ['off', 0] : limit === 'auto' ? ['auto', 0] : [limit.max, limit.timeWindow]
-    const run = (): Promise<ScriptReply> => this.#scripts.run(script, Object.values(this.#keys), [call, longestTtlMs, max, window, callMs, ...args])
+    const run = (): Promise<ScriptReply> => this.#scripts.run(script, Object.values(this.#keys), [call, longestTtlMs, max, window, callMs, MAX_FAILURES, ...args])
     try {
       return await run().catch(async (error: unknown) => {
         if (!isSpoilt(error)) throw error

@@ -101,7 +101,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
   }, { stream, retentionMs: 0, maxEntries: 0, identity: 'email', functions: false, delivery: 'buffered', maxBacklog: 10_000, limitWindowMs: timeWindow })
 
   const apps = new Apps(undefined, { patExpiry, sessionExpiry: 60, minRemaining })
-  const tooljets = { of: () => tooljet, named: () => tooljet, labelOf: () => undefined, origins: [TOOLJET_URL] } as never
+  const tooljets = { forRequest: () => tooljet, fromTarget: () => tooljet, displayNameOf: () => undefined, origins: [TOOLJET_URL] } as never
   const open = async (): Promise<Embed> => new Embed({
     resolveUser: async (request) => (request as unknown as { email: string }).email,
     authorize: undefined,

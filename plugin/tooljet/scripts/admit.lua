@@ -1,6 +1,6 @@
 -- Whether a call to ToolJet may begin now, and when else.
 --
--- ARGV besides: failures after which ToolJet is only probed, TTL of a probe in ms, this instance, the epoch that it knows
+-- ARGV besides: TTL of a probe in ms, this instance, the epoch that it knows
 -- ('-': none), limit and window of that ('0': none), ms for which it has promised turns in it; the user, the app, what for
 -- ('first': the user has nothing; 'more'; 'replaces'; 'again': one more call of a mint that was granted; 'warm'), how many
 -- tickets a user may have; of the ticket that came with the request epoch, place and end ('-', '0', '0': none); then, for
@@ -8,10 +8,10 @@
 -- Reply: { time, 'granted' | 'wait' | 'paused' | 'failing' | 'many', ms (since the first request for what is granted; until the turn
 --        of who waits, -1: unknown; until the end of a pause), ms until it is to ask again, position, place, its end, epoch,
 --        limit or 0, its window, instances, failures, mints of the last hour where they are too many or 0, ms of ToolJet's pause }.
-local MAX, probeTtl, instance, known, knownLimit, knownWindow, promised = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local probeTtl, instance, known, knownLimit, knownWindow, promised = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local user, app, what, most, broughtEpoch, broughtPlace, broughtEnds = ARGV[14], ARGV[15], ARGV[16], tonumber(ARGV[17]), ARGV[18], tonumber(ARGV[19]), tonumber(ARGV[20])
 local member = user .. ' ' .. app
-local failures = tonumber((redis.call('GET', FAILURES) or '0'):match('^%d+')) or 0
+local failed = (failures())
 
 local paused, pauseLength = pauseLeft(PAUSE)
 if paused > 0 then
@@ -21,19 +21,19 @@ if paused > 0 then
   end
   redis.call('PEXPIRE', PAUSE, math.min(paused, longest))
 end
-local probing = failures >= MAX and redis.call('PTTL', PROBE) or 0
+local probing = failed >= MAX and redis.call('PTTL', PROBE) or 0
 local isFailing = probing > 0 and redis.call('GET', PROBE) ~= call
 
 local instances, mintsToTell = 1, 0
 local function reply (kind, ms, again, position, ticket)
   return {
     at, kind, math.floor(ms), math.floor(again or ms), position or 0, string.format('%.0f', ticket and ticket.place or 0),
-    string.format('%.0f', ticket and ticket.ends or 0), budget.epoch or '', limit or 0, window or 0, instances, failures, mintsToTell, paused,
+    string.format('%.0f', ticket and ticket.ends or 0), budget.epoch or '', limit or 0, window or 0, instances, failed, mintsToTell, paused,
   }
 end
 
 local function probe ()
-  if failures >= MAX then redis.call('SET', PROBE, call, 'PX', probeTtl) end
+  if failed >= MAX then redis.call('SET', PROBE, call, 'PX', probeTtl) end
 end
 
 if given == 'off' then
@@ -184,7 +184,7 @@ if paused <= 0 and not isFailing and recovers <= 0 then
   end
 end
 
-local wait, again = promise(user, ticket, others, math.max(paused, recovers), isFailing)
+local wait, again = promise(user, ticket, others, math.max(paused, recovers))
 keepTickets(user, tickets)
 keepKeys()
 return reply('wait', wait, again, others + 1, ticket)

@@ -1,7 +1,7 @@
 -- What the scripts of one ToolJet's mint queue share. Its keys, the same and in this order in each of them:
 --
 --   pause      ToolJet asked not to be called: "call start end"
---   failures   of ToolJet, in a row: "number call"
+--   failures   of ToolJet, in a row: "number call moment", of the last one and of the first
 --   probe      the one call that is let through while it fails
 --   calls      sorted set of calls by the moment at which they were granted, for as long as they may count
 --   unminted   sorted set of those of them that brought no URL: ToolJet's limit may count them, or not
@@ -19,9 +19,9 @@
 --              hour, last and now (mints in this hour and in the one before), warned (the hour)
 --
 -- ARGV of all: deadline, name of this call, longest TTL in ms, limit ('auto': it is learnt; 'off': there is none), its
--- window in ms, ms after which a call counts as answered.
+-- window in ms, ms after which a call counts as answered, failures after which ToolJet is only probed.
 local PAUSE, FAILURES, PROBE, CALLS, UNMINTED, FLIGHT, QUEUE, DUE, TICKETS, INSTANCES, BUDGET = unpack(KEYS)
-local call, longest, given, callMs = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6])
+local call, longest, given, callMs, MAX = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- So long the one whose turn it is may be late, ms.
 local GRACE = 2000
@@ -137,6 +137,18 @@ local function slotAfter (others)
   return math.max(0, leaves + turns * span(), number('blackout') - at)
 end
 
+-- Of ToolJet, in a row: how many, and the moment of the first.
+local function failures ()
+  local count, since = (redis.call('GET', FAILURES) or ''):match('^(%d+) %S+ (%d+)$')
+  return tonumber(count) or 0, math.min(tonumber(since) or at, at)
+end
+
+-- While ToolJet is down: ms until the next in line are to ask again, the longer it is down the longer.
+local function downGap ()
+  local _, since = failures()
+  return math.min(60000, math.max(4000, (at - since) / 2))
+end
+
 -- Tickets -------------------------------------------------------------------------------------------------------------
 
 local function ticketsOf (user)
@@ -194,13 +206,20 @@ end
 
 -- Keeps a place for twice the time that is promised. Those far behind ask again before it has passed, the sooner the less
 -- they have waited: others may have left by then, and slots are not to wait for anybody.
+-- While ToolJet is down nobody's turn is known, and who stands further in front is asked back sooner.
 -- Returns ms until its turn (-1: unknown), and until it is to ask again.
-local function promise (user, ticket, others, least, isStopped)
+local function promise (user, ticket, others, least)
+  local isDown = (failures()) >= MAX
   local wait = -1
-  if limit and not isStopped then wait = math.max(least, slotAfter(others)) elseif least > 0 then wait = least end
-  local again, since = wait, math.max(0, at - ticket.place)
-  if wait < 0 then again = isStopped and math.min(60000, math.max(10000, since / 2)) or 1000 end
-  if wait > 4000 and others > 0 then again = math.max(least, math.min(0.75 * wait, math.max(SOONEST, 1.5 * since))) end
+  if limit and not isDown then wait = math.max(least, slotAfter(others)) elseif not isDown and least > 0 then wait = least end
+  local again, latest = wait, math.max(SOONEST, 1.5 * (at - ticket.place))
+  if isDown then
+    again = math.max(least, downGap() + math.min(limit and others * window / limit or 0, latest))
+  elseif wait < 0 then
+    again = 1000
+  elseif wait > 4000 and others > 0 then
+    again = math.max(least, math.min(0.75 * wait, latest))
+  end
   ticket.ends = at + math.max(LEAST_PLACE, 2 * math.max(wait, again))
   -- while no limit is known, who waits is held and looks all the time
   redis.call('ZADD', DUE, string.format('%.0f', at + again + (limit and GRACE or 0)), user .. ' ' .. ticket.app)

@@ -6,28 +6,27 @@
 -- earlier calls of the same mint.
 -- Reply: { time, ms until its turn (-1: unknown), ms until it is to ask again, position, place, its end, ms of ToolJet's
 --        pause }; for who waits again.
-local outcome, user, app, pauseMs, retryAfter = ARGV[7], ARGV[8], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
+local outcome, user, app, pauseMs, retryAfter = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
 local keepsPlace = user ~= '-' and given ~= 'off'
 
 local grantedAt = tonumber(redis.call('ZSCORE', CALLS, call) or '')
-redis.call('ZREM', FLIGHT, call, unpack(ARGV, 14))
+redis.call('ZREM', FLIGHT, call, unpack(ARGV, 15))
 -- a given limit is one of calls, a learnt one of those that ToolJet has granted
 if outcome == 'unused' or outcome == 'refused' and given == 'auto' then redis.call('ZREM', CALLS, call) end
-local unminted = { unpack(ARGV, 14) }
+local unminted = { unpack(ARGV, 15) }
 if outcome == 'denied' or outcome == 'failed' then unminted[#unminted + 1] = call end
 for _, name in ipairs(unminted) do
   local began = redis.call('ZSCORE', CALLS, name)
-  if began then
-    redis.call('ZADD', UNMINTED, began, name)
-    redis.call('PEXPIRE', UNMINTED, longest)
-  end
+  if began then redis.call('ZADD', UNMINTED, began, name) end
 end
+redis.call('PEXPIRE', UNMINTED, longest)
 local isProbe = budget.probe == call
 if isProbe then unset('probe') end
 
 if outcome == 'done' or outcome == 'denied' then
   if keepsPlace then dropTicket(user, app) end
-  if redis.call('DEL', FAILURES, PROBE) > 0 and given ~= 'off' then set('resumed', at) end
+  local back = failures() >= MAX and at + downGap() or at -- until then come those who were in front
+  if redis.call('DEL', FAILURES, PROBE) > 0 and given ~= 'off' then set('resumed', back) end
   if isProbe and outcome == 'done' then -- it may have been much too low: the next try need not wait
     set('limit', limit + 1)
     set('probes', at)
@@ -37,20 +36,26 @@ if outcome == 'done' or outcome == 'denied' then
 end
 
 if outcome == 'failed' then
-  local count, last = (redis.call('GET', FAILURES) or ''):match('^(%d+) (%S+)$')
-  if last ~= call then
-    redis.call('SET', FAILURES, string.format('%d %s', (count or 0) + 1, call), 'PX', ARGV[12])
-    redis.call('PEXPIRE', PROBE, ARGV[13])
+  local count, since = failures()
+  if not (redis.call('GET', FAILURES) or ''):find(' ' .. call .. ' ', 1, true) then -- not sent again
+    redis.call('SET', FAILURES, string.format('%d %s %.0f', count + 1, call, since), 'PX', ARGV[13])
+    redis.call('PEXPIRE', PROBE, ARGV[14])
   end
 end
 
--- The window reaches back to the oldest call that may count: one of the last minute, or of as long as `Retry-After` says.
--- What comes near a minute is taken for ToolJet's documented one (a fixed window began before the first call that is known
--- of); what turns out too short is doubled. Calls that brought no URL count where nothing else can have used the limit up,
--- and in a minute: it is ToolJet's own then, and one that is too high costs one refusal. In any other window they do not:
--- one that is too long costs turns.
-local function learn (isTooShort)
-  local reach = math.max(MINUTE, retryAfter)
+-- What comes near a minute is taken for ToolJet's documented one: a fixed window began before the first call that is known of.
+local function learnt (max, length)
+  limit, window = math.max(1, max), length > MINUTE / 3 and length < MINUTE + 1500 and MINUTE or length
+  set('limit', limit)
+  set('window', window)
+end
+
+-- The window reaches back to the oldest call that may count: one of the last minute, of twice a window that is known, or of
+-- as long as `Retry-After` says. Calls that brought no URL count where nothing else can have used the limit up, and in a
+-- minute: it is ToolJet's own then, and one that is too high costs one refusal. In any other window they do not: one that is
+-- too long costs turns.
+local function measure ()
+  local reach = math.max(limit and math.min(2 * window, math.max(MINUTE, window)) or MINUTE, retryAfter)
   local calls = redis.call('ZRANGEBYSCORE', CALLS, at - reach, '+inf', 'WITHSCORES')
   local oldest, oldestMinted = calls[2], nil
   for i = #calls - 1, 1, -2 do
@@ -60,11 +65,24 @@ local function learn (isTooShort)
   local length = retryAfter < 0 and MINUTE or lengthFrom(oldest)
   local countsAll = not oldestMinted or length >= MINUTE - 500 and length < MINUTE + 1500
   if not countsAll then length = lengthFrom(oldestMinted) end
-  if isTooShort then length = math.max(length, math.min(MINUTE, 2 * window)) end
-  if length > MINUTE / 3 and length < MINUTE + 1500 then length = MINUTE end
-  limit, window = math.max(1, (countsAll and callsIn or mintedIn)(math.max(reach, length))), length
-  set('limit', limit)
-  set('window', window)
+  learnt((countsAll and callsIn or mintedIn)(length), length)
+end
+
+-- A limit that is known holds but for one call, which somebody else has made: one refusal says no more. It says more when
+-- `Retry-After` is longer than the window, or when less than that limit was granted since it was learnt: then the window is
+-- longer, twice as long where nothing else tells.
+local function learn (wasKnown)
+  local since = at - moment('learned')
+  local neverHeld = wasKnown and since < 2 * window + GRACE and mintedIn(since) < limit
+  if not limit or retryAfter < 0 or retryAfter > window then
+    measure()
+  elseif neverHeld or wasKnown and limit == 1 then
+    local length = math.min(2 * window, math.max(MINUTE, window))
+    learnt(mintedIn(length), length)
+  else
+    learnt(limit - 1, window)
+  end
+  set('learned', at)
 end
 
 local isSentAgain = (redis.call('GET', PAUSE) or ''):match('^%S+') == call
@@ -81,7 +99,6 @@ if outcome == 'refused' then
   if given == 'auto' and retryAfter ~= 0 and grantedAt then
     local wasKnown = limit and grantedAt > number('learned')
     if not isProbe and not isRefusedAgain then learn(wasKnown) end
-    set('learned', at)
     set('failed', wasKnown and math.min(10, number('failed') + 1) or number('failed'))
     set('probes', at + math.min(window, math.max(pauseMs, 2 * MINUTE)) * 2 ^ number('failed'))
   end
@@ -105,7 +122,7 @@ if outcome == 'failed' then -- its owner comes again, or does not
 end
 local others = enqueue(user, ticket)
 local paused = pauseLeft(PAUSE)
-local wait, again = promise(user, ticket, others, paused, false)
+local wait, again = promise(user, ticket, others, paused)
 keepTickets(user, tickets)
 keepKeys()
 return { at, wait, again, others + 1, string.format('%.0f', ticket.place), string.format('%.0f', ticket.ends), paused }
