@@ -17,6 +17,7 @@ import type { Timers } from '../../plugin/timers.js'
 import { ToolJetClient } from '../../plugin/tooljet/client.js'
 import { MintQueue } from '../../plugin/tooljet/mint-queue.js'
 import { Pools } from '../../plugin/tooljet/pools.js'
+import type { ToolJetRegistry } from '../../plugin/tooljet/registry.js'
 import { Tickets } from '../../plugin/tooljet/tickets.js'
 import { ToolJet } from '../../plugin/tooljet/tooljet.js'
 import { Warming, type TooljetEmbedWarmOptions, type TooljetEmbedWarmPair, type TooljetEmbedWarmReport } from '../../plugin/warm.js'
@@ -101,7 +102,7 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
   }, { stream, retentionMs: 0, maxEntries: 0, identity: 'email', functions: false, delivery: 'buffered', maxBacklog: 10_000, limitWindowMs: timeWindow })
 
   const apps = new Apps(undefined, { patExpiry, sessionExpiry: 60, minRemaining })
-  const tooljets = { forRequest: () => tooljet, fromTarget: () => tooljet, displayNameOf: () => undefined, origins: [TOOLJET_URL] } as never
+  const tooljets = { forRequest: () => tooljet, fromTarget: () => tooljet, displayNameOf: () => undefined, origins: [TOOLJET_URL] } satisfies Partial<ToolJetRegistry> as never
   const open = async (): Promise<Embed> => new Embed({
     resolveUser: async (request) => (request as unknown as { email: string }).email,
     authorize: undefined,
