@@ -31,14 +31,14 @@ for (const shiftMs of [10 * MINUTE, -120 * MINUTE]) {
     await until('Redis has the URL', async () => {
       await wrong!.ask(ANA)
       return (await cacheFields(redis, '', 'url')).length === 1
-    }, 20_000)
+    })
     const { key } = (await cacheFields(redis, '', 'url'))[0]!
     const ttl = await redis.pttl(key)
     t.ok(ttl > 3_500_000 && ttl <= 3_600_000, `TTL ${ttl}`)
     const { urlId } = await until('both agree', async () => { // on the youngest, should the other one have minted, too
       const [ofRight, ofWrong] = [(await right!.ask(ANA)).body, (await wrong!.ask(ANA)).body]
       return ofRight.urlId === ofWrong.urlId ? ofWrong : undefined
-    }, 20_000)
+    })
     for (const instance of [wrong!, right!]) {
       const { body } = await instance.ask(ANA)
       t.match(body, { source: 'reused', urlId })
@@ -112,7 +112,7 @@ test("ToolJet's pause is longer than no TTL may be, and no longer than it was as
   const key = (await portal.keys()).find((key) => key.endsWith(':pause'))!
   t.ok(await portal.redis.pttl(key) <= 180_000)
   await portal.redis.pexpire(key, 1000)
-  t.match(await portal.ask(BEN), { status: 429, headers: { 'retry-after': /^(?:3000|2999)$/ } })
+  t.match(await portal.ask(BEN), { status: 429, headers: { 'retry-after': /^(?:3000|29\d\d)$/ } })
   t.ok(await portal.redis.pttl(key) > 170_000, 'who looks renews it')
 
   const [call] = (await portal.redis.get(key))!.split(' ')
