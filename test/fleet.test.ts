@@ -110,9 +110,9 @@ test('mints are counted only when an ask really goes to ToolJet', async (t) => {
   t.equal(toolJet.calls.length, 2)
 })
 
-// 1000 ms for the mint and five waits for Redis of 250 ms
-const QUICK = { tooljet: { url: '', apiToken: '', timeoutMs: 1000 }, redisTimeoutMs: 250 }
-const LOCK_BOUND_MS = 2250
+// 1000 ms for the mint and five waits for Redis of 500 ms
+const QUICK = { tooljet: { url: '', apiToken: '', timeoutMs: 1000 }, redisTimeoutMs: 500 }
+const LOCK_BOUND_MS = 3500
 
 test('kill -9 of the one who mints delays the others by no more than the lock\'s bound, and they mint once', { timeout: 60_000 }, async (t) => {
   const { tooljet: { timeoutMs }, redisTimeoutMs } = QUICK

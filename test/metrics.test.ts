@@ -76,7 +76,7 @@ test('a scrape waits for no Redis, and tells that it is away', async (t) => {
   const server = await startServer()
   t.teardown(() => server.stop())
   const registry = new Registry()
-  const portal = await Portal.open(t, { redisUrl: server.url, options: { metrics: { registry }, redisTimeoutMs: 300 } })
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { metrics: { registry }, redisTimeoutMs: 800 } })
   await portal.audit()
   t.equal(valueOf(await registry.metrics(), 'tooljet_embed_redis_up'), 1)
   server.process.kill('SIGSTOP')

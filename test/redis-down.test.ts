@@ -3,14 +3,16 @@ import { t as tap, test, type Test } from 'tap'
 import type { Redis } from 'ioredis'
 import { freePort, startServer } from '../example/redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
-import { cacheScript, digestOf, holdUp, newClient } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { cacheScript, digestOf, holdUp } from './support/redis.js'
 import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
 import { wayToRedis } from './support/way-to-redis.js'
 
 releaseRedisAfter(tap)
 
-const DEADLINE_MS = 200
+/** One that is there answers sooner, on a busy machine, too. */
+const DEADLINE_MS = 600
 
 async function portalWithOwnRedis (t: Test, options: PortalSetup['options'] = {}) {
   const server = await startServer()
@@ -144,7 +146,7 @@ test('a host starts and serves without a Redis, and does not wait for it past th
   const url = `redis://127.0.0.1:${await freePort()}`
   const waited = stopwatch()
   const portal = await Portal.open(t, { redisUrl: url, options: { redisTimeoutMs: DEADLINE_MS } })
-  t.ok(waited() < 1500)
+  t.ok(waited() < 5 * DEADLINE_MS)
   t.equal((await portal.ask(ANA)).body.source, 'minted')
   t.equal((await portal.ask(ANA)).body.source, 'reused')
 })
@@ -417,7 +419,7 @@ function percentile (answers: { took: number }[], share: number): number {
 
 test('a Redis that stops answering under load costs one deadline, and then nothing', { timeout: 60_000 }, async (t) => {
   for (const onRedisDown of ['serve', 'fail'] as const) {
-    const deadlineMs = 400
+    const deadlineMs = DEADLINE_MS
     const { portal, stall, goOn } = await portalWithOwnRedis(t, { onRedisDown, rateLimit: false, redisTimeoutMs: deadlineMs })
     await portal.ask(ANA)
     await portal.ask(BEN)
