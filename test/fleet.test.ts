@@ -7,6 +7,7 @@ import { longestStall } from './support/stopwatch.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
+tap.setTimeout(480_000)
 
 const bodiesOf = (replies: Reply[]) => replies.map(({ body }) => body)
 
@@ -174,12 +175,15 @@ test('a rush of 150 users over 4 processes, one of which is killed: turns in ord
   })
   toolJet.faults = () => ({ delayMs: 50 })
   const requests: number[] = []
+  let slowestMs = 0
   const killed = sleep(12_000).then(() => instances[0]!.kill())
   await Promise.all(emails.map(async (email, i) => {
     await sleep(i * 20)
     let ticket: string | undefined
     for (requests[i] = 1; ; requests[i]!++) {
+      const asked = performance.now()
       const reply = await instances[Math.floor(Math.random() * 4)]!.ask(email, { appId: SALES.id, ...(ticket !== undefined && { ticket }) }).catch(() => undefined)
+      slowestMs = Math.max(slowestMs, performance.now() - asked)
       if (reply?.status === 200) return
       ticket = reply?.body.queue?.ticket ?? ticket
       await sleep(1000 * (reply?.body.retryAfter ?? 0.1))
@@ -191,8 +195,8 @@ test('a rush of 150 users over 4 processes, one of which is killed: turns in ord
   t.ok(calls.length <= 152, `${calls.length} calls: one for each, and those that died`)
   const lagMs = 150 + 2 * stalled()
   t.same(calls.filter(({ at }, i) => calls[i + max] !== undefined && calls[i + max]!.at - at < timeWindow - lagMs), [], `no window sees more, as far as ToolJet sees it: ${lagMs} ms too late`)
-  // of slots that come free together, each goes to whoever of their owners asks first
-  const pairs = calls.flatMap(({ user, at }, i) => calls.slice(i + 1).map((later) => later.user < user && later.at - at > timeWindow + lagMs))
+  // of slots that come free together, each goes to whoever of their owners asks first; and on a busy machine somebody asks late
+  const pairs = calls.flatMap(({ user, at }, i) => calls.slice(i + 1).map((later) => later.user < user && later.at - at > timeWindow + lagMs + slowestMs))
   const inversions = pairs.filter((isWrong) => isWrong).length / pairs.length
   t.ok(inversions < 0.02, `${inversions} of the pairs in the wrong order`)
   const slotsUsed = calls.length / ((calls.at(-1)!.at - calls[0]!.at) / timeWindow * max)
