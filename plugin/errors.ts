@@ -147,13 +147,18 @@ export function failureEvent (error: unknown): FailureEvent {
 
 /** The status that Fastify answers with, whatever was thrown. */
 export function statusOf (error: unknown): number {
-  const { statusCode, status } = (error ?? {}) as { statusCode?: unknown, status?: unknown }
-  return [statusCode, status].map(Number).find((status) => status >= 400 && status <= 599) ?? 500
+  return ownStatusOf(error) ?? 500
 }
 
-/** What an answer with this error is recorded under: the host's own errors have codes of their own. */
+function ownStatusOf (error: unknown): number | undefined {
+  const { statusCode, status } = (error ?? {}) as { statusCode?: unknown, status?: unknown }
+  return [statusCode, status].map(Number).find((status) => status >= 400 && status <= 599)
+}
+
+/** What an answer with this error is recorded under: the host's own errors have codes of their own, or a status alone. */
 export function codeOf (error: unknown): string {
   if (isEmbedError(error)) return error.code
   const { code } = (error ?? {}) as { code?: unknown }
-  return (typeof code === 'string' && sanitize(code)) || 'ERROR'
+  const status = ownStatusOf(error)
+  return (typeof code === 'string' && sanitize(code)) || (status === undefined ? 'ERROR' : `HTTP_${status}`)
 }

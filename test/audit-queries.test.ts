@@ -18,7 +18,8 @@ import { cliHere } from './support/cli.js'
 import { APPS, CODES, entriesOf, expectedIndexesOf, indexesOf, oneOf, signerOf, someEvent, USERS, writeEvents } from './support/audit-log.js'
 import { startCluster } from './support/cluster.js'
 import { ANA, API_TOKEN, BEN, CLEO, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { keysOf, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)

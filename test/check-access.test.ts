@@ -106,10 +106,10 @@ test('the call goes to tooljet.url, its sub-path kept, also where the front end 
 })
 
 test('the call has a timeoutMs of its own, and the lock covers both: one mint for all', { timeout: 60_000 }, async (t) => {
-  const timeoutMs = 2000
-  const [one, other] = await Portal.openSeveral(t, 2, setup({ target: { timeoutMs }, options: { redisTimeoutMs: 100 } })) as [Portal, Portal]
+  const timeoutMs = 3000
+  const [one, other] = await Portal.openSeveral(t, 2, setup({ target: { timeoutMs }, options: { redisTimeoutMs: 300 } })) as [Portal, Portal]
   const { toolJet } = one
-  toolJet.faults = () => ({ delayMs: 1500 }) // each within its time; together past the lock of a mint alone
+  toolJet.faults = () => ({ delayMs: 2400 }) // each within its time; together past the lock of a mint alone
   const replies = await Promise.all([one, other].map((portal) => portal.ask(ANA)))
   t.same(replies.map(({ status, body }) => [status, body.source]).sort(), [[200, 'minted'], [200, 'reused']])
   t.equal(toolJet.calls.length, 1)

@@ -13,7 +13,7 @@ import { Child } from './support/child.js'
 import { cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, scriptArgs, visible } from './support/cli.js'
 import { startCluster } from './support/cluster.js'
 import { releaseRedisAfter } from './support/portal.js'
-import { newClient } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
 import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
 

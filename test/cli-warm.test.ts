@@ -11,7 +11,8 @@ import { EXIT } from '../plugin/cli/errors.js'
 import { cliEnv, ended, HAS_SCRIPT, parsed, scratch, visible, warmFile } from './support/cli.js'
 import { blocksOf, rowsOf, sectionOf } from './support/markdown.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
-import { newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)

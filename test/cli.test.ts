@@ -22,7 +22,8 @@ import type { RedisLike } from '../plugin/redis/redis-like.js'
 import { builtPackage, cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, visible } from './support/cli.js'
 import { blocksOf, sectionOf } from './support/markdown.js'
 import { API_TOKEN, newPrefix, Portal, releaseRedisAfter } from './support/portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { keysOf, sharedRedisUrl } from './support/redis.js'
 
 releaseRedisAfter(tap)
 
@@ -140,6 +141,7 @@ test('query: every filter, and how many in which order', async (t) => {
     [['--code', 'TIMEOUT'], []],
     [['--code', 'FST_ERR_VALIDATION'], []],
     [['--code', 'ERROR'], []],
+    [['--code', 'HTTP_429'], []],
     [['--ip', '10.0.0.3'], [5, 4, 3]],
     [['--url-id', 'url-1'], [2, 1]],
     [['--app', 'payroll', '--outcome', 'failure'], [3]],

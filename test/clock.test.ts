@@ -4,7 +4,8 @@ import { classify, replyError } from '../plugin/redis/errors.js'
 import { Script } from '../plugin/redis/script.js'
 import { systemTimers } from '../plugin/timers.js'
 import { newPrefix, releaseRedisAfter } from './support/portal.js'
-import { newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { sharedRedisUrl } from './support/redis.js'
 import { wayToRedis } from './support/way-to-redis.js'
 
 /*

@@ -3,7 +3,8 @@ import { t as tap, test } from 'tap'
 import { freePort, startServer } from '../example/redis.js'
 import { startFleet } from './support/fleet.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, SALES } from './support/portal.js'
-import { cacheFields, newClient } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { cacheFields } from './support/redis.js'
 import { until } from './support/until.js'
 
 /* Promise 2: no URL outlives patExpiry, whatever clocks, TTLs and Redis itself say. */
@@ -16,7 +17,7 @@ for (const shiftMs of [10 * MINUTE, -120 * MINUTE]) {
   test(`started and minted without Redis, with a date that is wrong by ${shiftMs / MINUTE} minutes: patExpiry holds when Redis appears`, { timeout: 60_000 }, async (t) => {
     const port = await freePort()
     const { instances, toolJet } = await startFleet(t, 2, {
-      options: { redis: `redis://127.0.0.1:${port}`, redisTimeoutMs: 300, rateLimit: false },
+      options: { redis: `redis://127.0.0.1:${port}`, redisTimeoutMs: 800, rateLimit: false },
       shiftsMs: [shiftMs, 0],
     })
     const [wrong, right] = instances as [typeof instances[0], typeof instances[0]]
@@ -31,14 +32,14 @@ for (const shiftMs of [10 * MINUTE, -120 * MINUTE]) {
     await until('Redis has the URL', async () => {
       await wrong!.ask(ANA)
       return (await cacheFields(redis, '', 'url')).length === 1
-    }, 20_000)
+    })
     const { key } = (await cacheFields(redis, '', 'url'))[0]!
     const ttl = await redis.pttl(key)
     t.ok(ttl > 3_500_000 && ttl <= 3_600_000, `TTL ${ttl}`)
     const { urlId } = await until('both agree', async () => { // on the youngest, should the other one have minted, too
       const [ofRight, ofWrong] = [(await right!.ask(ANA)).body, (await wrong!.ask(ANA)).body]
       return ofRight.urlId === ofWrong.urlId ? ofWrong : undefined
-    }, 20_000)
+    })
     for (const instance of [wrong!, right!]) {
       const { body } = await instance.ask(ANA)
       t.match(body, { source: 'reused', urlId })
@@ -112,7 +113,7 @@ test("ToolJet's pause is longer than no TTL may be, and no longer than it was as
   const key = (await portal.keys()).find((key) => key.endsWith(':pause'))!
   t.ok(await portal.redis.pttl(key) <= 180_000)
   await portal.redis.pexpire(key, 1000)
-  t.match(await portal.ask(BEN), { status: 429, headers: { 'retry-after': /^(?:3000|2999)$/ } })
+  t.match(await portal.ask(BEN), { status: 429, headers: { 'retry-after': /^(?:3000|29\d\d)$/ } })
   t.ok(await portal.redis.pttl(key) > 170_000, 'who looks renews it')
 
   const [call] = (await portal.redis.get(key))!.split(' ')

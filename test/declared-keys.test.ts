@@ -3,7 +3,7 @@ import { startServer, type RedisServer } from '../example/redis.js'
 import { AuditKeys } from '../plugin/audit/audit-keys.js'
 import type { TooljetEmbedOptions } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, SALES } from './support/portal.js'
-import { newClient } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
 import { ScriptWatch, type ScriptCall } from './support/script-keys.js'
 import { until } from './support/until.js'
 
@@ -61,7 +61,7 @@ test('every script declares every key that it touches', async (t) => {
   const [one, two] = await openSeveral(2, { audit: { maxEntries: MAX_ENTRIES } }) as [Portal, Portal]
   const [limited] = await openSeveral(1, { rateLimit: { max: 4, mints: 1 } }) as [Portal]
   const [failing] = await openSeveral(1, {}) as [Portal]
-  const [cutOff, other] = await openSeveral(2, { redisTimeoutMs: 300 }) as [Portal, Portal]
+  const [cutOff, other] = await openSeveral(2, { redisTimeoutMs: 800 }) as [Portal, Portal]
   const [former] = await openSeveral(1, { encryptionKey: 'the former key of this test' }) as [Portal]
   const [rotated] = await openSeveral(1, {
     encryptionKey: ['the present key of this test', 'the former key of this test'],

@@ -11,7 +11,7 @@ import { Child, freePorts } from './support/child.js'
 import { anchorsOf, blocksOf, DOCS, file, linksOf, ROOT, rowsOf, sectionOf, type Block } from './support/markdown.js'
 import { plainEnv } from './support/plain-env.js'
 import { ANA, API_TOKEN, JWT_SECRET, releaseRedisAfter, SALES } from './support/portal.js'
-import { newClient } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
 import { fieldsOf, typeCheck } from './support/type-check.js'
 
 /*

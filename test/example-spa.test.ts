@@ -7,7 +7,8 @@ import { startServer } from '../example/redis.js'
 import { chromiumPath, closeBrowserAfter, visit } from './support/browser.js'
 import { Child, freePorts, isPortFree } from './support/child.js'
 import { ANA, API_TOKEN, JWT_SECRET, newPrefix, readStream, releaseRedisAfter } from './support/portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { keysOf, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 const IN_A_BROWSER = chromiumPath() === undefined ? { skip: 'there is no chromium on this machine' } : {}

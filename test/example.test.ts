@@ -13,7 +13,7 @@ import { chromiumPath, closeBrowserAfter, visit, type Visit } from './support/br
 import { Child, freePorts, isPortFree, npmStart } from './support/child.js'
 import { openPortal } from './support/example-portal.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, readStream, releaseRedisAfter, SALES } from './support/portal.js'
-import { newClient } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
 import { until } from './support/until.js'
 
 const DORA = 'dora@acme.test'

@@ -10,7 +10,8 @@ import { Closers } from '../plugin/closers.js'
 import tooljetEmbed, { type TooljetEmbedOptions } from '../plugin/index.js'
 import { plainEnv } from './support/plain-env.js'
 import { API_TOKEN, JWT_SECRET, newPrefix, releaseRedisAfter } from './support/portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { keysOf, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)

@@ -2,7 +2,8 @@ import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import type { TooljetEmbedOptions } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
-import { cacheFields, cacheScript, digestOf, holdUp, newClient } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { cacheFields, cacheScript, digestOf, holdUp } from './support/redis.js'
 import { refusal } from './support/refusal.js'
 import { TcpProxy } from './support/tcp-proxy.js'
 import { until } from './support/until.js'
@@ -11,7 +12,7 @@ import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
 
-const TIMEOUT_MS = 300
+const TIMEOUT_MS = 800
 const READ_FORGETS = digestOf('cache/scripts/forgets-read.lua')
 
 /** Two instances that share a Redis of their own, each by a way that can be cut. */

@@ -9,7 +9,8 @@ import { ToolJetStandIn } from '../example/tooljet/server.js'
 import { chromiumPath, closeBrowserAfter, visit } from './support/browser.js'
 import { blocksOf } from './support/markdown.js'
 import { ANA, API_TOKEN, JWT_SECRET, newPrefix, releaseRedisAfter, SALES } from './support/portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { keysOf, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 /*

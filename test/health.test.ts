@@ -4,7 +4,8 @@ import { t as tap, test, type Test } from 'tap'
 import { standingsOf, type Standing } from '../plugin/tooljet/standings.js'
 import { startCluster } from './support/cluster.js'
 import { ANA, API_TOKEN, BEN, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
-import { newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { sharedRedisUrl } from './support/redis.js'
 import { wayToRedis } from './support/way-to-redis.js'
 
 releaseRedisAfter(tap)

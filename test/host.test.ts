@@ -9,7 +9,8 @@ import { t as tap, test } from 'tap'
 import tooljetEmbed, { tooljetEmbed as byName } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, JWT_SECRET, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { plainEnv } from './support/plain-env.js'
-import { newClient, pluginRedisUrl, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { pluginRedisUrl, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)

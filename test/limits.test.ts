@@ -1,7 +1,8 @@
 import { t as tap, test } from 'tap'
 import { startServer } from '../example/redis.js'
 import { ANA, BEN, Portal, releaseRedisAfter } from './support/portal.js'
-import { holdUp, newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { holdUp, sharedRedisUrl } from './support/redis.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -11,7 +12,7 @@ const WINDOW_MS = 5000
 test('mints are counted over any window, with Redis and without', { timeout: 60_000 }, async (t) => {
   const server = await startServer()
   t.teardown(() => server.stop())
-  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 300, rateLimit: { max: 10_000, mints: 3, timeWindow: WINDOW_MS } } })
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { redisTimeoutMs: 600, rateLimit: { max: 10_000, mints: 3, timeWindow: WINDOW_MS } } })
   let apps = 0
   const isMinted = async () => (await portal.ask(ANA, { appSlug: `made-up-${apps++}` })).body.code === 'TOOLJET_EMBED_APP_NOT_FOUND'
   for (const isDown of [false, true]) {

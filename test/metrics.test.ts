@@ -43,7 +43,9 @@ test('what has happened is in the metrics', async (t) => {
   t.equal(valueOf(fresh, `${MINTS}_count`, { code: 'ok' }), 0)
   t.ok(samplesOf(fresh).every(({ name, value }) => Object.is(value, name === 'tooljet_embed_redis_up' ? 1 : 0)), 'no NaN, which would make every sum NaN')
 
+  const asked = performance.now()
   await portal.ask(ANA)
+  const allMs = performance.now() - asked
   for (let i = 0; i < 3; i++) await portal.askByDecorator(ANA)
   await portal.ask(CLEO)
   await portal.ask(BEN, '{')
@@ -60,10 +62,10 @@ test('what has happened is in the metrics', async (t) => {
     ['ok', 1], ['TOOLJET_EMBED_ACCESS_DENIED', 1], ['TOOLJET_EMBED_BUSY', 1],
   ], 'a pause is no mint')
   const seconds = valueOf(text, `${MINTS}_sum`, { code: 'ok' })!
-  t.ok(seconds > 0 && seconds < 2, 'in seconds')
+  t.ok(seconds > 0 && seconds <= allMs / 1000, `in seconds: ${seconds} of ${allMs} ms`)
   t.equal(valueOf(text, `${MINTS}_bucket`, { code: 'ok', le: '+Inf' }), 1)
   const pause = valueOf(text, 'tooljet_embed_tooljet_pause_seconds')!
-  t.ok(pause > 30 && pause <= 40, String(pause))
+  t.ok(pause > 10 && pause <= 40, String(pause))
   t.equal(valueOf(text, SLOTS, { outcome: 'used' }), 2)
   t.equal(valueOf(text, SLOTS, { outcome: 'refused' }), 1)
   t.equal(valueOf(text, `${WAIT}_bucket`, { le: '1' }), 3, 'nobody had to wait for a turn')
@@ -74,7 +76,7 @@ test('a scrape waits for no Redis, and tells that it is away', async (t) => {
   const server = await startServer()
   t.teardown(() => server.stop())
   const registry = new Registry()
-  const portal = await Portal.open(t, { redisUrl: server.url, options: { metrics: { registry }, redisTimeoutMs: 300 } })
+  const portal = await Portal.open(t, { redisUrl: server.url, options: { metrics: { registry }, redisTimeoutMs: 800 } })
   await portal.audit()
   t.equal(valueOf(await registry.metrics(), 'tooljet_embed_redis_up'), 1)
   server.process.kill('SIGSTOP')

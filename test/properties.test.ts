@@ -12,7 +12,8 @@ import { Encryptor } from '../plugin/crypto/encryption.js'
 import { KeyNames } from '../plugin/crypto/names.js'
 import { entriesOf, writeEvents } from './support/audit-log.js'
 import { ANA, API_TOKEN, newPrefix, Portal, releaseRedisAfter, SALES } from './support/portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { keysOf, sharedRedisUrl } from './support/redis.js'
 
 releaseRedisAfter(tap)
 

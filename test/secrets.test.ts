@@ -3,7 +3,7 @@ import { startServer } from '../example/redis.js'
 import type { Fault } from '../example/tooljet/server.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, JWT_SECRET, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { refusal } from './support/refusal.js'
-import { newClient } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
 
 releaseRedisAfter(tap)
 

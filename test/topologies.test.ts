@@ -63,7 +63,7 @@ test('Redis Cluster: slots that move are followed', { timeout: 60_000 }, async (
 
 test('Redis Cluster: with a master gone its users are served all the same, and the others not disturbed', { timeout: 60_000 }, async (t) => {
   const cluster = await startCluster(t)
-  const portal = await Portal.open(t, { redis: cluster.connect(), toolJet, options: { redisTimeoutMs: 300, rateLimit: false } })
+  const portal = await Portal.open(t, { redis: cluster.connect(), toolJet, options: { redisTimeoutMs: 800, rateLimit: false } })
   await Promise.all(USERS.map((user) => portal.ask(user)))
   await cluster.servers[2]!.stop()
   const replies = await Promise.all(USERS.map((user) => portal.ask(user)))
@@ -73,7 +73,7 @@ test('Redis Cluster: with a master gone its users are served all the same, and t
 
 test('Sentinel: after a failover the replica goes on where the master ended', { timeout: 60_000 }, async (t) => {
   const { master, replica, connect } = await startSentinels(t)
-  const portal = await Portal.open(t, { redis: connect(), options: { redisTimeoutMs: 300 } })
+  const portal = await Portal.open(t, { redis: connect(), options: { redisTimeoutMs: 800 } })
   const { body: first } = await portal.ask(ANA)
   await portal.audit()
   await until('the replica has it', async () => (await portal.redis.call('WAIT', '1', '100')) === 1)

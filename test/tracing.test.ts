@@ -5,7 +5,8 @@ import { t as tap, test, type Test } from 'tap'
 import type { TooljetEmbedMintTrace, TooljetEmbedUrlTrace } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, JWT_SECRET, Portal, releaseRedisAfter, SALES } from './support/portal.js'
 import { refusal } from './support/refusal.js'
-import { newClient, sharedRedisUrl } from './support/redis.js'
+import { newClient } from './support/redis-client.js'
+import { sharedRedisUrl } from './support/redis.js'
 
 releaseRedisAfter(tap)
 

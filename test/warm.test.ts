@@ -6,7 +6,7 @@ import { embedError, type EmbedErrorCode } from '../plugin/errors.js'
 import type { TooljetEmbedWarmPair, TooljetEmbedWarmProgress } from '../plugin/index.js'
 import { Warming } from '../plugin/warm.js'
 import { ANA, BEN, CLEO, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
-import { longestStall } from './support/stopwatch.js'
+import { longestStall, stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
@@ -92,13 +92,15 @@ test('a given limit: no window sees more than four fifths of it, over all instan
   const [max, timeWindow] = [5, 2000]
   const portals = await Portal.openSeveral(t, 2, { mintLimit: { max, timeWindow }, toolJet: { seed: seedOf(emails) } })
   const stalled = longestStall()
+  const waited = stopwatch()
   const reports = await Promise.all(portals.map(({ app }, i) => app.tooljetEmbed.warm(pairsOf(emails.filter((_, j) => j % 2 === i)))))
+  const tookMs = waited()
   t.match(reports, [{ minted: 7, failed: [] }, { minted: 7, failed: [] }])
   const times = portals[0]!.toolJet.calls.map(({ at }) => at).sort((one, other) => one - other)
   t.equal(times.length, 14)
   const soonMs = timeWindow - 300 - 2 * stalled() // a call takes its time to ToolJet
   t.same(times.filter((at, i) => times[i + 4] !== undefined && times[i + 4]! - at < soonMs), [])
-  t.ok(times.at(-1)! - times[0]! < 2 * 3 * timeWindow, 'and it uses them')
+  t.ok(tookMs < 2 * 3 * timeWindow, 'and it uses them')
 })
 
 test('while no limit is known: ten in any minute', async (t) => {
@@ -133,14 +135,14 @@ test('a user who asks for a pair that warm waits with is not held up by it', { t
   const { warm } = portal.app.tooljetEmbed
   await warm(pairsOf(emails)) // all that it may
   const warming = warm(pairsOf([ANA]))
-  const asked = performance.now()
+  const waited = stopwatch()
   const replies = await Promise.all(Array.from({ length: 20 }, async (_, i) => {
     await sleep(i)
     return portal.ask(ANA)
   }))
   t.same([...new Set(replies.map(({ status }) => status))], [200])
   t.equal(replies.filter(({ body }) => body.source === 'minted').length, 1)
-  t.ok(performance.now() - asked < 1000)
+  t.ok(waited() < 3000, 'warm waits for six seconds')
   t.match(await warming, { minted: 0, alreadyCached: 1, failed: [] }, 'which warm finds when it looks again')
   t.equal(portal.toolJet.calls.length, 5)
 })

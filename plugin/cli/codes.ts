@@ -3,8 +3,8 @@ import { errorCodes } from '../errors.js'
 import { UsageError } from './errors.js'
 
 const PREFIX = 'TOOLJET_EMBED_'
-/** What an error that has no code is recorded under. */
-const NO_CODE = 'ERROR'
+/** What an error that has no code is recorded under, with a status or without. */
+const NO_CODE = /^(?:HTTP_[45]\d\d|ERROR)$/
 const OWN = Object.keys(errorCodes)
 
 /** One of the plugin's codes in its full spelling; any other as it is. @param given in any case, with or without its start */
@@ -19,7 +19,7 @@ export function fullCode (given: string): string {
  * @throws UsageError with the codes that there are
  */
 export async function assertKnownCode (code: string, reader: AuditReader): Promise<void> {
-  if (OWN.includes(code) || code === NO_CODE || await isOfFastify(code)) return
+  if (OWN.includes(code) || NO_CODE.test(code) || await isOfFastify(code)) return
   const { done } = await reader.all({ code }, 'desc', { limit: 1 }).next()
   if (done !== true) return
   throw new UsageError(`--code is "${code}", which is no code of fastify-tooljet-embed, and no event in the log has it; there are ${OWN.map((own) => own.slice(PREFIX.length)).join(', ')} (with or without ${PREFIX}, in any case)`)

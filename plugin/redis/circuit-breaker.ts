@@ -160,7 +160,7 @@ export class RedisCircuitBreaker {
 
   #logLost (error: unknown): void {
     this.#reason = this.#reasonOf(error)
-    this.#remedy = (this.#lastAnswerAt === -Infinity ? remedyWhenNeverHeard : remedyOf)(this.#reason)
+    this.#remedy = this.#remedyFor(this.#reason)
     this.#log.error({ err: this.#reason, redis: this.#address }, `tooljet-embed: Redis connection lost${this.#remedy === undefined ? '' : `: ${this.#remedy}`}`)
   }
 
@@ -169,13 +169,17 @@ export class RedisCircuitBreaker {
     return connectionError(isReply(error) ? error : this.#trouble.error ?? error)
   }
 
+  #remedyFor (reason: Error & { code?: string }): string | undefined {
+    return (this.#lastAnswerAt === -Infinity ? remedyWhenNeverHeard : remedyOf)(reason)
+  }
+
   #probeLater (): void {
     if (this.#closed) return
     this.#cancelProbe = this.#timers.after(PROBE_EVERY_MS, () => {
       this.#probe().then(() => this.#restored(), (error: unknown) => {
         if (this.#isThere(error)) return this.#restored()
         this.#reason = this.#reasonOf(error)
-        const remedy = remedyOf(this.#reason)
+        const remedy = this.#remedyFor(this.#reason)
         if (remedy !== undefined && remedy !== this.#remedy) this.#logLost(error) // that somebody has to mend it shows only now
         this.#probeLater()
       })

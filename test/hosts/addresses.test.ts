@@ -8,7 +8,8 @@ import { ToolJetStandIn } from '../../example/tooljet/server.js'
 import tooljetEmbed, { type ClientModule, type TooljetEmbedOptions } from '../../plugin/index.js'
 import { chromiumPath, closeBrowserAfter, visit, type Visit } from '../support/browser.js'
 import { ANA, API_TOKEN, newPrefix, releaseRedisAfter, SALES } from '../support/portal.js'
-import { keysOf, newClient, sharedRedisUrl } from '../support/redis.js'
+import { newClient } from '../support/redis-client.js'
+import { keysOf, sharedRedisUrl } from '../support/redis.js'
 
 releaseRedisAfter(tap)
 closeBrowserAfter(tap)

@@ -12,7 +12,8 @@ import { urlFor } from '../support/acl.js'
 import { cliHere } from '../support/cli.js'
 import { rawRedis } from '../support/raw-redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter } from '../support/portal.js'
-import { keysOf, newClient } from '../support/redis.js'
+import { newClient } from '../support/redis-client.js'
+import { keysOf } from '../support/redis.js'
 import { until } from '../support/until.js'
 
 releaseRedisAfter(tap)

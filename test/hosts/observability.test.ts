@@ -74,7 +74,7 @@ test('@fastify/under-pressure: a health check tells how things are, and closes n
   const app = Fastify()
   t.teardown(() => app.close())
   app.register(fastifyJwt, { secret: JWT_SECRET })
-  app.register(tooljetEmbed, { tooljet: { url: toolJet.url, apiToken: API_TOKEN }, redis: server.url, redisTimeoutMs: 300 })
+  app.register(tooljetEmbed, { tooljet: { url: toolJet.url, apiToken: API_TOKEN }, redis: server.url, redisTimeoutMs: 800 })
   const { code } = blocksOf('docs/operations.md').find(({ code }) => code.includes('exposeStatusRoute'))!
   const register = new Function('app', 'fastifyUnderPressure', code.replace(/^import .*/gm, '').replace('5000', '100')) as (...args: unknown[]) => void // eslint-disable-line no-new-func
   register(app, fastifyUnderPressure)

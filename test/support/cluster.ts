@@ -1,7 +1,7 @@
 import type { Cluster, ClusterOptions, Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { freePort, startServer, type RedisServer } from '../../example/redis.js'
-import { newClient, redisClasses } from './redis.js'
+import { newClient, redisClasses } from './redis-client.js'
 import { until } from './until.js'
 
 const SLOTS = 16384

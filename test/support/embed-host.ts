@@ -6,7 +6,8 @@ import tooljetEmbed, { type TooljetEmbedOptions, type TooljetTarget } from '../.
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
 import { PAGE_MS, visit, type Visit } from './browser.js'
 import { ANA, API_TOKEN, INVENTORY, newPrefix, SALES } from './portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './redis.js'
+import { newClient } from './redis-client.js'
+import { keysOf, sharedRedisUrl } from './redis.js'
 import { until } from './until.js'
 
 /** An event of an element, as the page saw it. */

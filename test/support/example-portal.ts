@@ -3,7 +3,8 @@ import { createPortal, type PortalSettings } from '../../example/portal/portal.j
 import type { RedisServer } from '../../example/redis.js'
 import { ToolJetStandIn } from '../../example/tooljet/server.js'
 import { API_TOKEN, INVENTORY, JWT_SECRET, newPrefix, SALES } from './portal.js'
-import { keysOf, newClient, sharedRedisUrl } from './redis.js'
+import { newClient } from './redis-client.js'
+import { keysOf, sharedRedisUrl } from './redis.js'
 
 const APPS = [{ alias: 'sales', appId: SALES.id, name: SALES.name }, { alias: 'inventory', appId: INVENTORY.id, name: INVENTORY.name }]
 

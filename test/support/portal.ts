@@ -8,7 +8,8 @@ import type { Test } from 'tap'
 import tooljetEmbed, { type QueuePosition, type TooljetEmbedOptions, type TooljetEmbedUrl, type TooljetTarget } from '../../plugin/index.js'
 import { INVENTORY, SALES } from '../../example/tooljet/seed.js'
 import { ToolJetStandIn, type ToolJetOptions } from '../../example/tooljet/server.js'
-import { cacheFields, dump, keysOf, newClient, pluginRedisUrl, sharedRedisUrl, stopOwnRedis } from './redis.js'
+import { newClient } from './redis-client.js'
+import { cacheFields, dump, keysOf, pluginRedisUrl, sharedRedisUrl, stopOwnRedis } from './redis.js'
 import { until } from './until.js'
 
 export { INVENTORY, SALES }

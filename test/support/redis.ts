@@ -3,10 +3,7 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { urlFor } from './acl.js'
-import { newClient, redisClasses } from './redis-client.js'
 import { provideRedis, type ProvidedRedis } from '../../example/redis.js'
-
-export { newClient, redisClasses }
 
 let pluginUrl: Promise<string> | undefined
 let provided: Promise<ProvidedRedis> | undefined

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
 import type { Redis } from 'ioredis'
-import { newClient } from './redis.js'
+import { newClient } from './redis-client.js'
 import { until } from './until.js'
 
 /** A script as Redis ran it. */
