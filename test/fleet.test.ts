@@ -7,7 +7,6 @@ import { longestStall } from './support/stopwatch.js'
 import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
-tap.setTimeout(480_000)
 
 const bodiesOf = (replies: Reply[]) => replies.map(({ body }) => body)
 

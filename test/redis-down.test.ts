@@ -10,7 +10,6 @@ import { until } from './support/until.js'
 import { wayToRedis } from './support/way-to-redis.js'
 
 releaseRedisAfter(tap)
-tap.setTimeout(480_000)
 
 /** One that is there answers sooner, on a busy machine, too. */
 const DEADLINE_MS = 600
