@@ -1,7 +1,7 @@
 import { createServer, connect, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { t as tap, test, type Test } from 'tap'
+import { test, type Test } from 'tap'
 import { EventSigner } from '../plugin/audit/signer.js'
 import { check } from './chaos/checker.js'
 import { planFaults } from './chaos/plan.js'
