@@ -13,6 +13,9 @@ import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/t
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJetRegistry } from './tooljet/registry.js'
 
+/** Places in the mint queue that one user may hold where no `rateLimit.mints` says how many. */
+const DEFAULT_PLACES = 6
+
 /** What became of a request: a URL, or the error to answer with. */
 export interface Outcome {
   url?: TooljetEmbedUrl
@@ -47,7 +50,7 @@ interface EmbedDeps {
   audit: Audit
 }
 
-/** From a request to a URL: admit, resolve, audit. Every rule is here, once, for the route and the decorator alike. */
+/** From a request to a URL: admit it, get the URL, record the outcome. Every rule is here, once, for the route and the decorator alike. */
 export class Embed {
   readonly #deps: EmbedDeps
 
@@ -55,7 +58,7 @@ export class Embed {
     this.#deps = deps
   }
 
-  /** @throws a coded error; what was thrown is in the audit log */
+  /** @throws a coded error, or what the host's own code has thrown */
   async urlFor (request: FastifyRequest, lookup: UrlLookup): Promise<TooljetEmbedUrl> {
     const { url, error } = await this.handle(request, lookup)
     if (url === undefined) throw error
@@ -65,7 +68,7 @@ export class Embed {
   /** Never throws. */
   handle (request: FastifyRequest, lookup: UrlLookup, startedAt = performance.now()): Promise<Outcome> {
     const context: RequestContext = { startedAt, lookup }
-    return this.#outcome(request, context, () => this.#audited(request, context, () => this.#resolve(request, lookup, context)))
+    return this.#outcome(request, context, () => this.#audited(request, context, () => this.#getUrl(request, lookup, context)))
   }
 
   /** For what went wrong before there was a lookup, with a malformed body: counted and audited like any other, if the user is signed in. */
@@ -82,9 +85,9 @@ export class Embed {
     })
   }
 
-  async #outcome (request: FastifyRequest, context: RequestContext, answer: () => Promise<TooljetEmbedUrl>): Promise<Outcome> {
+  async #outcome (request: FastifyRequest, context: RequestContext, work: () => Promise<TooljetEmbedUrl>): Promise<Outcome> {
     try {
-      const url = await (urlChannel.hasSubscribers ? this.#traced(request, context, answer) : answer())
+      const url = await (urlChannel.hasSubscribers ? this.#traced(request, context, work) : work())
       return { url, limit: context.limit }
     } catch (error) {
       return { error, limit: context.limit ?? (isEmbedError(error) ? error.limit : undefined) }
@@ -92,35 +95,35 @@ export class Embed {
   }
 
   /** The one place that records how a request ended. With `delivery: 'required'` a URL leaves when its event is written. */
-  async #audited (request: FastifyRequest, context: RequestContext, resolve: () => Promise<UrlResult>): Promise<TooljetEmbedUrl> {
+  async #audited (request: FastifyRequest, context: RequestContext, getUrl: () => Promise<UrlResult>): Promise<TooljetEmbedUrl> {
     const { audit } = this.#deps
-    let given = {}
+    let issued = {}
     try {
-      const url = await resolve()
-      given = { urlId: url.urlId, expiresAt: url.expiresAt }
-      await audit.recordIssued({ event: `url.${url.source}`, ...this.#auditFields(request, context), ...given })
-      return answer(url)
+      const url = await getUrl()
+      issued = { urlId: url.urlId, expiresAt: url.expiresAt }
+      await audit.recordIssued({ event: `url.${url.source}`, ...this.#auditFields(request, context), ...issued })
+      return toEmbedUrl(url)
     } catch (error) {
       const event = failureEvent(error)
       const reason = isEmbedError(error) ? error.reason : undefined
       const target = reason === 'other_user' ? normalizeEmail(context.lookup?.email ?? '') : undefined
-      // `given`: whether the event of that URL is written is in doubt, so what became of the answer is said besides
-      if (event !== undefined) audit.record({ event, code: codeOf(error), ...this.#auditFields(request, context), ...given, reason, target })
+      // with `issued` where the event of a URL could not be confirmed: this one says that the URL did not leave
+      if (event !== undefined) audit.record({ event, code: codeOf(error), ...this.#auditFields(request, context), ...issued, reason, target })
       throw error
     }
   }
 
-  async #resolve (request: FastifyRequest, lookup: UrlLookup, context: RequestContext): Promise<UrlResult> {
+  async #getUrl (request: FastifyRequest, lookup: UrlLookup, context: RequestContext): Promise<UrlResult> {
     const { limits, cache, audit } = this.#deps
-    const { email, tooljet, user, app, replaces, prefetched } = await this.#admit(request, lookup, context)
+    const { email, tooljet, userHash, app, replaces, prefetched } = await this.#admit(request, lookup, context)
 
     audit.assertWritable() // no mint for a URL that could not leave
     const { lockTtlMs, timeoutMs } = tooljet
-    const name = randomId(9) // it is counted once, however often a lock has to be taken for it
-    const url = await cache.get({ user, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs }) => {
-      await limits?.mayMint(user, name) // who may not does not wait for a turn
+    const mintId = randomId(9) // by which a mint is counted once, however often a lock has to be taken for it
+    const url = await cache.get({ user: userHash, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs }) => {
+      await limits?.assertMayMint(userHash, mintId) // a user who is out of mints does not wait for a turn
       const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
-      return tooljet.mint({ email, user, app, purpose, ticket: lookup.ticket, maxPlaces: limits?.mints ?? MAX_PLACES, heldMs, count: () => limits?.mint(user, name), checkLock })
+      return tooljet.mint({ email, user: userHash, app, purpose, ticket: lookup.ticket, maxPlaces: limits?.maxMints ?? DEFAULT_PLACES, heldMs, count: () => limits?.countMint(userHash, mintId), checkLock })
     })
     audit.assertWritable()
     return url
@@ -132,29 +135,29 @@ export class Embed {
 
     const email = context.email = await resolveUser(request)
     const found = apps.find(lookup)
-    const lookedFor = authorize === undefined ? found : undefined // it may take its time, and the URL be forgotten meanwhile
-    const { tooljet, user, prefetched } = await this.#count(request, email, context, lookedFor)
+    const toPrefetch = authorize === undefined ? found : undefined // while `authorize` runs the URL may be forgotten
+    const { tooljet, userHash, prefetched } = await this.#count(request, email, context, toPrefetch)
     if (lookup.email !== undefined && normalizeEmail(lookup.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
 
-    const app = context.app = found ?? apps.resolve(lookup) // which throws what is wrong with it
+    const app = context.app = found ?? apps.resolve(lookup) // which throws why there is none
     const replaces = parseUrlId(lookup.replaces)
     if (!await this.#isAuthorized(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
-    return { email, tooljet, user, app, replaces, prefetched } // no spread of what was counted: it alone would be 3 % of a hit
+    return { email, tooljet, userHash, app, replaces, prefetched }
   }
 
-  /** Counts the request of a user of its ToolJet; one that has none is counted, too. */
+  /** Finds the request's ToolJet, and counts the request for its user there; a request without a ToolJet is counted, too. */
   async #count (request: FastifyRequest, email: string, context: RequestContext, app?: App) {
     const { tooljets, fallbackUserHash, limits, cache } = this.#deps
     try {
       context.tooljet = await tooljets.forRequest(request)
     } catch (error) {
-      context.limit = await limits?.request(fallbackUserHash(email))
+      context.limit = await limits?.countRequest(fallbackUserHash(email))
       throw error
     }
-    const user = context.tooljet.userHash(email)
-    const prefetched = app && cache.prefetch(user, app) // on its way together with the limiter's question
-    context.limit = await limits?.request(user)
-    return { tooljet: context.tooljet, user, prefetched }
+    const userHash = context.tooljet.userHash(email)
+    const prefetched = app && cache.prefetch(userHash, app) // one question with the limiter's
+    context.limit = await limits?.countRequest(userHash)
+    return { tooljet: context.tooljet, userHash, prefetched }
   }
 
   async #isAuthorized (request: FastifyRequest, email: string, app: App): Promise<boolean> {
@@ -176,11 +179,11 @@ export class Embed {
     }
   }
 
-  #traced (request: FastifyRequest, context: RequestContext, answer: () => Promise<TooljetEmbedUrl>): Promise<TooljetEmbedUrl> {
+  #traced (request: FastifyRequest, context: RequestContext, work: () => Promise<TooljetEmbedUrl>): Promise<TooljetEmbedUrl> {
     const trace: TooljetEmbedUrlTrace = { instance: this.#deps.audit.health().instance, requestId: sanitize(requestIdOf(request)) }
     return traced(urlChannel, trace, async () => {
       try {
-        const url = await answer()
+        const url = await work()
         trace.source = url.source
         trace.urlId = url.urlId
         return url
@@ -191,9 +194,6 @@ export class Embed {
   }
 }
 
-/** Of a user in the queue, without a limit of mints. */
-const MAX_PLACES = 6
-
-function answer ({ redirectUrl, urlId, source, expiresAt, secondsLeft }: UrlResult): TooljetEmbedUrl {
+function toEmbedUrl ({ redirectUrl, urlId, source, expiresAt, secondsLeft }: UrlResult): TooljetEmbedUrl {
   return { redirectUrl, urlId, source, expiresAt: new Date(expiresAt).toISOString(), expiresIn: Math.max(0, Math.floor(secondsLeft)) }
 }

@@ -24,13 +24,13 @@ export interface LimitSettings {
 
 export interface Limits {
   /** Counts one request. @throws TOOLJET_EMBED_RATE_LIMITED with the state under `limit` */
-  request (userHash: string): Promise<LimitState>
-  /** Counts one mint. @param name of it: it counts once @throws TOOLJET_EMBED_RATE_LIMITED */
-  mint (userHash: string, name: string): Promise<LimitState>
-  /** Looks whether this mint would be allowed. @throws TOOLJET_EMBED_RATE_LIMITED */
-  mayMint (userHash: string, name: string): Promise<LimitState>
+  countRequest (userHash: string): Promise<LimitState>
+  /** Counts one mint. @param mintId by which it counts once @throws TOOLJET_EMBED_RATE_LIMITED */
+  countMint (userHash: string, mintId: string): Promise<LimitState>
+  /** Counts nothing. @throws TOOLJET_EMBED_RATE_LIMITED */
+  assertMayMint (userHash: string, mintId: string): Promise<LimitState>
   /** Mints of one user in a window. */
-  readonly mints: number
+  readonly maxMints: number
 }
 
 export interface LimitDeps {
@@ -70,10 +70,10 @@ export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, 
     return { current: Number(current), ttl: Number(ttl) }
   }, slidingWindow(timers, maxUsers))
   return {
-    mints: maxMints,
-    request: (userHash) => check(requests, userHash, 'ask again later'),
-    mint: (userHash, name) => check(mints, `${userHash} ${name}`, TOO_MANY_MINTS),
-    mayMint: (userHash, name) => check(mints, `${userHash} ${LOOKS}${name}`, TOO_MANY_MINTS),
+    maxMints,
+    countRequest: (userHash) => check(requests, userHash, 'ask again later'),
+    countMint: (userHash, mintId) => check(mints, `${userHash} ${mintId}`, TOO_MANY_MINTS),
+    assertMayMint: (userHash, mintId) => check(mints, `${userHash} ${LOOKS}${mintId}`, TOO_MANY_MINTS),
   }
 }
 

@@ -38,7 +38,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'email-form', file: 'access/identity.ts', from: '&& EMAIL.test(email)', to: '', tests: [NOBODY], why: 'anything is an identity' },
   { name: 'email-length', file: 'access/identity.ts', from: 'email.length <= MAX_EMAIL_LENGTH &&', to: '', tests: [NOBODY], why: 'an identity has no bound' },
   { name: 'email-surrogate', file: 'access/identity.ts', from: '&& !LONE_SURROGATE.test(email)', to: '', tests: [NOBODY], why: 'two identities share a key, since they look alike in UTF-8' },
-  { name: 'users-of-domain', file: 'embed.ts', from: 'const user = context.tooljet.userHash(email)', to: "const user = context.tooljet.userHash(email.split('@')[1]!)", tests: ['reuse: a report of one user touches nobody else'], why: 'users share URLs' },
+  { name: 'users-of-domain', file: 'embed.ts', from: 'const userHash = context.tooljet.userHash(email)', to: "const userHash = context.tooljet.userHash(email.split('@')[1]!)", tests: ['reuse: a report of one user touches nobody else'], why: 'users share URLs' },
   { name: 'authorize-truthy', file: 'embed.ts', from: 'app: app.displayName }) === true', to: 'app: app.displayName }) !== false', tests: ['route: authorize decides'], why: 'a verdict of undefined lets through' },
   { name: 'authorize-key', file: 'embed.ts', from: '{ email, app: app.displayName }) ===', to: '{ email, app: app.key }) ===', tests: ['route: authorize decides'], why: 'authorize does not know the app by its alias' },
   { name: 'replaces-anything', file: 'lookup.ts', from: '/^[A-Za-z0-9_-]{1,64}$/', to: '/^[^]*$/', tests: [NAMED], why: 'replaces goes to Redis unchecked' },
@@ -65,10 +65,10 @@ export const MUTANTS: Mutant[] = [
   { name: 'twice-in-scope', file: 'plugin.ts', from: "Object.hasOwn(fastify, 'tooljetEmbed')", to: "Object.hasOwn(fastify, 'tooljetEmbeds')", tests: ['host: registering twice'], why: 'nobody says how to mend a second registration' },
 
   // limits
-  { name: 'ask-uncounted', file: 'embed.ts', from: 'context.limit = await limits?.request(user)', to: 'await user', tests: ['route: each ask is counted'], why: 'requests have no limit' },
-  { name: 'stranger-uncounted', file: 'embed.ts', from: 'context.limit = await limits?.request(fallbackUserHash(email))', to: 'fallbackUserHash(email)', tests: ['tenants: no tenant'], why: 'who has no ToolJet may fill the audit log' },
+  { name: 'ask-uncounted', file: 'embed.ts', from: 'context.limit = await limits?.countRequest(userHash)', to: 'await userHash', tests: ['route: each ask is counted'], why: 'requests have no limit' },
+  { name: 'stranger-uncounted', file: 'embed.ts', from: 'context.limit = await limits?.countRequest(fallbackUserHash(email))', to: 'fallbackUserHash(email)', tests: ['tenants: no tenant'], why: 'who has no ToolJet may fill the audit log' },
   { name: 'malformed-uncounted', file: 'embed.ts', from: 'await this.#count(request, email, context)\n', to: 'await email\n', tests: ['route: each ask is counted'], why: 'malformed asks have no limit' },
-  { name: 'mint-uncounted', file: 'embed.ts', from: 'count: () => limits?.mint(user, name)', to: 'count: () => undefined', tests: ['fleet: one user cannot use up'], why: 'one user uses up the limit of ToolJet' },
+  { name: 'mint-uncounted', file: 'embed.ts', from: 'count: () => limits?.countMint(userHash, mintId)', to: 'count: () => undefined', tests: ['fleet: one user cannot use up'], why: 'one user uses up the limit of ToolJet' },
   { name: 'limit-per-process', file: 'access/limits.ts', from: '...(increment !== undefined && { store: storeOf(increment) }),', to: '', tests: ['fleet: rateLimit max 5'], why: 'the limit holds per process' },
   { name: 'limit-one-counter', file: 'access/limits.ts', from: 'userKeys(keyPrefix, userHash).mints', to: 'userKeys(keyPrefix, userHash).limiter', tests: ['fleet: mints are counted only'], why: 'requests and mints share a key' },
   { name: 'limit-own-count', file: 'access/scripts/mints.lua', from: "local isCounted = redis.call('ZSCORE', key, call) or", to: "local isCounted = dryRun == '' and redis.call('ZSCORE', key, call) or", tests: ['limits: a mint whose lock'], why: 'a mint is refused for its own count' },
@@ -409,5 +409,5 @@ export const MUTANTS: Mutant[] = [
   { name: 'pause-of-one', file: 'observability/metrics.ts', from: 'tooljets.map(({ pausedFor = 0 }) => pausedFor)', to: '[tooljet.pausedFor ?? 0]', tests: ['tenants: of several pauses'], why: 'the pause of one ToolJet hides behind the failure of another' },
   { name: 'users-each', file: 'crypto/names.ts', from: 'max: maxUsers', to: 'max: MAX_USERS', tests: ['tenants: many ToolJets'], why: 'each ToolJet takes memory for ten thousand users' },
   { name: 'mint-after-close', file: 'tooljet/pools.ts', from: 'if (this.#closed) throw', to: 'if (false) throw', tests: ['closing: what asks on'], why: 'connections are opened that nobody closes' },
-  { name: 'ahead-not', file: 'embed.ts', from: 'app && cache.prefetch(user, app)', to: "undefined as ReturnType<UrlCache['prefetch']> | undefined", tests: ['reuse: a hit asks Redis once'], why: 'a hit waits for Redis twice' },
+  { name: 'ahead-not', file: 'embed.ts', from: 'app && cache.prefetch(userHash, app)', to: "undefined as ReturnType<UrlCache['prefetch']> | undefined", tests: ['reuse: a hit asks Redis once'], why: 'a hit waits for Redis twice' },
 ]
