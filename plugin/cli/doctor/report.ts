@@ -32,7 +32,7 @@ export class Report {
     const text = this.#redact(finding.text)
     const remedy = finding.remedy === undefined ? undefined : this.#redact(finding.remedy)
     this.#counts[level]++
-    if (this.#isJson) return this.#out.write(jsonLine({ ...finding, text, ...(remedy !== undefined && { remedy }) }))
+    if (this.#isJson) return this.#out.write(jsonLine({ ...finding, text, remedy }))
     if (area !== this.#area) await this.#out.write(`${this.#area === undefined ? '' : '\n'}${this.#out.styled('bold', TITLES[area])}\n`)
     this.#area = area
     const { mark, style } = MARKS[level]

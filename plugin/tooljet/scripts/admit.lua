@@ -11,7 +11,6 @@
 local probeTtl, instance, known, knownLimit, knownWindow, promised = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local user, app, what, most, broughtEpoch, broughtPlace, broughtEnds = ARGV[14], ARGV[15], ARGV[16], tonumber(ARGV[17]), ARGV[18], tonumber(ARGV[19]), tonumber(ARGV[20])
 local member = user .. ' ' .. app
-local failed = (failures())
 
 local paused, pauseLength = pauseLeft(PAUSE)
 if paused > 0 then

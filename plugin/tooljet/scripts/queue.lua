@@ -137,16 +137,13 @@ local function slotAfter (others)
   return math.max(0, leaves + turns * span(), number('blackout') - at)
 end
 
--- Of ToolJet, in a row: how many, and the moment of the first.
-local function failures ()
-  local count, since = (redis.call('GET', FAILURES) or ''):match('^(%d+) %S+ (%d+)$')
-  return tonumber(count) or 0, math.min(tonumber(since) or at, at)
-end
+-- Of ToolJet's failures in a row: how many, the call of the last, and the moment of the first.
+local failed, failedCall, failingSince = (redis.call('GET', FAILURES) or ''):match('^(%d+) (%S+) (%d+)$')
+failed, failingSince = tonumber(failed) or 0, math.min(tonumber(failingSince) or at, at)
 
 -- While ToolJet is down: ms until the next in line are to ask again, the longer it is down the longer.
 local function downGap ()
-  local _, since = failures()
-  return math.min(60000, math.max(4000, (at - since) / 2))
+  return math.min(60000, math.max(4000, (at - failingSince) / 2))
 end
 
 -- Tickets -------------------------------------------------------------------------------------------------------------
@@ -209,7 +206,7 @@ end
 -- While ToolJet is down nobody's turn is known, and who stands further in front is asked back sooner.
 -- Returns ms until its turn (-1: unknown), and until it is to ask again.
 local function promise (user, ticket, others, least)
-  local isDown = (failures()) >= MAX
+  local isDown = failed >= MAX
   local wait = -1
   if limit and not isDown then wait = math.max(least, slotAfter(others)) elseif not isDown and least > 0 then wait = least end
   local again, latest = wait, math.max(SOONEST, 1.5 * (at - ticket.place))

@@ -25,7 +25,7 @@ if isProbe then unset('probe') end
 
 if outcome == 'done' or outcome == 'denied' then
   if keepsPlace then dropTicket(user, app) end
-  local back = failures() >= MAX and at + downGap() or at -- until then come those who were in front
+  local back = failed >= MAX and at + downGap() or at -- until then come those who were in front
   if redis.call('DEL', FAILURES, PROBE) > 0 and given ~= 'off' then set('resumed', back) end
   if isProbe and outcome == 'done' then -- it may have been much too low: the next try need not wait
     set('limit', limit + 1)
@@ -36,9 +36,8 @@ if outcome == 'done' or outcome == 'denied' then
 end
 
 if outcome == 'failed' then
-  local count, since = failures()
-  if not (redis.call('GET', FAILURES) or ''):find(' ' .. call .. ' ', 1, true) then -- not sent again
-    redis.call('SET', FAILURES, string.format('%d %s %.0f', count + 1, call, since), 'PX', ARGV[13])
+  if failedCall ~= call then -- not sent again
+    redis.call('SET', FAILURES, string.format('%d %s %.0f', failed + 1, call, failingSince), 'PX', ARGV[13])
     redis.call('PEXPIRE', PROBE, ARGV[14])
   end
 end
