@@ -14,6 +14,7 @@ export interface RedisLike {
    */
   evalBuffer? (script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
   evalshaBuffer? (sha1: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
+  pipeline? (commands: [command: string, ...args: RedisArgument[]][]): { exec (): Promise<[error: Error | null, reply: unknown][] | null> }
   /** Of a Cluster. */
   nodes?: (role: 'master') => { call (command: string, ...args: (string | number)[]): Promise<unknown> }[]
   /** The socket, while there is one; a Cluster has several, and shows none. */
@@ -46,6 +47,22 @@ export function otherClient (value: unknown): string | undefined {
 /** Whether keys of one call have to be in one slot. */
 export function isCluster (redis: RedisLike): boolean {
   return typeof redis.nodes === 'function'
+}
+
+/**
+ * Calls a script at once. With `enableAutoPipelining` a client keeps a call until it has the reply to what it sent before,
+ * which calls that are gathered already only wait for: a pipeline of their own does not. In a Cluster the client's
+ * pipelines are what makes one write of the calls for a node.
+ */
+export async function callForBytes (redis: RedisLike, command: 'evalBuffer' | 'evalshaBuffer', script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown> {
+  if (!hasAutoPipelining(redis) || isCluster(redis)) return redis[command]!(script, numKeys, ...args)
+  const [[error, reply] = [null]] = await redis.pipeline!([[command, script, numKeys, ...args]]).exec() ?? []
+  if (error !== null) throw error
+  return reply
+}
+
+function hasAutoPipelining ({ options = {} }: RedisLike): boolean {
+  return (options as { enableAutoPipelining?: boolean }).enableAutoPipelining === true
 }
 
 /** What a client puts before every key: then Redis knows them by another name. */

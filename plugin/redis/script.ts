@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { lua } from './lua.js'
-import type { RedisArgument, RedisLike } from './redis-like.js'
+import { callForBytes, type RedisArgument, type RedisLike } from './redis-like.js'
 
 /**
  * A Lua script that Redis runs by its digest, and gets in full only when it does not know it yet.
@@ -26,10 +26,10 @@ export class Script {
   }
 
   /** @param onUnknown called when Redis has answered that it does not know the script @returns strings as bytes */
-  async runForBytes (redis: Pick<RedisLike, 'evalBuffer' | 'evalshaBuffer' | 'options'>, keys: readonly string[], args: readonly RedisArgument[], onUnknown = (): void => {}): Promise<unknown> {
-    const reply = await this.#runBy((sha1) => redis.evalshaBuffer!(sha1, keys.length, ...keys, ...args), () => {
+  async runForBytes (redis: RedisLike, keys: readonly string[], args: readonly RedisArgument[], onUnknown = (): void => {}): Promise<unknown> {
+    const reply = await this.#runBy((sha1) => callForBytes(redis, 'evalshaBuffer', sha1, keys.length, ...keys, ...args), () => {
       onUnknown()
-      return redis.evalBuffer!(this.#lua, keys.length, ...keys, ...args)
+      return callForBytes(redis, 'evalBuffer', this.#lua, keys.length, ...keys, ...args)
     })
     return hasStringNumbers(redis) ? withNumbers(reply) : reply
   }

@@ -7,6 +7,7 @@ import { cliHere } from '../support/cli.js'
 import { startCluster } from '../support/cluster.js'
 import { rawRedis } from '../support/raw-redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter } from '../support/portal.js'
+import { ReplyProxy } from '../support/reply-proxy.js'
 import { until } from '../support/until.js'
 
 releaseRedisAfter(tap)
@@ -37,6 +38,32 @@ test('an ioredis client works with any of its options, from the first request on
     t.same(errorsOf(portal), [])
     await portal.app.close()
   }
+})
+
+test('with auto-pipelining, too, a question leaves while the reply to the one before is on its way', async (t) => {
+  const server = await startServer()
+  const proxy = await ReplyProxy.to(server.port)
+  const client = new Redis(proxy.port, { enableAutoPipelining: true })
+  t.teardown(async () => {
+    client.disconnect()
+    await proxy.close()
+    await server.stop()
+  })
+  const portal = await Portal.open(t, { redis: client, options: { redisTimeoutMs: 10_000 } })
+  for (const email of [ANA, BEN]) await portal.ask(email)
+  await portal.audit()
+
+  const passed: string[] = []
+  proxy.fate = ({ name, args }) => {
+    if (name !== 'EVALSHA' || !args.some((arg) => String(arg).endsWith(':urls'))) return
+    passed.push('question')
+    return passed.length === 1 ? { delayMs: 1500 } : undefined
+  }
+  const first = portal.ask(ANA).then(() => { passed.push('answer') })
+  await until('the first question has passed', () => passed.length > 0)
+  await portal.ask(BEN)
+  await first
+  t.same(passed, ['question', 'question', 'answer'])
 })
 
 test('a client that has ended, serves another purpose, or reaches a replica is an outage that says so', { timeout: 120_000 }, async (t) => {
