@@ -5,7 +5,7 @@ import { userKeys } from '../redis/user-keys.js'
 import { embedError, isRedisOutage, type LimitState } from '../errors.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
-import type { UserBatch } from '../redis/user-batch.js'
+import type { Count, UserBatch } from '../redis/user-batch.js'
 import type { Timers } from '../timers.js'
 
 const MINTS = Script.of('access/scripts/mints.lua')
@@ -44,14 +44,8 @@ export interface LimitDeps {
   maxUsers?: number | undefined
 }
 
-/** What a store of `@fastify/rate-limit` returns: how many there are, and the milliseconds left. */
-interface Counted {
-  current: number
-  ttl: number
-}
-
 /** Counts one of this user, in Redis or in this process. @param key the user's, or "user name" of what is counted once */
-export type Increment = (key: string, timeWindow: number, max: number) => Counted | Promise<Counted>
+export type Increment = (key: string, timeWindow: number, max: number) => Count | Promise<Count>
 
 /** `@fastify/rate-limit` for the fleet, counted per user in Redis: requests in fixed windows, mints in a sliding one. */
 export function createLimits (scope: FastifyInstance, settings: LimitSettings, deps: LimitDeps): Promise<Limits> {
@@ -60,10 +54,7 @@ export function createLimits (scope: FastifyInstance, settings: LimitSettings, d
 
 /** @param newLimiter makes one counter; without an `increment` one that counts in this process */
 export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, timeWindow }: LimitSettings, { batch, scripts, timers, keyPrefix, serveWithoutRedis, maxUsers }: LimitDeps): Promise<Limits> {
-  const requests = await counter(newLimiter, { max, timeWindow }, serveWithoutRedis, async (userHash) => {
-    const { total, leftMs } = await batch.count(userHash)
-    return { current: total, ttl: leftMs }
-  })
+  const requests = await counter(newLimiter, { max, timeWindow }, serveWithoutRedis, (userHash) => batch.count(userHash))
   const mints = await counter(newLimiter, { max: maxMints, timeWindow }, serveWithoutRedis, async (key, timeWindow, max) => {
     const [userHash, name] = key.split(' ') as [string, string]
     const { values: [current, ttl] } = await scripts.run(MINTS, [userKeys(keyPrefix, userHash).mints], [name, timeWindow, max])
@@ -92,14 +83,10 @@ async function counter (newLimiter: NewLimiter, options: { max: number, timeWind
   const forFleet = await newLimiter(options, shared)
   if (!serveWithoutRedis) return forFleet
   const own = await newLimiter(options, locally)
-  return async (userHash) => {
-    try {
-      return await forFleet(userHash)
-    } catch (error) {
-      if (!isRedisOutage(error)) throw error
-      return own(userHash)
-    }
-  }
+  return (userHash) => forFleet(userHash).catch((error: unknown) => {
+    if (!isRedisOutage(error)) throw error
+    return own(userHash)
+  })
 }
 
 /** One counter in a scope of its own, away from a `@fastify/rate-limit` that the host may have. */
@@ -128,7 +115,7 @@ interface LimiterRequest {
 /** A store as `@fastify/rate-limit` documents it, without `child`: that is for routes, and our scope has none. */
 function storeOf (increment: Increment) {
   return class {
-    incr (userHash: string, done: (error: Error | null, counted?: Counted) => void, timeWindow: number, max: number): void {
+    incr (userHash: string, done: (error: Error | null, counted?: Count) => void, timeWindow: number, max: number): void {
       Promise.resolve(increment(userHash, timeWindow, max)).then((counted) => done(null, counted), done)
     }
   } as never

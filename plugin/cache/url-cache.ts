@@ -151,7 +151,8 @@ export class UrlCache {
       const own = this.#local.get(user, app)
       if (own?.isUnsaved === true && !this.#breaker.isOpen && await this.#saves(user, app, own)) return own
       const found = await this.#store.lookUp(user, app, own?.isUnsaved === true ? undefined : own)
-      return await this.#remembered(user, app, found)
+      const isAsItWas = found !== undefined && found === own && this.#forgets.coveredUntil(user, own) === undefined
+      return isAsItWas ? found : await this.#remembered(user, app, found)
     } catch (error) {
       this.#rethrowUnlessServing(error)
       return this.#fromMemory(user, app)

@@ -8,10 +8,10 @@ import { userKeys } from './user-keys.js'
 
 const SCRIPT = Script.of('redis/scripts/user-batch.lua')
 
-/** How many requests of a user are in the window, this one included, and the window's milliseconds left. */
+/** As a store of `@fastify/rate-limit` returns it: the requests of a user in the window, this one included, and its milliseconds left. */
 export interface Count {
-  total: number
-  leftMs: number
+  current: number
+  ttl: number
 }
 
 /** A cached URL as Redis keeps it. */
@@ -105,7 +105,7 @@ export class UserBatch {
     const failure = total instanceof Buffer ? this.#failure(total) : undefined
     for (const [i, waiting] of counts.entries()) {
       if (failure !== undefined) waiting.reject(failure)
-      else waiting.resolve({ total: Number(total) - counts.length + 1 + i, leftMs: Number(leftMs) })
+      else waiting.resolve({ current: Number(total) - counts.length + 1 + i, ttl: Number(leftMs) })
     }
     for (const [i, waiting] of lookups.entries()) {
       const one = found[i]
