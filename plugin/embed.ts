@@ -4,6 +4,7 @@ import { normalizeEmail } from './access/identity.js'
 import type { Limits } from './access/limits.js'
 import { parseUrlId, type TooljetEmbedUrl, type UrlLookup } from './lookup.js'
 import type { Audit } from './audit/audit.js'
+import type { AuditEvent } from './audit/event.js'
 import type { UrlCache, UrlResult } from './cache/url-cache.js'
 import { randomId } from './crypto/random-id.js'
 import { codeOf, embedError, failureEvent, isEmbedError, type LimitState } from './errors.js'
@@ -97,18 +98,15 @@ export class Embed {
   /** The one place that records how a request ended. With `delivery: 'required'` a URL leaves when its event is written. */
   async #audited (request: FastifyRequest, context: RequestContext, getUrl: () => Promise<UrlResult>): Promise<TooljetEmbedUrl> {
     const { audit } = this.#deps
-    let issued = {}
+    let url: UrlResult | undefined
     try {
-      const url = await getUrl()
-      issued = { urlId: url.urlId, expiresAt: url.expiresAt }
-      await audit.recordIssued({ event: `url.${url.source}`, ...this.#auditFields(request, context), ...issued })
+      url = await getUrl()
+      await audit.recordIssued(this.#auditEvent(request, context, { event: `url.${url.source}`, url }))
       return toEmbedUrl(url)
     } catch (error) {
       const event = failureEvent(error)
-      const reason = isEmbedError(error) ? error.reason : undefined
-      const target = reason === 'other_user' ? normalizeEmail(context.lookup?.email ?? '') : undefined
-      // with `issued` where the event of a URL could not be confirmed: this one says that the URL did not leave
-      if (event !== undefined) audit.record({ event, code: codeOf(error), ...this.#auditFields(request, context), ...issued, reason, target })
+      // with `url` where its event could not be confirmed: this one says that it did not leave
+      if (event !== undefined) audit.record(this.#auditEvent(request, context, { event, url, code: codeOf(error), reason: isEmbedError(error) ? error.reason : undefined }))
       throw error
     }
   }
@@ -141,7 +139,8 @@ export class Embed {
 
     const app = context.app = found ?? apps.resolve(lookup) // which throws why there is none
     const replaces = parseUrlId(lookup.replaces)
-    if (!await this.#isAuthorized(request, email, app)) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
+    const mayAsk = authorize === undefined || await authorize(request, { email, app: app.displayName }) === true
+    if (!mayAsk) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
     return { email, tooljet, userHash, app, replaces, prefetched }
   }
 
@@ -160,14 +159,15 @@ export class Embed {
     return { tooljet: context.tooljet, userHash, prefetched }
   }
 
-  async #isAuthorized (request: FastifyRequest, email: string, app: App): Promise<boolean> {
-    const { authorize } = this.#deps
-    return authorize === undefined || await authorize(request, { email, app: app.displayName }) === true
-  }
-
-  #auditFields (request: FastifyRequest, { startedAt, email, tooljet, lookup, app }: RequestContext) {
+  #auditEvent (request: FastifyRequest, { startedAt, email, tooljet, lookup, app }: RequestContext, { event, url, code, reason }: Pick<AuditEvent, 'event' | 'code' | 'reason'> & { url: UrlResult | undefined }): AuditEvent {
     const { apps, tooljets } = this.#deps
     return {
+      event,
+      code,
+      urlId: url?.urlId,
+      expiresAt: url?.expiresAt,
+      reason,
+      target: reason === 'other_user' ? normalizeEmail(lookup?.email ?? '') : undefined,
       email,
       app: app?.displayName ?? (lookup && apps.displayNameOf(lookup)),
       tooljet: tooljets.displayNameOf(tooljet),
