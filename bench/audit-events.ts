@@ -2,7 +2,7 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { toQueued, type QueuedEvent } from '../plugin/audit/append.js'
 import type { AuditKeys } from '../plugin/audit/audit-keys.js'
 import { toFields, type AuditEvent, type AuditFields } from '../plugin/audit/event.js'
-import { EventSigner } from '../plugin/audit/signer.js'
+import { EventSigner, fieldsOfSigned } from '../plugin/audit/signer.js'
 import { emailOf } from './asks.js'
 
 export const INSTANCE = 'portal-6f9d7c5b8-x2v4q-17-9f3a61c2'
@@ -67,6 +67,6 @@ export class AuditEvents {
     const fields = toFields(event, time, { instance: INSTANCE, seq, prev: this.#mac })
     const signed = this.#signer.sign(fields, time)
     this.#mac = signed.mac
-    return { fields, queued: toQueued(signed, fields, this.#keys) }
+    return { fields: fieldsOfSigned(signed), queued: toQueued(signed, fields, this.#keys) }
   }
 }

@@ -1,7 +1,7 @@
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { AuditKeys, IndexPlace } from './audit-keys.js'
-import type { AuditFields } from './event.js'
+import type { NewFields } from './event.js'
 import { jsonOf, type SignedEvent } from './signer.js'
 
 const APPEND = Script.of('audit/scripts/counters.lua', 'audit/scripts/append.lua')
@@ -30,7 +30,7 @@ export interface QueuedEvent extends SignedEvent {
   count: number
 }
 
-export function toQueued ({ names, values, mac }: SignedEvent, fields: AuditFields, keys: AuditKeys): QueuedEvent {
+export function toQueued ({ names, values, mac }: SignedEvent, fields: NewFields, keys: AuditKeys): QueuedEvent {
   const { email, app, count = '1' } = fields
   return {
     names,
@@ -97,13 +97,16 @@ export async function append (scripts: ScriptClient, keys: AuditKeys, { retentio
   }
 }
 
+/** What a counter depends on. */
+type CountedFields = Pick<NewFields, 'time' | 'event' | 'outcome' | 'code' | 'app'>
+
 /** Only where it did not succeed, or was refused by ToolJet, may a client have made up an app. */
-function isCountedApp ({ outcome, code }: AuditFields): boolean {
+function isCountedApp ({ outcome, code }: CountedFields): boolean {
   return outcome === 'success' || code === 'TOOLJET_EMBED_ACCESS_DENIED'
 }
 
 /** In which counters an event counts. */
-export function counterOf (fields: AuditFields): [field: string, hour: string] {
+export function counterOf (fields: CountedFields): [field: string, hour: string] {
   const { time = '', event = '', code = '-', app } = fields
   const counted = app !== undefined && isCountedApp(fields) ? app : '-'
   return [`${time.slice(0, 10)}\t${onOneLine(counted)}\t${onOneLine(event)}\t${onOneLine(code)}`, time.slice(11, 13)]

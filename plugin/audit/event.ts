@@ -72,6 +72,9 @@ export const FIELD_NAMES = [
   'trace_id', 'count', 'by', 'reason', 'target', 'retention', 'duration_ms', 'instance', 'seq', 'prev', 'schema', 'mac',
 ] as const
 
+/** The fields of an event that is being made. */
+export type NewFields = { [name in typeof FIELD_NAMES[number]]?: string | undefined }
+
 /** Where an event stands among those of its instance. */
 export interface Position {
   instance: string
@@ -82,43 +85,42 @@ export interface Position {
 }
 
 /**
- * The fields of an event but for its mac.
+ * The fields of an event but for its mac; `undefined` where it has none.
  * @param event with texts of bounded length
  * @param time milliseconds since 1970, of the fleet's clock
  */
-export function toFields (event: AuditEvent, time: number, { instance, seq, prev }: Position): AuditFields {
-  const known: Record<Exclude<typeof FIELD_NAMES[number], 'mac'>, string | undefined> = {
+export function toFields (event: AuditEvent, time: number, { instance, seq, prev }: Position): NewFields {
+  return { // all of them, always: V8 is five times as fast with an object whose form it knows
     time: new Date(time).toISOString(),
     event: event.event,
     outcome: event.code === undefined ? 'success' : 'failure',
-    code: event.code,
-    email: event.email,
-    app: event.app,
-    tooljet: event.tooljet,
-    url_id: event.urlId,
+    code: text(event.code),
+    email: text(event.email),
+    app: text(event.app),
+    tooljet: text(event.tooljet),
+    url_id: text(event.urlId),
     expires_at: event.expiresAt === undefined ? undefined : new Date(event.expiresAt).toISOString(),
-    request_id: event.requestId,
-    ip: event.ip,
-    user_agent: event.userAgent,
-    trace_id: event.traceId,
+    request_id: text(event.requestId),
+    ip: text(event.ip),
+    user_agent: text(event.userAgent),
+    trace_id: text(event.traceId),
     count: event.count === undefined ? undefined : String(event.count),
-    by: event.by,
-    reason: event.reason,
-    target: event.target,
-    retention: event.retention,
+    by: text(event.by),
+    reason: text(event.reason),
+    target: text(event.target),
+    retention: text(event.retention),
     duration_ms: event.durationMs === undefined ? undefined : String(Math.round(event.durationMs)),
-    instance,
+    instance: text(instance),
     seq: String(seq),
-    prev,
+    prev: text(prev),
     schema: SCHEMA,
+    mac: undefined,
   }
-  const fields: AuditFields = {}
-  for (const name in known) { // of entries V8 makes an array of arrays first
-    const value = known[name as keyof typeof known]
-    // half a character would not come back from Redis as it was, and its mac would not hold
-    if (value !== undefined && value !== '') fields[name] = value.toWellFormed()
-  }
-  return fields
+}
+
+/** Half a character would not come back from Redis as it was, and its mac would not hold. */
+function text (value: string | undefined): string | undefined {
+  return value === '' ? undefined : value?.toWellFormed()
 }
 
 /** Fields and values as Redis gives them. */

@@ -1,6 +1,6 @@
 import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
-import { FIELD_NAMES, SCHEMA, type AuditFields } from './event.js'
+import { FIELD_NAMES, SCHEMA, type AuditFields, type NewFields } from './event.js'
 
 /** An event as it is sent to Redis: made once, and without any reference to what a client sent. */
 export interface SignedEvent {
@@ -19,8 +19,8 @@ export interface SignedEvent {
 export class EventSigner {
   readonly #keys: readonly KeyObject[]
   readonly #stream: string
-  /** An instance's events have but a few sets of names. */
-  readonly #namesWithMac = new LRUCache<string, string>({ max: 100 })
+  /** By which of them an event has: but a few sets. */
+  readonly #names = new LRUCache<number, readonly [names: string, namesWithMac: string]>({ max: 100 })
 
   /**
    * @param keys of purpose `audit`; the first makes macs, all check them
@@ -31,15 +31,29 @@ export class EventSigner {
     this.#stream = stream
   }
 
-  /** @param fields in their order, without `mac`, which they get @param time of the event, milliseconds since 1970 */
-  sign (fields: AuditFields, time: number): SignedEvent {
-    const names = Object.keys(fields).join()
-    const values = jsonOf(Object.values(fields))
+  /** @param fields without `mac`, which they get @param time of the event, milliseconds since 1970 */
+  sign (fields: NewFields, time: number): SignedEvent {
+    const given: string[] = []
+    let shape = 0 // a bit for each name
+    for (const name of FIELD_NAMES) {
+      const value = fields[name]
+      shape = shape * 2 + (value === undefined ? 0 : 1)
+      if (value !== undefined) given.push(value)
+    }
+    const [names, namesWithMac] = this.#namesOf(shape, fields)
+    const values = jsonOf(given)
     const mac = this.#macWith(this.#keys[0]!, time, names, values)
-    fields['mac'] = mac
-    let withMac = this.#namesWithMac.get(names)
-    if (withMac === undefined) this.#namesWithMac.set(names, withMac = `${names},mac`)
-    return { names: withMac, values: `${values.slice(0, -1)},"${mac}"]`, mac }
+    fields.mac = mac
+    return { names: namesWithMac, values: `${values.slice(0, -1)},"${mac}"]`, mac }
+  }
+
+  #namesOf (shape: number, fields: NewFields): readonly [names: string, namesWithMac: string] {
+    let names = this.#names.get(shape)
+    if (names === undefined) {
+      const joined = FIELD_NAMES.filter((name) => fields[name] !== undefined).join()
+      this.#names.set(shape, names = [joined, `${joined},mac`])
+    }
+    return names
   }
 
   /** @param flat fields and values of an entry as Redis gives them @returns the event's fields; nothing when it is none of this stream and key */

@@ -9,7 +9,7 @@ import type { Test } from 'tap'
 import { append, toQueued, type QueuedEvent } from '../../plugin/audit/append.js'
 import { AuditKeys } from '../../plugin/audit/audit-keys.js'
 import { toFields, type AuditEvent, type AuditFields } from '../../plugin/audit/event.js'
-import { EventSigner } from '../../plugin/audit/signer.js'
+import { EventSigner, fieldsOfSigned } from '../../plugin/audit/signer.js'
 import { deriveKeys } from '../../plugin/crypto/secret-keys.js'
 import type { Run } from '../../plugin/cli/program.js'
 import { run } from '../../plugin/cli/run.js'
@@ -174,7 +174,7 @@ export class Log {
     const fields = toFields(event, at, { instance, ...position })
     const signed = this.#signer.sign(fields, at)
     position.prev = signed.mac
-    this.logged.push(fields)
+    this.logged.push(fieldsOfSigned(signed))
     return toQueued(signed, fields, this.#keys)
   }
 }
