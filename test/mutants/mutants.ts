@@ -404,7 +404,7 @@ export const MUTANTS: Mutant[] = [
   // what a look from outside found
   { name: 'text-unbounded', file: 'observability/sanitize.ts', from: '.slice(0, LOOKED_AT)', to: '', tests: ['secrets: a token is not told'], why: 'one long header keeps the process busy for seconds' },
   { name: 'secret-code', file: 'errors.ts', from: "typeof code === 'string' && sanitize(code)", to: "typeof code === 'string' && code", tests: ['secrets: a token is not told'], why: "a token in the code of a host's error is in the audit log" },
-  { name: 'half-character', file: 'audit/event.ts', from: 'value.toWellFormed()', to: 'value', tests: ['audit-verify: half a character'], why: 'one event that cannot be written holds up all others' },
+  { name: 'half-character', file: 'audit/event.ts', from: 'value?.toWellFormed()', to: 'value', tests: ['audit-verify: half a character'], why: 'one event that cannot be written holds up all others' },
   { name: 'ahead-of-authorize', file: 'embed.ts', from: 'authorize === undefined ? found : undefined', to: 'found', tests: ['reuse: what is forgotten while'], why: 'a forgotten URL is given' },
   { name: 'pause-of-one', file: 'observability/metrics.ts', from: 'tooljets.map(({ pausedFor = 0 }) => pausedFor)', to: '[tooljet.pausedFor ?? 0]', tests: ['tenants: of several pauses'], why: 'the pause of one ToolJet hides behind the failure of another' },
   { name: 'users-each', file: 'crypto/names.ts', from: 'max: maxUsers', to: 'max: MAX_USERS', tests: ['tenants: many ToolJets'], why: 'each ToolJet takes memory for ten thousand users' },
