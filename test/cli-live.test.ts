@@ -175,15 +175,22 @@ test('export --out: goes on after a kill -9 in the middle, and after a torn line
   }
 })
 
-test('export --out: rotation exports nothing twice, and the position is never ahead of the file', { timeout: 60_000 }, async (t) => {
+/** A log, and a file that it is exported to. */
+async function openExport (t: Test) {
   const { log, at } = await open(t)
   const folder = scratch(t)
   const file = join(folder, 'audit.ndjson')
-  const state = `${file}.state`
+  const exportTo = (to: string, ...args: string[]) => cliHere(['export', '--out', to, ...args, ...at])
+  /** @returns the ids in the file after one more run */
   const exported = async (...args: string[]) => {
-    t.match(await cliHere(['export', '--out', file, ...args, ...at]), { code: 0, stderr: '' })
+    t.match(await exportTo(file, ...args), { code: 0, stderr: '' })
     return ids(readFileSync(file, 'utf8'))
   }
+  return { log, folder, file, state: `${file}.state`, exportTo, exported }
+}
+
+test('export --out: a rotated file begins where the one before it ended', { timeout: 60_000 }, async (t) => {
+  const { log, folder, file, state, exported } = await openExport(t)
   const first = await log.add(reused(3))
   t.same(await exported(), first)
   t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: first[2] })
@@ -196,47 +203,67 @@ test('export --out: rotation exports nothing twice, and the position is never ah
   truncateSync(file) // as its copytruncate does
   const third = await log.add(reused(2))
   t.same(await exported(), third)
+})
 
-  writeFileSync(state, `${JSON.stringify({ stream: STREAM, id: second[1] })}\n`) // a run that broke off between the two
-  t.same(await exported(), third, 'the file is ahead')
-  t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: third[1] }, 'which is kept')
+test('export --out: a file that is ahead of its position, or has none, is exported to once', { timeout: 60_000 }, async (t) => {
+  const { log, file, state, exportTo, exported } = await openExport(t)
+  const [before] = await log.add(reused(1))
+  await exported()
+  truncateSync(file)
+  const events = await log.add(reused(2))
+  await exported()
+  writeFileSync(state, `${JSON.stringify({ stream: STREAM, id: before })}\n`) // a run that broke off between the two
+  t.same(await exported(), events, 'the file is ahead')
+  t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: events[1] }, 'which is kept')
   rmSync(state) // of an earlier version
-  const fourth = await log.add(reused(1))
-  t.same(await exported(), [...third, ...fourth])
+  const more = await log.add(reused(1))
+  t.same(await exported(), [...events, ...more])
+  t.match(await exportTo(file, '--after', before!), { code: 2, stderr: /--after .*: the last event that was exported to .* is \d+-\d+, after which this goes on/ })
+})
 
-  t.match(await cliHere(['export', '--out', file, '--after', first[0]!, ...at]), { code: 2, stderr: /--after .*: the last event that was exported to .* is \d+-\d+, after which this goes on/ })
-  t.match(await cliHere(['export', '--out', file, '--outcome', 'failure', ...at]), { code: 2, stderr: /--state .*state: it is the position of an export with no filter, and not with --outcome failure/ })
+test('export --out: a position is that of one filter, of which times may change', { timeout: 60_000 }, async (t) => {
+  const { log, folder, file, exportTo, exported } = await openExport(t)
+  const [first] = await log.add(reused(3))
+  await exported()
+  t.match(await exportTo(file, '--outcome', 'failure'), { code: 2, stderr: /--state .*state: it is the position of an export with no filter, and not with --outcome failure/ })
   const filtered = join(folder, 'ana.ndjson')
-  for (const more of [[], ['--since', '1d'], ['--until', 'today']]) t.match(await cliHere(['export', '--out', filtered, '--email', ANA, '--url-id', 'u1', ...more, ...at]), { code: 0 }, 'times may change')
-  writeFileSync(`${filtered}.state`, JSON.stringify({ stream: STREAM, id: first[0], filters: { url_id: 'u1', email: ANA } }))
-  t.match(await cliHere(['export', '--out', filtered, '--email', ANA, '--url-id', 'u1', ...at]), { code: 0, stderr: '' })
-  t.match(await cliHere(['export', '--out', filtered, '--email', BEN, '--url-id', 'u1', ...at]), { code: 2, stderr: /it is the position of an export with --email ana@acme.test --url-id u1, and not with --email ben@acme.test --url-id u1/ })
+  for (const more of [[], ['--since', '1d'], ['--until', 'today']]) t.match(await exportTo(filtered, '--email', ANA, '--url-id', 'u1', ...more), { code: 0 }, 'times may change')
+  writeFileSync(`${filtered}.state`, JSON.stringify({ stream: STREAM, id: first, filters: { url_id: 'u1', email: ANA } }))
+  t.match(await exportTo(filtered, '--email', ANA, '--url-id', 'u1'), { code: 0, stderr: '' })
+  t.match(await exportTo(filtered, '--email', BEN, '--url-id', 'u1'), { code: 2, stderr: /it is the position of an export with --email ana@acme.test --url-id u1, and not with --email ben@acme.test --url-id u1/ })
   rmSync(`${filtered}.state`)
-  await cliHere(['export', '--out', filtered, '--email', ANA, ...at])
+  await exportTo(filtered, '--email', ANA)
   t.match(JSON.parse(readFileSync(`${filtered}.state`, 'utf8')), { filters: { email: ANA } })
-  rmSync(filtered)
-  rmSync(`${filtered}.state`)
+})
 
+test('export --state: another file keeps the position, and one that is no position is refused and left as it is', { timeout: 60_000 }, async (t) => {
+  const { log, folder, file, state, exportTo, exported } = await openExport(t)
+  const events = await log.add(reused(3))
   const elsewhere = join(folder, 'position')
-  rmSync(state)
-  t.same(await exported('--state', elsewhere), [...third, ...fourth])
+  t.same(await exported('--state', elsewhere), events)
   t.notOk(existsSync(state))
-  t.same(JSON.parse(readFileSync(elsewhere, 'utf8')), { stream: STREAM, id: fourth[0] })
-  t.match(await cliHere(['export', '--out', file, '--state', elsewhere, '--stream', 'another', ...at]), { code: 2, stderr: /--state .*position: it is the position in another stream, tooljet-embed:audit/ })
+  t.same(JSON.parse(readFileSync(elsewhere, 'utf8')), { stream: STREAM, id: events[2] })
+  t.match(await exportTo(file, '--state', elsewhere, '--stream', 'another'), { code: 2, stderr: /--state .*position: it is the position in another stream, tooljet-embed:audit/ })
   for (const text of ['', 'x', 'null', '{"id":7}', `{"id":"1-","stream":"${STREAM}"}`, `{"id":"18446744073709551616-0","stream":"${STREAM}"}`]) {
     writeFileSync(elsewhere, text)
-    t.match(await cliHere(['export', '--out', file, '--state', elsewhere, ...at]), { code: 2, stderr: /--state .*position: it is no position of an earlier export/ })
+    t.match(await exportTo(file, '--state', elsewhere), { code: 2, stderr: /--state .*position: it is no position of an earlier export/ })
     t.equal(readFileSync(elsewhere, 'utf8'), text)
     t.notOk(existsSync(`${file}.lock`), 'no lock stays')
   }
-  t.match(await cliHere(['export', '--out', file, '--state', join(folder, 'none', 'position'), ...at]), { code: 2, stderr: /--state .*position: ENOENT/ })
-  t.match(await cliHere(['export', '--out', file, '--format', 'ecs', ...at]), { code: 2, stderr: /does not end in a line of an earlier export in this format/ }, 'one file, one format')
+  t.match(await exportTo(file, '--state', join(folder, 'none', 'position')), { code: 2, stderr: /--state .*position: ENOENT/ })
+})
+
+test('export --out: one file has one format', { timeout: 60_000 }, async (t) => {
+  const { log, folder, file, exportTo, exported } = await openExport(t)
+  const events = await log.add(reused(3))
+  await exported()
+  t.match(await exportTo(file, '--format', 'ecs'), { code: 2, stderr: /does not end in a line of an earlier export in this format/ })
   const ecs = join(folder, 'audit.ecs')
-  for (let i = 0; i < 2; i++) t.match(await cliHere(['export', '--out', ecs, '--format', 'ecs', ...at]), { code: 0 })
+  for (let i = 0; i < 2; i++) t.match(await exportTo(ecs, '--format', 'ecs'), { code: 0 })
   appendFileSync(ecs, '{"@timest')
-  const fifth = await log.add(reused(1))
-  await cliHere(['export', '--out', ecs, '--format', 'ecs', ...at])
-  t.same(parsed(readFileSync(ecs, 'utf8')).map(({ event }) => (event as { id: string }).id), [...first, ...second, ...third, ...fourth, ...fifth])
+  const more = await log.add(reused(1))
+  await exportTo(ecs, '--format', 'ecs')
+  t.same(parsed(readFileSync(ecs, 'utf8')).map(({ event }) => (event as { id: string }).id), [...events, ...more])
 })
 
 test('export --out: one run at a time; what a run that was killed leaves behind is taken over', { timeout: 90_000 }, async (t) => {
