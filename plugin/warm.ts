@@ -82,12 +82,12 @@ export class Warming {
     this.#deps = deps
     this.#options = options
     const { validFor } = options
-    if (validFor !== undefined && !(Number.isFinite(validFor) && validFor >= 0)) throw badRequest('takes a number of seconds as "validFor"')
+    if (validFor !== undefined && !(Number.isFinite(validFor) && validFor >= 0)) throw badRequest('expects a number of seconds as "validFor"')
   }
 
   /** @throws TOOLJET_EMBED_BAD_REQUEST when the list is none */
   async run (list: readonly TooljetEmbedWarmPair[]): Promise<TooljetEmbedWarmReport> {
-    if (!Array.isArray(list)) throw badRequest('takes a list of { email, appId or appSlug or app }')
+    if (!Array.isArray(list)) throw badRequest('expects a list of { email, appId or appSlug or app }')
     let next = 0
     const work = async (): Promise<void> => {
       while (next < list.length && !this.#isStopped) {
@@ -120,11 +120,11 @@ export class Warming {
     let tooljet: ToolJet | undefined
     const event = (): AuditEvent => ({ event: 'url.warmed', email, app: app?.displayName ?? apps.displayNameOf(lookup), tooljet: tooljets.displayNameOf(tooljet), durationMs: performance.now() - startedAt })
     try {
-      if (email === undefined) throw badRequest('takes the "email" of a user')
+      if (email === undefined) throw badRequest('expects the "email" of a user')
       app = apps.resolve(lookup)
       tooljet = tooljets.fromTarget(target)
       const { validFor = app.minRemaining } = this.#options
-      if (validFor >= app.patExpiry) throw badRequest(`takes a "validFor" that is less than patExpiry (${app.patExpiry})`)
+      if (validFor >= app.patExpiry) throw badRequest(`expects a "validFor" that is less than patExpiry (${app.patExpiry})`)
       const url = await this.#getWithRetries(email, { ...app, minRemaining: validFor }, tooljet)
       if (url === undefined) return // stopped
       if (url.source === 'minted') this.#report.minted++

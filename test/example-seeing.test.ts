@@ -212,28 +212,28 @@ test('the environment: defaults, a file, and what is said of mistakes', async (t
     }
   }
   t.same(wrong(portalEnv, {}), [
-    'JWT_SECRET is missing, it takes at least 32 characters',
-    'REDIS_URL is missing, it takes a URL that starts with redis:// or rediss://, or none',
-    'TOOLJET_API_TOKEN is missing, it takes ToolJet\'s EXTERNAL_API_ACCESS_TOKEN',
-    'TOOLJET_URL is missing, it takes a URL that starts with http:// or https://',
+    'JWT_SECRET is missing, expected at least 32 characters',
+    'REDIS_URL is missing, expected a URL that starts with redis:// or rediss://, or none',
+    'TOOLJET_API_TOKEN is missing, expected ToolJet\'s EXTERNAL_API_ACCESS_TOKEN',
+    'TOOLJET_URL is missing, expected a URL that starts with http:// or https://',
   ])
-  t.same(wrong(startEnv, { ENV_FILE: `${folder}/wrong` }), ['JWT_SECRET is something else (not shown), it takes at least 32 characters', 'PORT is "80000", it takes a port number from 1 to 65535'])
+  t.same(wrong(startEnv, { ENV_FILE: `${folder}/wrong` }), ['JWT_SECRET is something else (not shown), expected at least 32 characters', 'PORT is "80000", expected a port number from 1 to 65535'])
   t.same(wrong(startEnv, { REDIS_URL: 'http://:hunter2@x', TOOLJET_URL: 'ftp://hunter2@x', LOG_LEVEL: 'loud', TOOLJET_APP_ID: 'sales', OTEL_TRACES_EXPORTER: 'otlp' }), [
-    'LOG_LEVEL is "loud", it takes one of fatal, error, warn, info, debug, trace, silent',
-    'OTEL_TRACES_EXPORTER is "otlp", it takes one of none, console',
-    'REDIS_URL is something else (not shown), it takes a URL that starts with redis:// or rediss://, or none',
-    'TOOLJET_APP_ID is "sales", it takes the id of an app, a UUID',
-    'TOOLJET_URL is something else (not shown), it takes a URL that starts with http:// or https://',
+    'LOG_LEVEL is "loud", expected one of fatal, error, warn, info, debug, trace, silent',
+    'OTEL_TRACES_EXPORTER is "otlp", expected one of none, console',
+    'REDIS_URL is something else (not shown), expected a URL that starts with redis:// or rediss://, or none',
+    'TOOLJET_APP_ID is "sales", expected the id of an app, a UUID',
+    'TOOLJET_URL is something else (not shown), expected a URL that starts with http:// or https://',
   ])
-  t.same(wrong(startEnv, { REDIS_URL: 'redis://:hunter2@x/sales' }), ['REDIS_URL is something else (not shown): it has a database that is no number, it takes a URL that starts with redis:// or rediss://, or none'])
-  t.throws(() => withEnv(t, { TOOLJET_TOKENS: 'all' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_TOKENS is "all", it takes one of insert, replace, keep, per-app' })
+  t.same(wrong(startEnv, { REDIS_URL: 'redis://:hunter2@x/sales' }), ['REDIS_URL is something else (not shown): it has a database that is no number, expected a URL that starts with redis:// or rediss://, or none'])
+  t.throws(() => withEnv(t, { TOOLJET_TOKENS: 'all' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_TOKENS is "all", expected one of insert, replace, keep, per-app' })
   t.equal(withEnv(t, {}, () => readEnv(toolJetEnv)).TOOLJET_RETRY_AFTER, 'on')
-  t.throws(() => withEnv(t, { TOOLJET_RETRY_AFTER: 'yes' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_RETRY_AFTER is "yes", it takes one of on, off' })
+  t.throws(() => withEnv(t, { TOOLJET_RETRY_AFTER: 'yes' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_RETRY_AFTER is "yes", expected one of on, off' })
 
   const cases: [string, Record<string, string>, string][] = [
-    ['example/portal/server.ts', { PORT: '3001', REDIS_URL: 'redis://127.0.0.1:9', TOOLJET_URL: 'http://127.0.0.1:9', TOOLJET_API_TOKEN: 'x' }, 'The portal cannot start: JWT_SECRET is missing, it takes at least 32 characters'],
-    ['example/start.ts', { REDIS_URL: '127.0.0.1:6379' }, 'The example cannot start: REDIS_URL is something else (not shown), it takes a URL that starts with redis:// or rediss://, or none'],
-    ['example/tooljet/start.ts', { PORT: 'http' }, 'The stand-in cannot start: PORT is "http", it takes a port number from 1 to 65535'],
+    ['example/portal/server.ts', { PORT: '3001', REDIS_URL: 'redis://127.0.0.1:9', TOOLJET_URL: 'http://127.0.0.1:9', TOOLJET_API_TOKEN: 'x' }, 'The portal cannot start: JWT_SECRET is missing, expected at least 32 characters'],
+    ['example/start.ts', { REDIS_URL: '127.0.0.1:6379' }, 'The example cannot start: REDIS_URL is something else (not shown), expected a URL that starts with redis:// or rediss://, or none'],
+    ['example/tooljet/start.ts', { PORT: 'http' }, 'The stand-in cannot start: PORT is "http", expected a port number from 1 to 65535'],
   ]
   for (const [file, env, said] of cases) {
     const child = Child.start(t, ['--import', 'tsx', file], env)

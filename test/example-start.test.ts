@@ -36,7 +36,7 @@ test('npm start -- --help, and arguments that it does not know', async (t) => {
     [['--instance', '2'], `Unknown option '--instance'${advice}`],
     [['2'], `Unexpected argument '2'${advice}`], // which is what npm leaves of `npm start --instances 2`
     [['--instances'], `Option '--instances <value>' argument missing${advice}`],
-    [['--instances', '0'], '--instances is "0", it takes a whole number from 1 to 64'],
+    [['--instances', '0'], '--instances is "0", expected a whole number from 1 to 64'],
   ]
   await Promise.all(cases.map(async ([args, message]) => {
     const child = npmStart(t, args, {})
@@ -180,7 +180,7 @@ test('npm start without Redis answers users, and its admin queries the audit log
   t.same([entries.length, cursor, command], [3, entries[2].id, undefined])
   t.same(await events(`limit=3&after=${cursor}`), ['audit.opened'])
   t.equal((await call('/admin/audit/events?limit=4')).body['cursor'], undefined)
-  t.match(await call('/admin/audit/events?since=yesterday'), { status: 400, body: { message: /^argument "since" is "yesterday", it takes an ISO 8601 time/ } })
+  t.match(await call('/admin/audit/events?since=yesterday'), { status: 400, body: { message: /^argument "since" is "yesterday", expected an ISO 8601 time/ } })
 })
 
 test('in a browser: npm start without Redis embeds the app, tells how to get a Redis, and shows its own events', { skip: chromiumPath() === undefined && 'there is no chromium on this machine' }, async (t) => {

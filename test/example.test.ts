@@ -144,7 +144,7 @@ test('npm start says at once what is wrong with its settings, and leaves nothing
   t.teardown(() => squatter.close())
   const cases: Array<[NodeJS.ProcessEnv, string]> = [
     [{ PORT: String(port) }, `port ${port + 1} is already in use; PORT=… chooses another`],
-    [{ PORT: 'http' }, 'PORT is "http", it takes a port number from 1 to 65535'],
+    [{ PORT: 'http' }, 'PORT is "http", expected a port number from 1 to 65535'],
     [{ PORT: '65535' }, 'PORT is 65535, and there are not 2 ports from there on'],
     [{ PORT: String(port), TOOLJET_URL: 'https://tooljet.example.com' }, 'TOOLJET_URL and TOOLJET_API_TOKEN go together, and only one of them is set'],
   ]

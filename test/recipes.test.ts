@@ -54,7 +54,7 @@ async function openShell (t: Test): Promise<Shell> {
   symlinkSync(root, join(folder, 'node_modules', 'fastify-tooljet-embed'))
   mkdirSync(join(folder, 'bin'))
   writeFileSync(join(folder, 'bin', 'redis-cli'), `#!/bin/sh\nexec '${redisCli}' -p ${server.port} "$@"\n`, { mode: 0o755 })
-  writeFileSync(join(folder, 'node_modules', '.bin', 'tooljet-embed-audit'), `#!/bin/sh\nexec '${process.execPath}' node_modules/fastify-tooljet-embed/dist/cli/main.js "$@"\n`, { mode: 0o755 })
+  writeFileSync(join(folder, 'node_modules', '.bin', 'tooljet-embed-audit'), `#!/bin/sh\nexec '${process.execPath}' node_modules/fastify-tooljet-embed/dist/cli/audit.js "$@"\n`, { mode: 0o755 })
   t.teardown(async () => {
     redis.disconnect()
     await server.stop()

@@ -93,7 +93,7 @@ export class Apps {
   }
 
   #byAlias (alias: unknown): App {
-    if (typeof alias !== 'string') throw badRequest('"app" takes an alias, a string')
+    if (typeof alias !== 'string') throw badRequest('"app" must be an alias, a string')
     if (this.#allowed === undefined) throw badRequest('there are no aliases here, name it by appId or appSlug')
     const app = this.#allowed.get(alias)
     if (app === undefined) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'unknown_alias' })
@@ -110,10 +110,10 @@ export class Apps {
 function parseAppName ({ appId, appSlug }: AppLookup): AppName {
   if (appId !== undefined) {
     if (typeof appId === 'string' && APP_ID.test(appId)) return { appId }
-    throw badRequest('"appId" takes a UUID')
+    throw badRequest('"appId" must be a UUID')
   }
   if (typeof appSlug === 'string' && APP_SLUG.test(appSlug)) return { appSlug }
-  throw badRequest('"appSlug" takes 1 to 128 letters, digits, "-" and "_"')
+  throw badRequest('"appSlug" must be 1 to 128 letters, digits, "-" and "_"')
 }
 
 function badRequest (detail: string) {

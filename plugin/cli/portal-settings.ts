@@ -36,9 +36,9 @@ export interface PortalSettings {
 /** @throws UsageError for what is missing or wrong; no secret is in it */
 export function portalSettingsOf (given: ParsedOptions, env: NodeJS.ProcessEnv): PortalSettings {
   const redis = env['REDIS_URL'] ?? ''
-  if (redis === '') throw new UsageError(`REDIS_URL is missing, it takes ${REDIS_URL}`)
+  if (redis === '') throw new UsageError(`REDIS_URL is missing, expected ${REDIS_URL}`)
   const problem = redisUrlProblem(redis)
-  if (problem !== undefined) throw new UsageError(`REDIS_URL is something else (not shown): it ${problem}; it takes ${REDIS_URL}`)
+  if (problem !== undefined) throw new UsageError(`REDIS_URL is something else (not shown): it ${problem}, expected ${REDIS_URL}`)
   const embedOrigins = (env['TOOLJET_EMBED_ORIGINS'] ?? '').split(',').map((origin) => origin.trim()).filter((origin) => origin !== '')
   const secrets = secretsOf(given, { TOOLJET_EMBED_ENCRYPTION_KEY: env['ENCRYPTION_KEY'] || env['TOOLJET_EMBED_ENCRYPTION_KEY'] })
   const options: PortalSettings['options'] = {
@@ -67,7 +67,7 @@ export function portalSettingsOf (given: ParsedOptions, env: NodeJS.ProcessEnv):
   const resolved = checked(options)
   const { patExpiry } = resolved.lifetimes
   const validFor = given['valid-for'] === undefined ? undefined : durationOf('valid-for', given['valid-for']) / 1000
-  if (validFor !== undefined && validFor >= patExpiry) throw new UsageError(`--valid-for is "${given['valid-for']}", it takes less than --pat-expiry, which is ${patExpiry} seconds`)
+  if (validFor !== undefined && validFor >= patExpiry) throw new UsageError(`--valid-for is "${given['valid-for']}", expected less than --pat-expiry, which is ${patExpiry} seconds`)
   return { options, resolved, validFor }
 }
 
@@ -87,7 +87,7 @@ function mintLimitOf (given = 'auto'): TooljetTarget['mintLimit'] {
   if (given === 'auto') return 'auto'
   if (given === 'none') return false
   const [, max, timeWindow] = /^([1-9]\d{0,8})\/(.+)$/.exec(given) ?? []
-  if (max === undefined) throw new UsageError(`--mint-limit is "${given}", it takes auto, none, or a number and a time like 10/1m`)
+  if (max === undefined) throw new UsageError(`--mint-limit is "${given}", expected auto, none, or a number and a time like 10/1m`)
   return { max: Number(max), timeWindow: durationOf('mint-limit', timeWindow!) }
 }
 
@@ -95,7 +95,7 @@ function mintLimitOf (given = 'auto'): TooljetTarget['mintLimit'] {
 function durationOf (name: 'valid-for' | 'mint-limit', text: string): number {
   const ms = /[a-z]/i.test(text) ? parseDuration(text) : undefined
   if (ms !== undefined && ms > 0) return Math.round(ms)
-  throw new UsageError(`--${name} has "${text}", it takes a time like 10h, "45 minutes" or 90s`)
+  throw new UsageError(`--${name} has "${text}", expected a time like 10h, "45 minutes" or 90s`)
 }
 
 function defined<T extends object> (values: T): { [name in keyof T]?: Exclude<T[name], undefined> } {

@@ -24,7 +24,7 @@ function secretsIn (file: string): string[] {
     throw fileError(file, error)
   }
   const secrets = lines.filter((line) => line !== '')
-  if (secrets.length === 0) throw new UsageError(`--key-file: there is no key in ${file}, it takes one on each line, the current one first`)
+  if (secrets.length === 0) throw new UsageError(`--key-file: there is no key in ${file}, expected one key on each line, the current one first`)
   return secrets
 }
 

@@ -17,7 +17,7 @@ export function durationOf (name: string, value: number | string): number {
 
 /** What is wrong with one option. */
 export function optionError (name: string, expected: string, value?: string) {
-  return embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "${name}" ${value === undefined ? 'is missing' : `is ${value}`}, it takes ${expected}` })
+  return embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "${name}" ${value === undefined ? 'is missing' : `is ${value}`}, expected ${expected}` })
 }
 
 /** What is wrong with one option, as its schema says. */
@@ -26,7 +26,7 @@ export function wrongOption (error: ValueError) {
   const schema = error.schema as TSchema & { expected?: string, secret?: boolean, properties?: object }
   if (error.type === ValueErrorType.ObjectAdditionalProperties) {
     const known = Object.keys(schema.properties ?? {}).join(', ')
-    return embedError('TOOLJET_EMBED_OPTIONS', { detail: `there is no option "${name}", here are known: ${known}` })
+    return embedError('TOOLJET_EMBED_OPTIONS', { detail: `unknown option "${name}", expected one of ${known}` })
   }
   const expected = schema.expected ?? 'another value'
   if (error.value === undefined) return optionError(name, expected)

@@ -67,7 +67,7 @@ export function proxyOf (url: string): URL | undefined {
   const proxy = LOOPBACK.test(hostname) ? '' : getProxyForUrl(url)
   if (proxy === '') return undefined
   if (URL.canParse(proxy) && /^https?:$/.test(new URL(proxy).protocol)) return new URL(proxy)
-  throw embedError('TOOLJET_EMBED_OPTIONS', { detail: `the variable ${protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY'} is something else (not shown), it takes a URL like http://proxy.example.com:3128` })
+  throw embedError('TOOLJET_EMBED_OPTIONS', { detail: `the variable ${protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY'} is something else (not shown), expected a URL like http://proxy.example.com:3128` })
 }
 
 /** Connections to the origin of a URL, through the environment's proxy where there is one. @throws TOOLJET_EMBED_OPTIONS as `proxyOf` does */

@@ -126,7 +126,7 @@ class SingleTenantRegistry implements ToolJetRegistry {
 
   fromTarget (target: unknown): ToolJet {
     if (target === undefined) return this.#tooljet
-    throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes a "tooljet" only where option "tooljet" is a function' })
+    throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget accepts a "tooljet" only where option "tooljet" is a function' })
   }
 
   async health (): Promise<ToolJetsHealth> {
@@ -173,7 +173,7 @@ class MultiTenantRegistry implements ToolJetRegistry {
     try {
       return this.#at(target)
     } catch (error) {
-      throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the user\'s "tooljet", as the function of option "tooljet" gives it', cause: error })
+      throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget expects the user\'s "tooljet", as the function of option "tooljet" gives it', cause: error })
     }
   }
 

@@ -117,7 +117,7 @@ function toEmbedError (reply: Reply): EmbedError {
 
 function badRequest (message: string | undefined): EmbedError {
   if (message === undefined) return badReply('something in front of ToolJet does not accept the request (status 400 without ToolJet\'s JSON)')
-  if (/\bappId must be a uuid/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet takes another form of app id' })
+  if (/\bappId must be a uuid/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet expects another form of app id' })
   if (/invalid app/i.test(message)) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
   if (/\bemail must be\b|\bemail must be provided\b/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet does not accept the user\'s e-mail as an address' })
   return badReply('it does not accept the request')

@@ -81,7 +81,7 @@ function rowOf (header: readonly (keyof Row | undefined)[], fields: readonly str
 /** @throws an error that says what is wrong */
 function pairOf ({ email: given, appId, appSlug, app }: Row): { key: string, pair: TooljetEmbedWarmPair } {
   const email = parseEmail(given)
-  if (email === undefined) throw new Error('"email" takes an e-mail address')
+  if (email === undefined) throw new Error('"email" must be an e-mail address')
   // without the portal's list there are no aliases
   const named = app === undefined ? {} : APP_ID.test(String(app)) ? { appId: app } : { appSlug: app }
   if (app !== undefined && (appId !== undefined || appSlug !== undefined)) throw new Error('name the app by one of appId, appSlug and app')

@@ -4,7 +4,7 @@ import { EXIT, UnreachableError, UsageError } from '../errors.js'
 import { parseOptions, type OptionName } from '../options.js'
 import type { Output } from '../output.js'
 import { portalSettingsOf } from '../portal-settings.js'
-import { runProgram, writeVersion, type Run, type Io } from '../program.js'
+import { runProgram, writeVersion, type Program, type Io } from '../run-program.js'
 import { jsonLine, plural } from '../text.js'
 import { readPairs } from './pairs.js'
 
@@ -14,7 +14,7 @@ const OPTION_NAMES: OptionName[] = ['valid-for', 'pat-expiry', 'session-expiry',
 const MAX_TOLD = 20
 const LOOK_MS = 1000
 
-export const run: Run = (args, io) => runProgram('tooljet-embed-warm', io, (out) => runWarm(args, out, io))
+export const run: Program = (args, io) => runProgram('tooljet-embed-warm', io, (out) => runWarm(args, out, io))
 
 async function runWarm (args: string[], out: Output, { stdin = process.stdin, env, interrupted }: Io): Promise<number> {
   const { given, positionals } = parseOptions(args, OPTION_NAMES)
@@ -25,7 +25,7 @@ async function runWarm (args: string[], out: Output, { stdin = process.stdin, en
     return EXIT.fine
   }
   const [file, ...others] = positionals
-  if (file === undefined || others.length > 0) throw new UsageError('it takes one FILE, or - for standard input')
+  if (file === undefined || others.length > 0) throw new UsageError('expected one FILE, or - for standard input')
 
   const { pairs, problems } = await readPairs(file, stdin)
   reportLines(problems, 'line', out)

@@ -1,7 +1,7 @@
-import type { AuditEntry } from '../audit/event.js'
+import type { AuditEntry } from '../../audit/event.js'
 import { toEcs } from './ecs.js'
-import { eventLine } from './events.js'
-import { jsonLine } from './text.js'
+import { eventLine } from './event-writer.js'
+import { jsonLine } from '../text.js'
 
 /** How events are written, and known again in a file. */
 export interface ExportFormat {

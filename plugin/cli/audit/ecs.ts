@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { isoTime, type AuditEntry, type AuditEventName } from '../audit/event.js'
+import { isoTime, type AuditEntry, type AuditEventName } from '../../audit/event.js'
 
 /** Of the Elastic Common Schema that the fields are of. */
 export const ECS_VERSION = '8.17.0'

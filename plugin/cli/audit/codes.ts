@@ -1,6 +1,6 @@
-import type { AuditReader } from '../audit/reader.js'
-import { errorCodes } from '../errors.js'
-import { UsageError } from './errors.js'
+import type { AuditReader } from '../../audit/reader.js'
+import { errorCodes } from '../../errors.js'
+import { UsageError } from '../errors.js'
 
 const PREFIX = 'TOOLJET_EMBED_'
 /** What an error that has no code is recorded under, with a status or without. */

@@ -18,7 +18,7 @@ export interface Io {
 }
 
 /** A program. @param args after its name @returns the exit code */
-export type Run = (args: string[], io: Io) => Promise<number>
+export type Program = (args: string[], io: Io) => Promise<number>
 
 /** Runs a program, and tells what goes wrong. @param what gives the exit code */
 export async function runProgram (name: string, io: Io, what: (out: Output) => Promise<number>): Promise<number> {

@@ -1,13 +1,13 @@
-import { isoTime } from '../../audit/event.js'
-import { AuditReader, type AuditCounts, type AuditGroup, type AuditGrouping } from '../../audit/reader.js'
+import { isoTime } from '../../../audit/event.js'
+import { AuditReader, type AuditCounts, type AuditGroup, type AuditGrouping } from '../../../audit/reader.js'
 import type { Context } from '../command.js'
-import { EXIT, UsageError } from '../errors.js'
+import { EXIT, UsageError } from '../../errors.js'
 import { filtersOf } from '../filters.js'
-import { emailProblem } from '../people.js'
-import { pseudonymsOf } from '../secrets.js'
+import { emailProblem } from '../email-problem.js'
+import { pseudonymsOf } from '../../secrets.js'
 import { assertStream } from '../stream.js'
 import { Table, type Column } from '../table.js'
-import { grouped, jsonLine } from '../text.js'
+import { grouped, jsonLine } from '../../text.js'
 
 /** Counts the events that match. */
 export async function stats ({ given, stream, out, env, connect }: Context): Promise<number> {

@@ -1,5 +1,5 @@
-import type { Output } from './output.js'
-import { grouped } from './text.js'
+import type { Output } from '../output.js'
+import { grouped } from '../text.js'
 
 const EVERY_MS = 100
 

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs'
 import { pipeline } from 'node:stream'
 import { createGunzip } from 'node:zlib'
-import { fileError } from './errors.js'
+import { fileError } from '../errors.js'
 
 const GZIP = Buffer.from([0x1f, 0x8b])
 

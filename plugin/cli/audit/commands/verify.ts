@@ -1,22 +1,22 @@
-import { AuditKeys } from '../../audit/audit-keys.js'
-import type { LogWitness, LogSummary } from '../../audit/log-witness.js'
-import { entryPagesReadOnly } from '../../audit/entry-pages.js'
-import { EventSigner } from '../../audit/signer.js'
-import { streamInfo } from '../../audit/stream-info.js'
-import type { AuditProblem, AuditReport } from '../../audit/report.js'
-import { verifyAudit, type AuditSource, type RawEntry } from '../../audit/verify.js'
-import { IndexWitness } from '../../audit/verify-indexes.js'
-import { deriveKeys } from '../../crypto/secret-keys.js'
-import { MS_PER_DAY } from '../../durations.js'
+import { AuditKeys } from '../../../audit/audit-keys.js'
+import type { LogWitness, LogSummary } from '../../../audit/log-witness.js'
+import { entryPagesReadOnly } from '../../../audit/entry-pages.js'
+import { EventSigner } from '../../../audit/signer.js'
+import { streamInfo } from '../../../audit/stream-info.js'
+import type { AuditProblem, AuditReport } from '../../../audit/report.js'
+import { verifyAudit, type AuditSource, type RawEntry } from '../../../audit/verify.js'
+import { IndexWitness } from '../../../audit/verify-indexes.js'
+import { deriveKeys } from '../../../crypto/secret-keys.js'
+import { MS_PER_DAY } from '../../../durations.js'
 import type { Context } from '../command.js'
-import type { Connection } from '../connection.js'
-import { EXIT, UsageError } from '../errors.js'
-import { days, wholeNumber } from '../options.js'
-import type { Output } from '../output.js'
+import type { Connection } from '../../connection.js'
+import { EXIT, UsageError } from '../../errors.js'
+import { days, wholeNumber } from '../../options.js'
+import type { Output } from '../../output.js'
 import { Progress } from '../progress.js'
-import { secretsOf } from '../secrets.js'
+import { secretsOf } from '../../secrets.js'
 import { Table, type Column } from '../table.js'
-import { grouped, jsonLine, plural } from '../text.js'
+import { grouped, jsonLine, plural } from '../../text.js'
 
 const COLUMNS: Column<AuditProblem>[] = [
   { title: 'PROBLEM', cell: ({ kind }) => kind, style: () => 'red' },
@@ -54,7 +54,7 @@ export async function verify ({ given, stream, out, env, connect }: Context): Pr
 }
 
 async function witnessOf (files: readonly string[], signer: EventSigner, out: Output): Promise<LogWitness> {
-  const [{ LogWitness }, { readLog }] = await Promise.all([import('../../audit/log-witness.js'), import('../log-file.js')])
+  const [{ LogWitness }, { readLog }] = await Promise.all([import('../../../audit/log-witness.js'), import('../log-file.js')])
   const witness = new LogWitness(signer)
   const progress = new Progress(out, 'read')
   for (const file of files) await readLog(file, (chunks) => witness.read(chunks, (events) => progress.add(events)))

@@ -1,6 +1,6 @@
-import { UsageError } from './errors.js'
-import { isReply } from '../redis/errors.js'
-import type { Connection } from './connection.js'
+import { UsageError } from '../errors.js'
+import { isReply } from '../../redis/errors.js'
+import type { Connection } from '../connection.js'
 
 /** Whether there is such a stream, be it empty, as far as this user may know. @throws UsageError of a key of another kind */
 export async function hasStream (connection: Connection, stream: string): Promise<boolean> {

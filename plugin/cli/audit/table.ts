@@ -1,5 +1,5 @@
-import type { Output, Style } from './output.js'
-import { fitted, printable, widthOf } from './text.js'
+import type { Output, Style } from '../output.js'
+import { fitted, printable, widthOf } from '../text.js'
 
 export interface Column<Row> {
   title: string

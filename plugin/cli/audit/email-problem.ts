@@ -1,10 +1,10 @@
-import { normalizeEmail } from '../access/identity.js'
-import { fieldsOf } from '../audit/event.js'
-import { EventSigner } from '../audit/signer.js'
-import { deriveKeys } from '../crypto/secret-keys.js'
+import { normalizeEmail } from '../../access/identity.js'
+import { fieldsOf } from '../../audit/event.js'
+import { EventSigner } from '../../audit/signer.js'
+import { deriveKeys } from '../../crypto/secret-keys.js'
 import type { Context } from './command.js'
-import type { Connection } from './connection.js'
-import { secretsOf } from './secrets.js'
+import type { Connection } from '../connection.js'
+import { secretsOf } from '../secrets.js'
 
 /** How many of the newest events tell what the log is like. */
 const LOOKED_AT = 250

@@ -1,5 +1,5 @@
 import { writeSync } from 'node:fs'
-import type { Run } from './program.js'
+import type { Program } from './run-program.js'
 
 /** As in `EXIT.unexpected`: Node's own code would be 1, which has a meaning of its own. */
 const UNEXPECTED = 70
@@ -13,7 +13,7 @@ const SAME_SIGNAL_MS = 500
  * @param load not loaded sooner: what is wrong with a module is told like any other error
  * @param noAnswer what is said when nothing is left that could bring an answer
  */
-export async function start (name: string, noAnswer: string, load: () => Promise<Run>): Promise<void> {
+export async function start (name: string, noAnswer: string, load: () => Promise<Program>): Promise<void> {
   let hasEnded = false
 
   process.on('uncaughtException', (error: unknown) => {

@@ -1,11 +1,11 @@
-import { AuditKeys } from '../../audit/audit-keys.js'
-import { reindex as makeIndexes } from '../../audit/reindex.js'
+import { AuditKeys } from '../../../audit/audit-keys.js'
+import { reindex as makeIndexes } from '../../../audit/reindex.js'
 import type { Context } from '../command.js'
-import { isReply } from '../../redis/errors.js'
-import { EXIT, RedisError } from '../errors.js'
+import { isReply } from '../../../redis/errors.js'
+import { EXIT, RedisError } from '../../errors.js'
 import { Progress } from '../progress.js'
 import { hasStream, noStream } from '../stream.js'
-import { message, plural } from '../text.js'
+import { message, plural } from '../../text.js'
 
 /** Makes the indexes and counters anew. */
 export async function reindex ({ stream, out, connect }: Context): Promise<number> {

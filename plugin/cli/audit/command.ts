@@ -1,6 +1,6 @@
-import type { Connection } from './connection.js'
-import type { ParsedOptions, OptionName } from './options.js'
-import type { Output } from './output.js'
+import type { Connection } from '../connection.js'
+import type { ParsedOptions, OptionName } from '../options.js'
+import type { Output } from '../output.js'
 
 /** What a command works with. */
 export interface Context {

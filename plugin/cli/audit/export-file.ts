@@ -1,6 +1,6 @@
 import { open, readFile, rename, type FileHandle } from 'node:fs/promises'
-import { compareIds, isEntryId, type AuditFilters } from '../audit/reader.js'
-import { fileError, UsageError } from './errors.js'
+import { compareIds, isEntryId, type AuditFilters } from '../../audit/reader.js'
+import { fileError, UsageError } from '../errors.js'
 import type { ExportFormat } from './export-format.js'
 import { FileLock } from './file-lock.js'
 

@@ -1,7 +1,7 @@
-import type { AuditEntry } from '../audit/event.js'
-import type { Output, Style } from './output.js'
+import type { AuditEntry } from '../../audit/event.js'
+import type { Output, Style } from '../output.js'
 import { Table, type Column } from './table.js'
-import { jsonLine } from './text.js'
+import { jsonLine } from '../text.js'
 
 const COLUMNS: Column<AuditEntry>[] = [
   { title: 'TIME (UTC)', cell: ({ fields }) => (fields['time'] ?? '').slice(0, 19).replace('T', ' '), min: 19, usual: 19 },

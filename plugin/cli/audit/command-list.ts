@@ -1,5 +1,5 @@
 import type { Command } from './command.js'
-import type { OptionName } from './options.js'
+import type { OptionName } from '../options.js'
 
 /** For a log that has no names, or whose macs are checked. */
 const KEYS: OptionName[] = ['key-file', 'name']

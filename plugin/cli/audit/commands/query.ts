@@ -1,13 +1,13 @@
-import { AuditReader, type AuditOrder } from '../../audit/reader.js'
+import { AuditReader, type AuditOrder } from '../../../audit/reader.js'
 import type { Context } from '../command.js'
-import { EXIT, UsageError } from '../errors.js'
-import { EventWriter, inPages } from '../events.js'
+import { EXIT, UsageError } from '../../errors.js'
+import { EventWriter, inPages } from '../event-writer.js'
 import { filtersOf } from '../filters.js'
-import { eventId, wholeNumber } from '../options.js'
-import { emailProblem } from '../people.js'
-import { pseudonymsOf } from '../secrets.js'
+import { eventId, wholeNumber } from '../../options.js'
+import { emailProblem } from '../email-problem.js'
+import { pseudonymsOf } from '../../secrets.js'
 import { assertStream } from '../stream.js'
-import { grouped } from '../text.js'
+import { grouped } from '../../text.js'
 
 const DEFAULT_LIMIT = 100
 /** Rows that are laid out, and written, at once. */

@@ -1,4 +1,4 @@
-import { RedisError, UsageError } from './errors.js'
+import { RedisError, UsageError } from '../errors.js'
 
 /** How the queries inside Redis tell what is wrong with an argument. */
 const WRONG_ARGUMENT = /^ERR tooljet_audit(?:_stats)?: (?<problem>.*?)(?:; usage: .*)?$/s

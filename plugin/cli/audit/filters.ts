@@ -1,10 +1,10 @@
-import type { AuditEntry } from '../audit/event.js'
-import type { AuditFilters } from '../audit/reader.js'
+import type { AuditEntry } from '../../audit/event.js'
+import type { AuditFilters } from '../../audit/reader.js'
 import { fullCode } from './codes.js'
-import { UsageError } from './errors.js'
-import type { ParsedOptions } from './options.js'
-import type { Output } from './output.js'
-import { parseTime, TIMES, type Moment } from './times.js'
+import { UsageError } from '../errors.js'
+import type { ParsedOptions } from '../options.js'
+import type { Output } from '../output.js'
+import { parseTime, TIMES, type Moment } from '../times.js'
 
 /**
  * Options whose values people may write in several ways, in the one that the queries take. What was taken in the
@@ -29,7 +29,7 @@ function momentOf (given: ParsedOptions, name: 'since' | 'until', now: Date): Mo
   const text = given[name]
   if (text === undefined) return undefined
   const moment = parseTime(text, now)
-  if (moment === undefined) throw new UsageError(`--${name} is "${text}", it takes ${TIMES}`)
+  if (moment === undefined) throw new UsageError(`--${name} is "${text}", expected ${TIMES}`)
   return moment
 }
 

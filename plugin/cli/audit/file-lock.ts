@@ -1,7 +1,7 @@
 import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { UsageError } from './errors.js'
+import { UsageError } from '../errors.js'
 
 /** How often a lock that has no owner yet, or whose owner has ended, is tried again. */
 const ATTEMPTS = 10
