@@ -31,7 +31,7 @@ test('npm start -- --help, and arguments that it does not know', async (t) => {
   t.equal(await help.ends(), 0)
   t.match(help.output, /^npm start \[-- OPTIONS\]\n[^]*--instances N [^]*\.env\.example/)
   t.notMatch(help.output, 'Starting')
-  const advice = '; "npm start -- --help" tells what it takes (all that is for the example comes after "--")'
+  const advice = '; "npm start -- --help" shows the options (all that is for the example comes after "--")'
   const cases: [string[], string][] = [
     [['--instance', '2'], `Unknown option '--instance'${advice}`],
     [['2'], `Unexpected argument '2'${advice}`], // which is what npm leaves of `npm start --instances 2`

@@ -56,7 +56,7 @@ test('a client that has ended, serves another purpose, or reaches a replica is a
   await subscriber.subscribe('news')
   for (const [client, what] of [
     [quit, /client that the host gave has ended/],
-    [subscriber, /serves another purpose/],
+    [subscriber, /is subscribed or monitors/],
     [await connected(replica.url, { readOnly: true }), /replica/],
   ] as const) {
     const portal = await Portal.open(t, { redisUrl: server.url, options: { redis: client } })
