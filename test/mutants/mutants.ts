@@ -399,10 +399,10 @@ export const MUTANTS: Mutant[] = [
   { name: 'host-schemas', file: 'http/routes.ts', from: "['headers', 'example'].includes(key)", to: "['example'].includes(key)", tests: ['hosts/pipeline: schemas are plain'], why: 'a strict validator of the host stops the start' },
   { name: 'host-request-id', file: 'observability/request-ids.ts', from: "text.startsWith('[object ') ? undefined : text", to: 'text', tests: ['hosts/pipeline: a request may have any id'], why: 'the log names every request alike' },
   { name: 'host-thrown', file: 'http/routes.ts', from: 'throw toError(refusal)', to: 'throw refusal', tests: ['hosts/pipeline: whatever authenticate'], why: 'what is in a thrown object is answered' },
-  { name: 'host-no-email', file: 'access/identity.ts', from: '    isTold = true\n', to: '', tests: ['hosts/pipeline: an identity without an e-mail'], why: 'each request warns' },
+  { name: 'host-no-email', file: 'access/identity.ts', from: '    isLogged = true\n', to: '', tests: ['hosts/pipeline: an identity without an e-mail'], why: 'each request warns' },
 
   // what a look from outside found
-  { name: 'text-unbounded', file: 'observability/sanitize.ts', from: '.slice(0, LOOKED_AT)', to: '', tests: ['secrets: a token is not told'], why: 'one long header keeps the process busy for seconds' },
+  { name: 'text-unbounded', file: 'observability/sanitize.ts', from: '.slice(0, SEARCHED)', to: '', tests: ['secrets: a token is not told'], why: 'one long header keeps the process busy for seconds' },
   { name: 'secret-code', file: 'errors.ts', from: "typeof code === 'string' && sanitize(code)", to: "typeof code === 'string' && code", tests: ['secrets: a token is not told'], why: "a token in the code of a host's error is in the audit log" },
   { name: 'half-character', file: 'audit/event.ts', from: 'value.toWellFormed()', to: 'value', tests: ['audit-verify: half a character'], why: 'one event that cannot be written holds up all others' },
   { name: 'ahead-of-authorize', file: 'embed.ts', from: 'authorize === undefined ? found : undefined', to: 'found', tests: ['reuse: what is forgotten while'], why: 'a forgotten URL is given' },
