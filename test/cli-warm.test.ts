@@ -199,7 +199,7 @@ test('ToolJet or Redis that cannot be reached, or refuse, at the start: 3', { ti
     await server.stop()
   })
   await admin.replicaof('127.0.0.1', 1)
-  t.match(await warm(['-'], csvOf([ANA]), { REDIS_URL: server.url }), { code: 3, stdout: '', stderr: /READONLY[^]*Redis does not take what is written\n$/ })
+  t.match(await warm(['-'], csvOf([ANA]), { REDIS_URL: server.url }), { code: 3, stdout: '', stderr: /READONLY[^]*Redis does not accept writes\n$/ })
   await admin.config('SET', 'requirepass', 'right')
   t.match(await warm(['-'], csvOf([ANA]), { REDIS_URL: server.url }), { code: 3, stdout: '', stderr: /: Redis .*NOAUTH/ })
   t.match(await warm(['-'], csvOf([ANA]), { REDIS_URL: server.url.replace('//', '//:hunter2@') }), { code: 3, stdout: '', stderr: /: Redis .*WRONGPASS/ })

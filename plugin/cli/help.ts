@@ -4,7 +4,7 @@ import { OPTIONS, type OptionName } from './options.js'
 export const INDENT = 22
 const WIDTH = 100
 
-/** Of commands that work as the portal does. @param key what they take its encryptionKey for */
+/** Environment of the commands that need the portal's settings. @param key what is special about its encryptionKey */
 export function portalEnvironment (key: string): string {
   return `Environment, as of the portal:
   TOOLJET_URL, TOOLJET_API_TOKEN, REDIS_URL
@@ -22,7 +22,7 @@ export function optionHelp (name: OptionName): string {
   return wrapped(`${term.padEnd(INDENT)}${term.length < INDENT ? '' : '  '}${option.about}`, INDENT)
 }
 
-/** Lines that end before the edge; all but the first are indented. */
+/** Wraps a text at 100 columns; all lines but the first are indented. */
 export function wrapped (text: string, indent: number): string {
   const lines = ['']
   for (const word of text.split(/(?<=\S) /)) {

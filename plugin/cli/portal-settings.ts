@@ -8,7 +8,7 @@ import { UsageError } from './errors.js'
 import { wholeNumber, type ParsedOptions } from './options.js'
 import { secretsOf } from './secrets.js'
 
-/** By which name of the plugin's options an argument or a variable is known. */
+/** Arguments and variables by the plugin option that they set. */
 const NAMES: Record<string, string> = {
   'tooljet.url': 'TOOLJET_URL',
   'tooljet.apiToken': 'TOOLJET_API_TOKEN',
@@ -23,9 +23,9 @@ const NAMES: Record<string, string> = {
   'tooljet.mintLimit.timeWindow': '--mint-limit',
 }
 
-/** What a portal is registered with, as far as the environment and the arguments tell. */
+/** The portal's options, from environment and arguments. */
 export interface PortalSettings {
-  /** With those on which it depends that the portal finds what is cached. */
+  /** Options for the plugin, with all that key names and ciphertexts depend on. */
   options: TooljetEmbedOptions & { redis: string }
   /** The same with every default filled in. */
   resolved: ReturnType<typeof resolveOptions>
@@ -59,7 +59,7 @@ export function portalSettingsOf (given: ParsedOptions, env: NodeJS.ProcessEnv):
     }),
     // the portal trims the log, by its own retention
     audit: { ...defined({ stream: given.stream }), ...(given.pseudonyms !== undefined && { identity: 'hmac' }), retentionDays: 0, maxEntries: 0, functions: false },
-    onRedisDown: 'fail', // no portal would find what is minted without Redis
+    onRedisDown: 'fail', // URLs that are minted without Redis are of no use to the portal
     rateLimit: false,
     route: false,
     client: false,
@@ -91,7 +91,7 @@ function mintLimitOf (given = 'auto'): TooljetTarget['mintLimit'] {
   return { max: Number(max), timeWindow: durationOf('mint-limit', timeWindow!) }
 }
 
-/** Milliseconds of words; a number alone could be of anything. */
+/** Milliseconds of a duration in words; a number alone has no unit. */
 function durationOf (name: 'valid-for' | 'mint-limit', text: string): number {
   const ms = /[a-z]/i.test(text) ? parseDuration(text) : undefined
   if (ms !== undefined && ms > 0) return Math.round(ms)

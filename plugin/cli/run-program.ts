@@ -3,28 +3,28 @@ import type { Readable } from 'node:stream'
 import { EXIT, unexpected, UnreachableError, UsageError } from './errors.js'
 import { Output, type OutputStream } from './output.js'
 
-/** What a program has of the world. */
+/** Input and output of a program. */
 export interface Io {
-  /** Not in every test. */
+  /** Omitted in some tests. */
   stdin?: Readable
   stdout: OutputStream
   stderr: OutputStream
   env: NodeJS.ProcessEnv
   /**
-   * From its first call on it is the signal, and not the system, that ends the program on Ctrl-C.
-   * @param endsAtOnce exit code of a second Ctrl-C; default: that one changes nothing
+   * Returns a signal that is aborted on Ctrl-C; without a call, Ctrl-C ends the program at once.
+   * @param endsAtOnce exit code of a second Ctrl-C; by default that one has no effect
    */
   interrupted: (endsAtOnce?: number) => AbortSignal
 }
 
-/** A program. @param args after its name @returns the exit code */
+/** A program of the command line. @param args the arguments after its name @returns the exit code */
 export type Program = (args: string[], io: Io) => Promise<number>
 
-/** Runs a program, and tells what goes wrong. @param what gives the exit code */
-export async function runProgram (name: string, io: Io, what: (out: Output) => Promise<number>): Promise<number> {
+/** Runs a program, and reports its errors. @param main returns the exit code */
+export async function runProgram (name: string, io: Io, main: (out: Output) => Promise<number>): Promise<number> {
   const out = new Output(io.stdout, io.stderr, io.env)
   try {
-    const code = await what(out)
+    const code = await main(out)
     await out.flush()
     if (out.failure !== undefined) throw new UsageError(`the results cannot be written: ${out.failure.message}`)
     return code

@@ -5,8 +5,8 @@ import { fileError, UsageError } from './errors.js'
 import type { ParsedOptions } from './options.js'
 
 /**
- * The plugin's `encryptionKey`, from a file or the environment: an argument could be read by everyone who may use ps.
- * @returns the current key first; none when none is given
+ * The plugin's `encryptionKey`, from a file or the environment: an argument could be read by everyone with ps.
+ * @returns the current key first; an empty list when there is none
  * @throws UsageError when the file cannot be read, or holds none
  */
 export function secretsOf (given: ParsedOptions, env: NodeJS.ProcessEnv): string[] {

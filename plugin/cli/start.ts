@@ -5,13 +5,13 @@ import type { Program } from './run-program.js'
 const UNEXPECTED = 70
 /** As in `EXIT.unreachable`. */
 const NO_ANSWER = 3
-/** Whoever started this, npx say, may pass on a Ctrl-C that the terminal has sent to both. */
+/** A parent process such as npx may pass on a Ctrl-C that the terminal has sent to both. */
 const SAME_SIGNAL_MS = 500
 
 /**
  * Runs a program as this process.
- * @param load not loaded sooner: what is wrong with a module is told like any other error
- * @param noAnswer what is said when nothing is left that could bring an answer
+ * @param load imports the program, so that an error of a module is reported like any other
+ * @param noAnswer message when the event loop is empty before the program has ended
  */
 export async function start (name: string, noAnswer: string, load: () => Promise<Program>): Promise<void> {
   let hasEnded = false

@@ -3,20 +3,20 @@ import { errorCodes } from '../../errors.js'
 import { UsageError } from '../errors.js'
 
 const PREFIX = 'TOOLJET_EMBED_'
-/** What an error that has no code is recorded under, with a status or without. */
+/** The codes in the log of errors without a code, with a status or without. */
 const NO_CODE = /^(?:HTTP_[45]\d\d|ERROR)$/
 const OWN = Object.keys(errorCodes)
 
-/** One of the plugin's codes in its full spelling; any other as it is. @param given in any case, with or without its start */
+/** One of the plugin's codes in its full spelling; any other as it is. @param given in any case, with or without its prefix */
 export function fullCode (given: string): string {
   const code = given.toUpperCase()
   return OWN.find((own) => own === code || own === PREFIX + code) ?? given
 }
 
 /**
- * Refuses a code that nothing can have: "no event matches" would be a false all-clear. Codes of Fastify and of the host
- * are known by the log alone, but for those that Fastify itself lists.
- * @throws UsageError with the codes that there are
+ * Refuses a code that no event can have: "no event matches" would be a false all-clear. A code that is neither the plugin's
+ * nor in Fastify's list has to be in the log.
+ * @throws UsageError with the plugin's codes
  */
 export async function assertKnownCode (code: string, reader: AuditReader): Promise<void> {
   if (OWN.includes(code) || NO_CODE.test(code) || await isOfFastify(code)) return

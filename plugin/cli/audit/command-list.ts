@@ -1,7 +1,7 @@
 import type { Command } from './command.js'
 import type { OptionName } from '../options.js'
 
-/** For a log that has no names, or whose macs are checked. */
+/** Options for the key: of a log with pseudonyms, or for checking macs. */
 const KEYS: OptionName[] = ['key-file', 'name']
 const REDIS: OptionName[] = ['redis', 'stream']
 const FILTERS: OptionName[] = ['email', 'app', 'event', 'outcome', 'code', 'ip', 'url-id', 'since', 'until']

@@ -2,15 +2,15 @@ import type { Connection } from '../connection.js'
 import type { ParsedOptions, OptionName } from '../options.js'
 import type { Output } from '../output.js'
 
-/** What a command works with. */
+/** Parsed options, output and connection of a command. */
 export interface Context {
   given: ParsedOptions
   stream: string
   out: Output
   env: NodeJS.ProcessEnv
-  /** @param isPatient whether to wait for ever for a Redis that was there before */
+  /** @param isPatient whether to wait without limit for a lost connection */
   connect: (isPatient?: boolean) => Promise<Connection>
-  /** Aborted when the program is asked to end; who does not call this ends at once. */
+  /** Returns a signal that is aborted on Ctrl-C; without a call, Ctrl-C ends the program at once. */
   interrupted: () => AbortSignal
 }
 
@@ -20,6 +20,6 @@ export interface Command {
   options: readonly OptionName[]
   /** The first one is shown in the overall help. */
   examples: readonly { what: string, line: string }[]
-  /** Loads only what this command needs. @returns what runs it and gives the exit code */
+  /** Imports what this command needs. @returns a function that runs it and returns the exit code */
   load: () => Promise<(context: Context) => Promise<number>>
 }

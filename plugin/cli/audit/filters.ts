@@ -7,9 +7,9 @@ import type { Output } from '../output.js'
 import { parseTime, TIMES, type Moment } from '../times.js'
 
 /**
- * Options whose values people may write in several ways, in the one that the queries take. What was taken in the
- * machine's zone is told in UTC.
- * @throws UsageError when a time is none, or nothing can be between the two
+ * Converts the options that people may write in several ways to the form of the queries. A time that was read in the
+ * machine's time zone is reported in UTC.
+ * @throws UsageError for an invalid time, or when --until is not after --since
  */
 export function resolveFilters (given: ParsedOptions, out: Output, now = new Date()): ParsedOptions {
   const resolved = { ...given }
@@ -33,12 +33,12 @@ function momentOf (given: ParsedOptions, name: 'since' | 'until', now: Date): Mo
   return moment
 }
 
-/** As it was given, and in UTC where the machine's zone decided. */
+/** The time as given, and in UTC if it was read in the machine's time zone. */
 function describeMoment (text: string, { ms, isLocal }: Moment): string {
   return isLocal ? `${text} (${new Date(ms).toISOString()})` : text
 }
 
-/** What the queries inside Redis are to look for: they check the values. */
+/** Filters for the queries inside Redis, which check the values. */
 export function filtersOf (given: ParsedOptions): AuditFilters {
   const { email, app, event, outcome, code, ip, since, until } = given
   const filters = { email, app, event, outcome, code, ip, url_id: given['url-id'], since, until }
@@ -46,7 +46,7 @@ export function filtersOf (given: ParsedOptions): AuditFilters {
 }
 
 /**
- * Whether an event is what the filters, but for the times, ask for: as the queries inside Redis see it.
+ * Whether an event matches the filters, without the times, by the same rules as the queries inside Redis.
  * @param emails under which the user may be in the log; none: any user
  */
 export function isMatch ({ fields }: AuditEntry, { app, event, outcome, code, ip, url_id: urlId }: AuditFilters, emails: readonly string[]): boolean {

@@ -55,7 +55,7 @@ async function runCommand (args: string[], out: Output, io: Io): Promise<number>
   }
 }
 
-/** Nothing of it is loaded for commands that filter nothing. */
+/** Resolves the filters; the module is loaded only where there are some. */
 async function resolve (given: ParsedOptions, out: Output): Promise<ParsedOptions> {
   if (given.since === undefined && given.until === undefined && given.code === undefined) return given
   const { resolveFilters } = await import('./filters.js')
@@ -79,7 +79,7 @@ async function runWithoutCommand (args: string[], out: Output): Promise<number> 
   return EXIT.fine
 }
 
-/** What went wrong in a command, for people; a defect of the program as it is. */
+/** The error of a command for people; a defect of the program is returned as it is. */
 async function toUserError (error: unknown, command: string): Promise<unknown> {
   if (error instanceof UsageError) return new UsageError(error.message, command, { cause: error })
   if (!(error instanceof Error) || error.name !== 'ReplyError') return error

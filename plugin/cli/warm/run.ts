@@ -10,8 +10,8 @@ import { readPairs } from './pairs.js'
 
 const OPTION_NAMES: OptionName[] = ['valid-for', 'pat-expiry', 'session-expiry', 'min-remaining', 'key-prefix', 'stream', 'pseudonyms', 'mint-limit', 'check-access', 'key-file', 'dry-run', 'json', 'version']
 
-/** So many wrong lines, and pairs that failed, are told of. */
-const MAX_TOLD = 20
+/** Wrong lines, and failed pairs, that are listed. */
+const MAX_LISTED = 20
 const LOOK_MS = 1000
 
 export const run: Program = (args, io) => runProgram('tooljet-embed-warm', io, (out) => runWarm(args, out, io))
@@ -87,6 +87,6 @@ async function warm (app: FastifyInstance, pairs: TooljetEmbedWarmPair[], { sign
 }
 
 function reportLines (lines: readonly string[], thing: string, out: Output): void {
-  for (const line of lines.slice(0, MAX_TOLD)) out.note(line)
-  if (lines.length > MAX_TOLD) out.note(`and ${plural(lines.length - MAX_TOLD, thing)} more`)
+  for (const line of lines.slice(0, MAX_LISTED)) out.note(line)
+  if (lines.length > MAX_LISTED) out.note(`and ${plural(lines.length - MAX_LISTED, thing)} more`)
 }

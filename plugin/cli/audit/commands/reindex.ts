@@ -11,7 +11,7 @@ import { message, plural } from '../../text.js'
 export async function reindex ({ stream, out, connect }: Context): Promise<number> {
   const connection = await connect()
   const { index, counts } = new AuditKeys(stream)
-  // of a log that was renamed it takes away what stayed behind
+  // after a rename it removes the old indexes
   const hasIndexes = async (): Promise<boolean> => Number(await connection.call('HLEN', index)) + Number(await connection.call('HLEN', counts)) > 0
   if (!await hasStream(connection, stream) && !await hasIndexes()) throw noStream(stream)
   const progress = new Progress(out, 'indexed', Number(await connection.call('XLEN', stream)))
@@ -25,7 +25,7 @@ export async function reindex ({ stream, out, connect }: Context): Promise<numbe
   return EXIT.fine
 }
 
-/** A user who may only read is told which one it takes. */
+/** Explains to a user who may only read which user is needed. */
 function refusalOf (error: unknown): unknown {
   if (!isReply(error) || !/NOPERM|can't run this command/.test(error.message)) return error
   return new RedisError(`this Redis user may not write indexes, reindex needs the plugin's own one or an administrator's: ${message(error.message)}`, { cause: error })

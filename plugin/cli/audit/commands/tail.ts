@@ -14,7 +14,7 @@ import { emailProblem } from '../email-problem.js'
 import { pseudonymsOf } from '../../secrets.js'
 import { hasStream } from '../stream.js'
 
-/** Less than what a connection may be silent. */
+/** Shorter than the time after which a silent connection counts as lost, ms. */
 const BLOCK_MS = 2000
 const PAGE = 500
 const RETRY_MS = 200
@@ -53,18 +53,18 @@ export async function tail ({ given, stream, out, env, connect, interrupted }: C
 }
 
 /**
- * What is shown at the start: the newest events, or all since a time.
- * @param upTo what is newer comes by itself
+ * Events that are shown at the start: the newest ones, or all since a time.
+ * @param upTo newer events follow by XREAD
  */
 async function history (reader: AuditReader, filters: ReturnType<typeof filtersOf>, last: number, upTo: string): Promise<AuditEntry[]> {
-  // one is asked for even when none is to be shown: Redis checks the filters
+  // queries even when nothing is to be shown: Redis checks the filters
   const limit = filters.since !== undefined && last === 0 ? Infinity : last
   const found: AuditEntry[] = []
   for await (const entry of limit === 0 ? (await reader.query(filters, { limit: 1 })).entries : reader.all(filters, 'desc', { limit })) found.unshift(entry)
   return limit === 0 ? [] : found.filter(({ id }) => compareIds(id, upTo) <= 0)
 }
 
-/** Waits for what comes after an id; a Redis that is away, or not ready yet, is waited for. @returns nothing when nothing came */
+/** Waits for what comes after an id; waits for a Redis that is unavailable, or still loading, too. @returns nothing when nothing came */
 async function next (connection: Connection, stream: string, position: string): Promise<AuditEntry[]> {
   try {
     const reply = await connection.call('XREAD', 'COUNT', PAGE, 'BLOCK', BLOCK_MS, 'STREAMS', stream, position) as StreamReply
