@@ -17,14 +17,14 @@ export function medians<T extends Record<keyof T, number>> (rounds: readonly T[]
   return Object.fromEntries(names.map((name) => [name, median(rounds.map((round) => round[name]))])) as T
 }
 
-/** What comes first in one round comes later in the next: a machine's pace changes with time. */
+/** Rotates a list, so that each item is first in some round: a machine's pace changes with time. */
 export function rotated<T> (list: readonly T[], by: number): T[] {
   const at = by % list.length
   return [...list.slice(at), ...list.slice(0, at)]
 }
 
-/** As many digits as are of use. */
-export function short (value: number): string {
+/** A number with three digits or so, for tables. */
+export function format (value: number): string {
   const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2
   return value.toFixed(digits).replace(/\B(?=(\d{3})+$)/g, ',')
 }

@@ -1,11 +1,11 @@
 import jwt from 'jsonwebtoken'
 import { getGlobalDispatcher, type Dispatcher } from 'undici'
-import { markOf, SALES } from './servers/mark.js'
+import { markOf, SALES } from './servers/token-mark.js'
 import { PATH } from './servers/serve.js'
-import { JWT_SECRET } from './world.js'
+import { JWT_SECRET } from './environment.js'
 
 /** One user's request, as a page with ToolJet's documented snippet sends it. */
-export interface Ask {
+export interface UserRequest {
   email: string
   headers: Record<string, string>
   body: string
@@ -18,8 +18,8 @@ export function emailOf (user: number): string {
   return `user-${user}@acme.test`
 }
 
-/** @param appId {@link NUMBER} in it makes every request ask for another app */
-export function asksOf (users: readonly number[], appId = SALES): Ask[] {
+/** @param appId {@link NUMBER} in it makes every request name another app */
+export function requestsOf (users: readonly number[], appId = SALES): UserRequest[] {
   return users.map((user) => {
     const email = emailOf(user)
     return {
@@ -46,7 +46,7 @@ export interface Answer {
 
 let number = 0
 
-export function ask (url: string, { headers, body }: Ask, dispatcher: Dispatcher = getGlobalDispatcher()): Promise<Answer> {
+export function send (url: string, { headers, body }: UserRequest, dispatcher: Dispatcher = getGlobalDispatcher()): Promise<Answer> {
   const numbered = body.replace(NUMBER, String(++number).padStart(NUMBER.length, '0'))
   return new Promise((resolve, reject) => {
     let status = 0
@@ -66,18 +66,18 @@ export function ask (url: string, { headers, body }: Ask, dispatcher: Dispatcher
   })
 }
 
-/** @throws when it is not this user's URL */
-export function checkAnswer ({ email }: Ask, { status, body }: Answer): void {
+/** @throws when the answer is not this user's URL */
+export function checkAnswer ({ email }: UserRequest, { status, body }: Answer): void {
   if (status === 200 && body.redirectUrl?.includes(`pat_${markOf(email)}`) === true) return
   throw new Error(`${email} got ${status} ${JSON.stringify(body)}`)
 }
 
-/** Asks one after the other, and looks at each answer. */
-export async function checkAnswers (url: string, asks: readonly Ask[]): Promise<void> {
-  for (const each of asks) checkAnswer(each, await ask(url, each))
+/** Sends the requests one after the other, and checks each answer. */
+export async function checkAnswers (url: string, requests: readonly UserRequest[]): Promise<void> {
+  for (const request of requests) checkAnswer(request, await send(url, request))
 }
 
-/** As many of them, anywhere. */
+/** A random sample. */
 export function sample<T> (list: readonly T[], count: number): T[] {
   return Array.from({ length: count }, () => list[Math.floor(Math.random() * list.length)]!)
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { request } from 'undici'
 import type { Settings } from './serve.js'
 
-/* What those who cache URLs without the plugin have in common, so that they differ in nothing else. */
+/* Shared by the candidates that cache URLs without the plugin. */
 
 export const LIFE_SECONDS = 3600
 

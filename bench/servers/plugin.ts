@@ -7,10 +7,10 @@ import { listen, PATH, serve } from './serve.js'
 
 /* A host with the plugin, as the README has it. */
 
-const NOBODY_IS_REFUSED = { max: 1_000_000_000, mints: 1_000_000_000 }
+const UNLIMITED = { max: 1_000_000_000, mints: 1_000_000_000 }
 
-/** A backlog of 10,000 events, the most there can be, takes less. */
-const SETTLES_WITHIN_MS = 1000
+/** Longer than the largest backlog, 10,000 events, takes to be written. */
+const SETTLE_MS = 1000
 
 await serve(async ({ redisUrl, toolJetUrl, apiToken, jwtSecret, prefix, options, logLevel = 'warn', byDecorator = false, hostClient }) => {
   const app = Fastify({ logger: { level: logLevel } })
@@ -19,7 +19,7 @@ await serve(async ({ redisUrl, toolJetUrl, apiToken, jwtSecret, prefix, options,
     tooljet: { url: toolJetUrl, apiToken },
     redis: hostClient === undefined ? redisUrl : new Redis(redisUrl, hostClient),
     keyPrefix: prefix,
-    rateLimit: NOBODY_IS_REFUSED,
+    rateLimit: UNLIMITED,
     ...options,
     ...(byDecorator && { route: false }),
   })
@@ -28,11 +28,11 @@ await serve(async ({ redisUrl, toolJetUrl, apiToken, jwtSecret, prefix, options,
   }
   const url = await listen(app)
 
-  // an answer is done with when its audit event is in Redis
+  // an answer's work is done when its audit event is in Redis
   const settled = async (): Promise<void> => {
-    const giveUpAt = performance.now() + SETTLES_WITHIN_MS
+    const giveUpAt = performance.now() + SETTLE_MS
     while ((await app.tooljetEmbed.health()).audit.backlog > 0) {
-      if (performance.now() > giveUpAt) return console.error(`audit events still wait for Redis after ${SETTLES_WITHIN_MS} ms without a request`)
+      if (performance.now() > giveUpAt) return console.error(`audit events still wait for Redis after ${SETTLE_MS} ms without a request`)
       await sleep(5)
     }
   }

@@ -1,30 +1,30 @@
 import type { Figures } from './measure.js'
-import { median, short } from './numbers.js'
+import { median, format } from './statistics.js'
 import type { Results } from './results.js'
 
-/** A bound, and how this run compares. */
-export interface Verdict {
+/** A bound, and whether this run keeps it. */
+export interface Check {
   criterion: string
   measured: string
   reached: boolean
 }
 
-export function verdicts (results: Results): Verdict[] {
-  return [...ofContestants(results), ...ofStampede(results), ...ofGrowth(results), ...ofAudit(results)]
+export function checks (results: Results): Check[] {
+  return [...ofCandidates(results), ...ofStampede(results), ...ofCacheSize(results), ...ofAudit(results)]
 }
 
-function ofContestants ({ contestants = [] }: Results): Verdict[] {
-  const of = (name: string) => contestants.find((contestant) => contestant.name === name)
+function ofCandidates ({ candidates = [] }: Results): Check[] {
+  const of = (name: string) => candidates.find((candidate) => candidate.name === name)
   const ratio = (figure: keyof Figures, other: string): number | undefined => {
-    const [ours, theirs] = [of('hit')?.median, of(other)?.median]
-    return ours && theirs && ours[figure] / theirs[figure]
+    const [hit, candidate] = [of('hit')?.median, of(other)?.median]
+    return hit && candidate && hit[figure] / candidate[figure]
   }
-  const throughput = (other: string, least: number): Verdict[] => atLeast(
+  const throughput = (other: string, least: number): Check[] => atLeast(
     `throughput of a hit at least ${least} × *${of(other)?.title ?? other}*`, ratio('requestsPerSecond', other), least, ' ×'
   )
   return [
-    ...atMost('server CPU of a hit at most 1.20 × *limit*', ratio('cpu', 'limit'), 1.2, ' ×'),
-    ...throughput('limit', 0.85),
+    ...atMost('server CPU of a hit at most 1.20 × *baseline*', ratio('cpu', 'baseline'), 1.2, ' ×'),
+    ...throughput('baseline', 0.85),
     ...throughput('by-hand', 1.3),
     ...throughput('composed', 1.2),
     ...throughput('snippet', 4),
@@ -33,7 +33,7 @@ function ofContestants ({ contestants = [] }: Results): Verdict[] {
   ]
 }
 
-function ofStampede ({ stampede }: Results): Verdict[] {
+function ofStampede ({ stampede }: Results): Check[] {
   if (stampede === undefined) return []
   const { mints, latencyMs, allAnsweredMs } = stampede
   return [
@@ -42,11 +42,11 @@ function ofStampede ({ stampede }: Results): Verdict[] {
   ]
 }
 
-function ofGrowth ({ growth }: Results): Verdict[] {
-  if (growth === undefined) return []
-  const { sizes, bytesPerUrl } = growth
-  const range = `from ${short(sizes[0]!.urls)} to ${short(sizes.at(-1)!.urls)} cached URLs`
-  // within a round: from one to the next the machine's pace changes more than anything that is looked for
+function ofCacheSize ({ cacheSize }: Results): Check[] {
+  if (cacheSize === undefined) return []
+  const { sizes, bytesPerUrl } = cacheSize
+  const range = `from ${format(sizes[0]!.urls)} to ${format(sizes.at(-1)!.urls)} cached URLs`
+  // ratios within a round: from one to the next the machine's pace changes more than what is measured
   const spread = (figure: keyof Figures): number => {
     const paces = sizes[0]!.rounds.map((_, i) => median(sizes.map(({ rounds }) => rounds[i]![figure])))
     const values = sizes.map(({ rounds }) => median(rounds.map((round, i) => round[figure] / paces[i]!)))
@@ -59,7 +59,7 @@ function ofGrowth ({ growth }: Results): Verdict[] {
   ]
 }
 
-function ofAudit ({ audit }: Results): Verdict[] {
+function ofAudit ({ audit }: Results): Check[] {
   const query = (start: string): number | undefined => {
     const server = audit?.queries.findLast(({ query }) => query.startsWith(start))?.server
     return server === undefined ? undefined : server / 1000
@@ -73,23 +73,23 @@ function ofAudit ({ audit }: Results): Verdict[] {
   ]
 }
 
-function atMost (criterion: string, value: number | undefined, bound: number, unit = ''): Verdict[] {
-  return verdict(criterion, value, (value) => value <= bound, unit)
+function atMost (criterion: string, value: number | undefined, bound: number, unit = ''): Check[] {
+  return check(criterion, value, (value) => value <= bound, unit)
 }
 
-function atLeast (criterion: string, value: number | undefined, bound: number, unit = ''): Verdict[] {
-  return verdict(criterion, value, (value) => value >= bound, unit)
+function atLeast (criterion: string, value: number | undefined, bound: number, unit = ''): Check[] {
+  return check(criterion, value, (value) => value >= bound, unit)
 }
 
-function below (criterion: string, value: number | undefined, bound: number, unit = ''): Verdict[] {
-  return verdict(criterion, value, (value) => value < bound, unit)
+function below (criterion: string, value: number | undefined, bound: number, unit = ''): Check[] {
+  return check(criterion, value, (value) => value < bound, unit)
 }
 
-function verdict (criterion: string, value: number | undefined, holds: (value: number) => boolean, unit: string): Verdict[] {
-  return value === undefined ? [] : [{ criterion, measured: short(value) + unit, reached: holds(value) }]
+function check (criterion: string, value: number | undefined, holds: (value: number) => boolean, unit: string): Check[] {
+  return value === undefined ? [] : [{ criterion, measured: format(value) + unit, reached: holds(value) }]
 }
 
-/** A count, though it is measured as a time. */
+/** A count that is measured by times. */
 function rounded (value: number | undefined): number | undefined {
   return value === undefined ? undefined : Math.round(value)
 }

@@ -7,14 +7,14 @@ import { Encryptor } from '../plugin/crypto/encryption.js'
 import { KeyNames } from '../plugin/crypto/names.js'
 import { deriveSecretKeys } from '../plugin/crypto/secret-keys.js'
 import { systemTimers } from '../plugin/timers.js'
-import { emailOf } from './asks.js'
-import { markOf, SALES } from './servers/mark.js'
-import { API_TOKEN, type BenchRedis } from './world.js'
+import { emailOf } from './requests.js'
+import { markOf, SALES } from './servers/token-mark.js'
+import { API_TOKEN, type BenchRedis } from './environment.js'
 
 const AT_ONCE = 512
 
-/** Everything by which a URL's keys are named and its value encrypted. */
-export interface Filled {
+/** What the key names and ciphertexts of URLs depend on. */
+export interface SeededCache {
   redis: BenchRedis
   toolJetUrl: string
   prefix: string
@@ -22,9 +22,9 @@ export interface Filled {
 
 /**
  * Caches a URL for each user through the plugin's own store, under both names of the app as after a mint: the servers
- * find it, and no ToolJet is asked.
+ * find it, and do not call ToolJet.
  */
-export async function fill ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[], lifeSeconds: number): Promise<void> {
+export async function seedCache ({ redis, toolJetUrl, prefix }: SeededCache, users: readonly number[], lifeSeconds: number): Promise<void> {
   const log = pino({ level: 'warn' })
   const secretKeys = await deriveSecretKeys(API_TOKEN)
   const { store, start, close } = openCache(
@@ -53,8 +53,8 @@ export async function fill ({ redis, toolJetUrl, prefix }: Filled, users: readon
   close()
 }
 
-/** Of a user's hash with one URL under both names of its app, by `MEMORY USAGE`. */
-export async function bytesPerUrl ({ redis, toolJetUrl, prefix }: Filled, users: readonly number[]): Promise<number> {
+/** Bytes of a user's hash with one URL under both names of its app, by `MEMORY USAGE`. */
+export async function bytesPerUrl ({ redis, toolJetUrl, prefix }: SeededCache, users: readonly number[]): Promise<number> {
   const names = new KeyNames((await deriveSecretKeys(API_TOKEN)).keyFor('key names'), toolJetUrl)
   const usages = await Promise.all(users.map((user) => redis.client.memory('USAGE', userKeys(prefix, names.userHash(emailOf(user))).urls, 'SAMPLES', 0)))
   return usages.reduce<number>((sum, bytes) => sum + Number(bytes), 0) / users.length

@@ -2,9 +2,9 @@ import fastifyJwt from '@fastify/jwt'
 import Fastify from 'fastify'
 import { Redis } from 'ioredis'
 import { listen, PATH, serve } from './serve.js'
-import { answer, LIFE_SECONDS, mint, SCHEMA, type CachedUrl } from './urls.js'
+import { answer, LIFE_SECONDS, mint, SCHEMA, type CachedUrl } from './own-cache.js'
 
-/* The least that any solution with Redis must do: verify the JWT, one GET, send JSON. No limit, no audit, no sealing. */
+/* The least that any solution with Redis must do: verify the JWT, one GET, send JSON. No rate limit, no audit log, no encryption. */
 
 await serve(async (settings) => {
   const redis = new Redis(settings.redisUrl, { enableAutoPipelining: true })

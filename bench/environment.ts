@@ -13,8 +13,8 @@ export const JWT_SECRET = 'jwt-secret-of-the-benchmark-0123456789'
 /** A Redis of the benchmark's own, and a client to look at it. */
 export type BenchRedis = RedisServer & { client: Redis }
 
-/** All that runs beside this process, and how it is stopped: the last one first. */
-export class World {
+/** The processes and files of a run, and how they are removed: the last one first. */
+export class Environment {
   readonly folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-bench-'))
   readonly #stops: Array<() => Promise<unknown>> = []
   #closing: Promise<void> | undefined
@@ -36,9 +36,9 @@ export class World {
     return this.#started(ServerProcess.start(name, given, profile), (server) => server.stop())
   }
 
-  /** A part of the run: what is started in its world ends with it. */
-  async during<T> (scenario: (world: World) => Promise<T>): Promise<T> {
-    const inner = new World(this.plan)
+  /** Runs a part with an environment of its own, which ends with it. */
+  async withScope<T> (scenario: (environment: Environment) => Promise<T>): Promise<T> {
+    const inner = new Environment(this.plan)
     this.onStop(() => inner.close())
     try {
       return await scenario(inner)
