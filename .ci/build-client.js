@@ -8,8 +8,8 @@ import { buildSync } from 'esbuild'
 
 const ROOT = join(import.meta.dirname, '..')
 const MAX_GZIPPED = 5120
-/** Properties that only the module itself uses: they need no names of many letters. */
-const INTERNAL = /^(told|endsAt|loads|since|frame|appOrigin|show|add|drop|reveal|updateAttributes)$/
+/** Properties that only the module itself uses: their names are shortened. */
+const INTERNAL = /^(renewal|endsAt|loads|since|frame|appOrigin|show|add|drop|reveal|updateAttributes)$/
 
 /** Other processes may be reading the file: it changes as a whole. */
 export function buildClient (folder = join(ROOT, 'dist', 'browser')) {

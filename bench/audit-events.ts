@@ -3,7 +3,7 @@ import { toQueued, type QueuedEvent } from '../plugin/audit/append.js'
 import type { AuditKeys } from '../plugin/audit/audit-keys.js'
 import { toFields, type AuditEvent, type AuditFields } from '../plugin/audit/event.js'
 import { EventSigner, fieldsOfSigned } from '../plugin/audit/signer.js'
-import { emailOf } from './asks.js'
+import { emailOf } from './requests.js'
 
 export const INSTANCE = 'portal-6f9d7c5b8-x2v4q-17-9f3a61c2'
 const USER_AGENT = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36'

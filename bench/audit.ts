@@ -7,10 +7,10 @@ import { RedisClock } from '../plugin/redis/clock.js'
 import { ScriptClient } from '../plugin/redis/script-client.js'
 import { systemTimers as timers } from '../plugin/timers.js'
 import { AuditEvents, CODE, INSTANCE, type BenchEvent } from './audit-events.js'
-import { median, percentile } from './numbers.js'
+import { median, percentile } from './statistics.js'
 import { redisCpuOf } from './redis-figures.js'
 import { progress } from './progress.js'
-import type { BenchRedis, World } from './world.js'
+import type { BenchRedis, Environment } from './environment.js'
 
 /** What a busy instance writes at once. */
 const BATCH = 20
@@ -41,9 +41,9 @@ export interface AuditResult {
 }
 
 /** A log that grows to its full size; on the way its queries are timed at a hundredth and a tenth of that. */
-export function audit (world: World): Promise<AuditResult> {
-  const { events: total, users, apps, queries } = world.plan.audit
-  return world.during(async (inner) => {
+export function audit (environment: Environment): Promise<AuditResult> {
+  const { events: total, users, apps, queries } = environment.plan.audit
+  return environment.withScope(async (inner) => {
     const redis = await inner.startRedis()
     await loadLibrary(redis.client)
     const scripts = await scriptsOf(redis)

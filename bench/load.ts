@@ -3,13 +3,13 @@ import { accessSync, constants, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 import autocannon, { type Request } from 'autocannon'
-import { NUMBER, type Ask } from './asks.js'
-import { percentile } from './numbers.js'
+import { NUMBER, type UserRequest } from './requests.js'
+import { percentile } from './statistics.js'
 import { PATH } from './servers/serve.js'
 
 export interface Load {
   url: string
-  asks: readonly Ask[]
+  requests: readonly UserRequest[]
   connections: number
   /** Whole ones. */
   seconds: number
@@ -18,7 +18,7 @@ export interface Load {
 }
 
 export interface Loaded {
-  requests: number
+  count: number
   seconds: number
   /** Milliseconds. */
   p50: number
@@ -47,29 +47,29 @@ export async function applyLoad (load: Load): Promise<Loaded> {
   return wrk === undefined ? withAutocannon(load) : withWrk(wrk, load)
 }
 
-async function withWrk (program: string, { url, asks, connections, seconds, folder }: Load): Promise<Loaded> {
+async function withWrk (program: string, { url, requests, connections, seconds, folder }: Load): Promise<Loaded> {
   const script = join(folder, 'load.lua')
   writeFileSync(script, `
 local number = ${lastNumber}
-local asks = {${asks.map(({ headers, body }) => `{${luaTable(headers)}, ${luaString(body)}}`).join(',\n')}}
-local isNumbered = ${asks[0]!.body.includes(NUMBER)}
+local requests = {${requests.map(({ headers, body }) => `{${luaTable(headers)}, ${luaString(body)}}`).join(',\n')}}
+local isNumbered = ${requests[0]!.body.includes(NUMBER)}
 local ready, at = {}, 0
 
 function init ()
   if isNumbered then return end
-  for i, ask in ipairs(asks) do ready[i] = wrk.format('POST', '${PATH}', ask[1], ask[2]) end
+  for i, one in ipairs(requests) do ready[i] = wrk.format('POST', '${PATH}', one[1], one[2]) end
 end
 
 function request ()
-  at = at % #asks + 1
+  at = at % #requests + 1
   if not isNumbered then return ready[at] end
   number = number + 1
-  return wrk.format('POST', '${PATH}', asks[at][1], (asks[at][2]:gsub('${NUMBER}', string.format('%012d', number))))
+  return wrk.format('POST', '${PATH}', requests[at][1], (requests[at][2]:gsub('${NUMBER}', string.format('%012d', number))))
 end
 
 function done (summary, latency)
   local errors = summary.errors
-  io.write(string.format('DONE {"requests":%d,"seconds":%f,"p50":%f,"p99":%f,"wrong":%d}\\n',
+  io.write(string.format('DONE {"count":%d,"seconds":%f,"p50":%f,"p99":%f,"wrong":%d}\\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
     errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end
@@ -88,8 +88,8 @@ function luaString (text: string): string {
   return JSON.stringify(text)
 }
 
-async function withAutocannon ({ url, asks, connections, seconds }: Load): Promise<Loaded> {
-  const requests = asks.map(({ headers, body }): Request => ({
+async function withAutocannon ({ url, requests, connections, seconds }: Load): Promise<Loaded> {
+  const prepared = requests.map(({ headers, body }): Request => ({
     method: 'POST',
     path: PATH,
     headers,
@@ -103,20 +103,20 @@ async function withAutocannon ({ url, asks, connections, seconds }: Load): Promi
       url,
       connections,
       duration: seconds,
-      requests,
+      requests: prepared,
       // not all of them on the same user at the same time
       setupClient (client) {
-        const start = Math.floor(clients++ * requests.length / connections)
-        client.setRequests([...requests.slice(start), ...requests.slice(0, start)])
+        const start = Math.floor(clients++ * prepared.length / connections)
+        client.setRequests([...prepared.slice(start), ...prepared.slice(0, start)])
       },
     }, (error: Error | null, result) => { if (error) reject(error); else resolve(result) })
     instance.on('response', (_client, _status, _bytes, ms) => { latencies.push(ms) })
   })
   const { requests: { total }, duration, non2xx, errors, timeouts } = result
-  return checked({ requests: total, seconds: duration, p50: percentile(latencies, 50), p99: percentile(latencies, 99) }, non2xx + errors + timeouts)
+  return checked({ count: total, seconds: duration, p50: percentile(latencies, 50), p99: percentile(latencies, 99) }, non2xx + errors + timeouts)
 }
 
 function checked (loaded: Loaded, wrong: number): Loaded {
-  if (wrong > 0) throw new Error(`${wrong} of ${loaded.requests} requests were not answered with 200`)
+  if (wrong > 0) throw new Error(`${wrong} of ${loaded.count} requests were not answered with 200`)
   return loaded
 }

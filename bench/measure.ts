@@ -1,8 +1,8 @@
-import { checkAnswers, sample, type Ask } from './asks.js'
+import { checkAnswers, sample, type UserRequest } from './requests.js'
 import { applyLoad, type Load } from './load.js'
 import { redisFigures } from './redis-figures.js'
 import type { ServerProcess } from './server-process.js'
-import type { BenchRedis } from './world.js'
+import type { BenchRedis } from './environment.js'
 
 /** One round's figures; all but the first three per request. */
 export interface Figures {
@@ -19,34 +19,34 @@ export interface Figures {
   mints: number
 }
 
-/** Answers that are looked at, before and after each load. */
+/** Answers that are checked before and after each load. */
 const SAMPLE = 5
 
 export interface Measured {
   server: ServerProcess
   redis: BenchRedis
   toolJet: ServerProcess
-  asks: readonly Ask[]
+  requests: readonly UserRequest[]
 }
 
 /** Measures a server under load, and checks that its answers are right. */
-export async function measure ({ server, redis, toolJet, asks }: Measured, load: Pick<Load, 'connections' | 'seconds' | 'folder'>): Promise<Figures> {
-  await checkAnswers(server.url, sample(asks, SAMPLE))
+export async function measure ({ server, redis, toolJet, requests }: Measured, load: Pick<Load, 'connections' | 'seconds' | 'folder'>): Promise<Figures> {
+  await checkAnswers(server.url, sample(requests, SAMPLE))
   const figures = async () => ({ cpu: await server.figure('cpu'), redis: await redisFigures(redis.client), mints: await toolJet.figure('mints') })
 
   const before = await figures()
-  const { requests, seconds, p50, p99 } = await applyLoad({ url: server.url, asks, ...load })
+  const { count, seconds, p50, p99 } = await applyLoad({ url: server.url, requests, ...load })
   const after = await figures()
 
-  await checkAnswers(server.url, sample(asks, SAMPLE))
+  await checkAnswers(server.url, sample(requests, SAMPLE))
   return {
-    requestsPerSecond: requests / seconds,
+    requestsPerSecond: count / seconds,
     p50,
     p99,
-    cpu: (after.cpu - before.cpu) / requests,
-    redisCommands: (after.redis.commands - before.redis.commands) / requests,
-    redisReads: (after.redis.reads - before.redis.reads) / requests,
-    redisCpu: (after.redis.cpu - before.redis.cpu) / requests,
-    mints: (after.mints - before.mints) / requests,
+    cpu: (after.cpu - before.cpu) / count,
+    redisCommands: (after.redis.commands - before.redis.commands) / count,
+    redisReads: (after.redis.reads - before.redis.reads) / count,
+    redisCpu: (after.redis.cpu - before.redis.cpu) / count,
+    mints: (after.mints - before.mints) / count,
   }
 }

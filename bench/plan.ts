@@ -1,19 +1,19 @@
-/** How much of everything. */
+/** Sizes of all parts of a run. */
 export interface Plan {
-  /** After that everything is stopped, and the run has failed. */
+  /** After this time everything is stopped, and the run has failed. */
   boundMs: number
   connections: number
   users: number
   rounds: number
-  /** Of load in one round, whole ones. */
+  /** Whole seconds of load in one round. */
   seconds: number
   warmUpSeconds: number
-  roundTrips: { asks: number, delayMs: number }
-  stampede: { asks: number, processes: number, latencyMs: number, rounds: number }
-  /** Of two processes that do the same one may always be a little faster: several servers for each size. */
-  growth: { sizes: number[], serversEach: number, askedUsers: number, rounds: number, seconds: number }
+  roundTrips: { requests: number, delayMs: number }
+  stampede: { requests: number, processes: number, latencyMs: number, rounds: number }
+  /** Several servers for each size, because of two equal processes one may always be a little faster. */
+  cacheSize: { sizes: number[], serversEach: number, activeUsers: number, rounds: number, seconds: number }
   audit: { events: number, users: number, apps: number, queries: number }
-  monday: { users: number }
+  loginStorm: { users: number }
 }
 
 /** About a quarter of an hour on two cores that have nothing else to do. */
@@ -24,14 +24,14 @@ export const FULL: Plan = {
   rounds: 15,
   seconds: 1,
   warmUpSeconds: 5,
-  roundTrips: { asks: 9, delayMs: 20 },
-  stampede: { asks: 10_000, processes: 4, latencyMs: 500, rounds: 5 },
-  growth: { sizes: [1000, 10_000, 100_000, 1_000_000], serversEach: 3, askedUsers: 1000, rounds: 15, seconds: 2 },
+  roundTrips: { requests: 9, delayMs: 20 },
+  stampede: { requests: 10_000, processes: 4, latencyMs: 500, rounds: 5 },
+  cacheSize: { sizes: [1000, 10_000, 100_000, 1_000_000], serversEach: 3, activeUsers: 1000, rounds: 15, seconds: 2 },
   audit: { events: 1_000_000, users: 10_000, apps: 20, queries: 200 },
-  monday: { users: 500 },
+  loginStorm: { users: 500 },
 }
 
-/** Shows that all of it runs; its figures say nothing. */
+/** Only shows that all of it runs; its figures mean nothing. */
 export const QUICK: Plan = {
   boundMs: 5 * 60_000,
   connections: 50,
@@ -39,9 +39,9 @@ export const QUICK: Plan = {
   rounds: 1,
   seconds: 1,
   warmUpSeconds: 0,
-  roundTrips: { asks: 3, delayMs: 20 },
-  stampede: { asks: 400, processes: 4, latencyMs: 500, rounds: 1 },
-  growth: { sizes: [100, 1000], serversEach: 1, askedUsers: 100, rounds: 1, seconds: 1 },
+  roundTrips: { requests: 3, delayMs: 20 },
+  stampede: { requests: 400, processes: 4, latencyMs: 500, rounds: 1 },
+  cacheSize: { sizes: [100, 1000], serversEach: 1, activeUsers: 100, rounds: 1, seconds: 1 },
   audit: { events: 2000, users: 100, apps: 5, queries: 5 },
-  monday: { users: 30 },
+  loginStorm: { users: 30 },
 }

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { short } from './numbers.js'
+import { format } from './statistics.js'
 
 interface CpuProfile {
   nodes: { id: number, callFrame: { functionName: string, url: string, lineNumber: number } }[]
@@ -35,7 +35,7 @@ function shares (timed: [name: string, time: number][], rows: number): string[] 
   for (const [name, time] of timed) times.set(name, (times.get(name) ?? 0) + time)
   const total = timed.reduce((sum, [, time]) => sum + time, 0)
   const sorted = [...times].sort(([, a], [, b]) => b - a).slice(0, rows)
-  return sorted.map(([name, time]) => `${short(time / total * 100).padStart(6)} %  ${name}`)
+  return sorted.map(([name, time]) => `${format(time / total * 100).padStart(6)} %  ${name}`)
 }
 
 /** A package, a folder of the plugin, or what is not JavaScript. */

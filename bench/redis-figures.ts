@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 
-/** What Redis has counted since its start. */
+/** Counters of Redis since its start. */
 export interface RedisFigures {
   /** µs of its main thread. */
   cpu: number
@@ -10,7 +10,7 @@ export interface RedisFigures {
   reads: number
 }
 
-/** What this process asks is none of the load's. */
+/** Commands of this process, which do not belong to the load. */
 const OWN = new Set(['info', 'ping', 'config|resetstat'])
 
 export async function redisFigures (redis: Redis): Promise<RedisFigures> {

@@ -2,10 +2,10 @@ import { readFileSync } from 'node:fs'
 import { cpus, loadavg } from 'node:os'
 import type { Redis } from 'ioredis'
 import type { AuditResult } from './audit.js'
-import type { ContestantResult } from './contestants.js'
-import type { GrowthResult } from './growth.js'
+import type { CandidateResult } from './candidates.js'
+import type { CacheSizeResult } from './cache-size.js'
 import { LOAD_BY } from './load.js'
-import type { MondayResult } from './monday.js'
+import type { LoginStormResult } from './login-storm.js'
 import type { Plan } from './plan.js'
 import type { StampedeResult } from './stampede.js'
 
@@ -17,11 +17,11 @@ export interface Results {
   machine: Machine
   /** Of the whole run. */
   seconds: number
-  contestants?: ContestantResult[]
+  candidates?: CandidateResult[]
   stampede?: StampedeResult
-  growth?: GrowthResult
+  cacheSize?: CacheSizeResult
   audit?: AuditResult
-  monday?: MondayResult
+  loginStorm?: LoginStormResult
 }
 
 export interface Machine {

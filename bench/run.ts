@@ -4,37 +4,37 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { audit } from './audit.js'
-import { compare, CONTESTANTS } from './contestants.js'
-import { growth } from './growth.js'
-import { monday } from './monday.js'
+import { compare, CANDIDATES } from './candidates.js'
+import { cacheSize } from './cache-size.js'
+import { loginStorm } from './login-storm.js'
 import { FULL, QUICK } from './plan.js'
 import { profileTable } from './profile.js'
 import { report } from './report.js'
 import { describeMachine, type Results } from './results.js'
 import { stampede } from './stampede.js'
-import { World } from './world.js'
+import { Environment } from './environment.js'
 
 /*
- * `npm run bench`: the plugin beside what else one might run, and beside the limit.
- * --quick: only shows that all of it runs. --only name,name: some contestants or scenarios, for working on them.
- * --profile: prints where each contestant's CPU time goes; the profiles stay in bench/profiles/.
+ * `npm run bench`: compares the plugin with other candidates and with a baseline.
+ * --quick: only shows that all of it runs. --only name,name: some candidates or scenarios.
+ * --profile: prints where each candidate's CPU time goes; the profiles stay in bench/profiles/.
  */
 
-const SCENARIOS = ['stampede', 'growth', 'audit', 'monday']
+const SCENARIOS = ['stampede', 'cache-size', 'audit', 'login-storm']
 const HERE = import.meta.dirname
 const PROFILES = join(HERE, 'profiles')
 
 const { values: options } = parseArgs({ options: { quick: { type: 'boolean', default: false }, only: { type: 'string' }, profile: { type: 'boolean', default: false } } })
-const names = [...CONTESTANTS.map(({ name }) => name), ...SCENARIOS]
+const names = [...CANDIDATES.map(({ name }) => name), ...SCENARIOS]
 const wanted = options.only?.split(',') ?? names
 const unknown = wanted.filter((name) => !names.includes(name))
 if (unknown.length > 0) {
-  console.error(`--only takes ${names.join(', ')}; it does not know ${unknown.join(', ')}`)
+  console.error(`--only has ${unknown.join(', ')}, expected some of ${names.join(', ')}`)
   process.exit(1)
 }
 
-const world = new World(options.quick ? QUICK : FULL)
-const end = (code: number): void => { world.close().then(() => process.exit(code), () => process.exit(1)) }
+const environment = new Environment(options.quick ? QUICK : FULL)
+const end = (code: number): void => { environment.close().then(() => process.exit(code), () => process.exit(1)) }
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.on(signal, () => {
     console.error(`stopped by ${signal}`)
@@ -42,23 +42,23 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   })
 }
 const bound = setTimeout(() => {
-  console.error(`stopped: it has not ended within ${world.plan.boundMs / 60_000} minutes`)
+  console.error(`stopped: it has not ended within ${environment.plan.boundMs / 60_000} minutes`)
   end(1)
-}, world.plan.boundMs)
+}, environment.plan.boundMs)
 
 try {
   const results = await run()
   const isWhole = !options.quick && options.only === undefined && !options.profile
   writeFileSync(join(HERE, isWhole ? 'results.json' : 'results.partial.json'), `${JSON.stringify(results, undefined, 2)}\n`)
   console.log(report(results))
-  await world.close() // a server writes its profile when it ends
+  await environment.close() // a server writes its profile when it ends
   if (options.profile) console.log(profileTable(PROFILES))
 } catch (error) {
   console.error(error)
   process.exitCode = 1
 } finally {
   clearTimeout(bound)
-  await world.close()
+  await environment.close()
 }
 process.exit()
 
@@ -66,22 +66,22 @@ async function run (): Promise<Results> {
   const start = performance.now()
   build()
   const has = (name: string): boolean => wanted.includes(name)
-  const redis = await world.startRedis()
+  const redis = await environment.startRedis()
   const machine = await describeMachine(redis.client)
-  const toolJet = await world.startServer('tooljet', {})
-  const contestants = CONTESTANTS.filter(({ name }) => has(name))
+  const toolJet = await environment.startServer('tooljet', {})
+  const candidates = CANDIDATES.filter(({ name }) => has(name))
   if (options.profile) {
     rmSync(PROFILES, { recursive: true, force: true })
     mkdirSync(PROFILES)
   }
   const measured = {
-    ...(contestants.length > 0 && { contestants: await world.during((inner) => compare(inner, redis, toolJet, contestants, options.profile ? PROFILES : undefined)) }),
-    ...(has('stampede') && { stampede: await stampede(world, redis) }),
-    ...(has('growth') && { growth: await growth(world, toolJet) }),
-    ...(has('audit') && { audit: await audit(world) }),
-    ...(has('monday') && { monday: await monday(world) }),
+    ...(candidates.length > 0 && { candidates: await environment.withScope((inner) => compare(inner, redis, toolJet, candidates, options.profile ? PROFILES : undefined)) }),
+    ...(has('stampede') && { stampede: await stampede(environment, redis) }),
+    ...(has('cache-size') && { cacheSize: await cacheSize(environment, toolJet) }),
+    ...(has('audit') && { audit: await audit(environment) }),
+    ...(has('login-storm') && { loginStorm: await loginStorm(environment) }),
   }
-  return { date: new Date().toISOString(), quick: options.quick, plan: world.plan, machine, seconds: (performance.now() - start) / 1000, ...measured }
+  return { date: new Date().toISOString(), quick: options.quick, plan: environment.plan, machine, seconds: (performance.now() - start) / 1000, ...measured }
 }
 
 /** The servers run as users run them: compiled, and the plugin as it is shipped. */

@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url'
 import type { Settings } from './servers/serve.js'
 
 const STOP_MS = 5000
-/** Of a server that does not answer: it may have a backlog to write first. */
-const ASK_MS = 10_000
+/** Bound of a server's reply: it may have a backlog to write first. */
+const REPLY_MS = 10_000
 
 /** A server of `servers/`, compiled, in a process of its own. */
 export class ServerProcess {
@@ -27,11 +27,11 @@ export class ServerProcess {
     return new ServerProcess(name, url, child)
   }
 
-  /** One of its figures, once all that its answers so far have caused is done. */
+  /** One of its figures, once everything that its answers so far have caused is done. */
   async figure (name: string): Promise<number> {
     this.process.send(name)
-    const reply = await Promise.race([once(this.process, 'message'), sleep(ASK_MS, undefined, { ref: false })]) as [{ figure: number }] | undefined
-    if (reply === undefined) throw new Error(`the server "${this.name}" did not tell its figure "${name}" within ${ASK_MS} ms`)
+    const reply = await Promise.race([once(this.process, 'message'), sleep(REPLY_MS, undefined, { ref: false })]) as [{ figure: number }] | undefined
+    if (reply === undefined) throw new Error(`the server "${this.name}" did not report its figure "${name}" within ${REPLY_MS} ms`)
     return reply[0].figure
   }
 

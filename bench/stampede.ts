@@ -1,60 +1,60 @@
 import { Agent } from 'undici'
-import { ask, asksOf, checkAnswer, firstUsers, type Ask } from './asks.js'
-import { median } from './numbers.js'
-import type { BenchRedis, World } from './world.js'
+import { send, requestsOf, checkAnswer, firstUsers, type UserRequest } from './requests.js'
+import { median } from './statistics.js'
+import type { BenchRedis, Environment } from './environment.js'
 
 export interface StampedeResult {
-  asks: number
+  requests: number
   processes: number
   /** Of one mint, ms. */
   latencyMs: number
   rounds: number
-  /** The most in a round. */
+  /** Mint calls: the most in a round. */
   mints: number
-  /** Answers that say so: the most in a round. */
+  /** Answers with source `minted`: the most in a round. */
   saidMinted: number
-  /** Until all had their answer, ms: the median. */
+  /** Time until all were answered, ms: the median. */
   allAnsweredMs: number
-  /** The same asks once more, with the URL cached: what the asks as such take this machine. */
+  /** The same requests once more, with the URL cached: what the requests as such cost this machine. */
   allAnsweredAgainMs: number
 }
 
-/** Everybody asks for one user's URL of one app that nobody has, at once and of several processes; in each round for another user's. */
-export function stampede (world: World, redis: BenchRedis): Promise<StampedeResult> {
-  const { asks: count, processes, latencyMs, rounds } = world.plan.stampede
-  return world.during(async (inner) => {
+/** A cache stampede: many requests at once, to several processes, for one URL that is not cached; in each round another user's. */
+export function stampede (environment: Environment, redis: BenchRedis): Promise<StampedeResult> {
+  const { requests: count, processes, latencyMs, rounds } = environment.plan.stampede
+  return environment.withScope(async (inner) => {
     const toolJet = await inner.startServer('tooljet', { toolJet: { latencyMs, mintsPerMinute: 0, minuteMs: 60_000 } })
     const settings = { redisUrl: redis.url, toolJetUrl: toolJet.url, prefix: 'stampede:' }
-    const servers = await Promise.all(Array.from({ length: processes }, () => inner.startServer('ours', settings)))
+    const servers = await Promise.all(Array.from({ length: processes }, () => inner.startServer('plugin', settings)))
     const dispatcher = new Agent({ connections: 256 })
     inner.onStop(() => dispatcher.destroy())
 
-    const sourceFrom = async (server: number, each: Ask) => {
-      const answer = await ask(servers[server]!.url, each, dispatcher)
-      checkAnswer(each, answer)
+    const sourceFrom = async (server: number, request: UserRequest) => {
+      const answer = await send(servers[server]!.url, request, dispatcher)
+      checkAnswer(request, answer)
       return answer.body.source
     }
-    const everybody = async (each: Ask) => {
+    const sendAll = async (request: UserRequest) => {
       const start = performance.now()
-      const sources = await Promise.all(Array.from({ length: count }, (_, i) => sourceFrom(i % processes, each)))
+      const sources = await Promise.all(Array.from({ length: count }, (_, i) => sourceFrom(i % processes, request)))
       return { ms: performance.now() - start, saidMinted: sources.filter((source) => source === 'minted').length }
     }
 
-    const asks = asksOf(firstUsers(processes + rounds))
+    const requests = requestsOf(firstUsers(processes + rounds))
     // connections are open, and each process has minted and answered before
-    for (const [server, each] of asks.splice(0, processes).entries()) {
-      await sourceFrom(server, each)
-      await everybody(each)
+    for (const [server, request] of requests.splice(0, processes).entries()) {
+      await sourceFrom(server, request)
+      await sendAll(request)
     }
 
     const measured = []
-    for (const each of asks) {
+    for (const request of requests) {
       const mintsBefore = await toolJet.figure('mints')
-      const first = await everybody(each)
-      measured.push({ first, mints: await toolJet.figure('mints') - mintsBefore, again: await everybody(each) })
+      const first = await sendAll(request)
+      measured.push({ first, mints: await toolJet.figure('mints') - mintsBefore, again: await sendAll(request) })
     }
     return {
-      asks: count,
+      requests: count,
       processes,
       latencyMs,
       rounds,

@@ -74,7 +74,7 @@ export const toolJetEnv = Type.Object({
 /**
  * Checks the environment and fills in the defaults; an empty variable is one that is not set.
  * @param options.file whether to read `.env`, or the file that ENV_FILE names, for what is not in the environment itself
- * @throws with every variable that is missing or wrong, and with what it takes
+ * @throws with every variable that is missing or wrong, and with what was expected
  */
 export function readEnv<T extends TObject> (schema: T, { file = false } = {}): Static<T> {
   const path = process.env['ENV_FILE'] ?? '.env'
@@ -105,7 +105,7 @@ interface SchemaError {
 
 function complaint (name: string, value: string | undefined, { description, writeOnly }: TSchema, problem?: string): string {
   const is = value === undefined ? 'is missing' : writeOnly === true ? 'is something else (not shown)' : `is ${JSON.stringify(value)}`
-  return `${name} ${is}${problem === undefined ? '' : `: it ${problem}`}, it takes ${description}`
+  return `${name} ${is}${problem === undefined ? '' : `: it ${problem}`}, expected ${description}`
 }
 
 function withoutEmpty (env: NodeJS.Dict<string>): Record<string, string> {

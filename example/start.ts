@@ -94,7 +94,7 @@ async function start (): Promise<void> {
 
 function readArguments (): { instances: number, help: boolean } {
   const { instances, help } = parse()
-  if (!/^\d+$/.test(instances) || Number(instances) < 1 || Number(instances) > MAX_INSTANCES) throw new Error(`--instances is "${instances}", it takes a whole number from 1 to ${MAX_INSTANCES}`)
+  if (!/^\d+$/.test(instances) || Number(instances) < 1 || Number(instances) > MAX_INSTANCES) throw new Error(`--instances is "${instances}", expected a whole number from 1 to ${MAX_INSTANCES}`)
   return { instances: Number(instances), help }
 }
 
@@ -103,7 +103,7 @@ function parse (): { instances: string, help: boolean } {
     return parseArgs({ options: { instances: { type: 'string', default: '1' }, help: { type: 'boolean', short: 'h', default: false } } }).values
   } catch (error) {
     const [what] = (error as Error).message.split('. ') // its advice is for other programs
-    throw new Error(`${what}; "npm start -- --help" tells what it takes (all that is for the example comes after "--")`)
+    throw new Error(`${what}; "npm start -- --help" shows the options (all that is for the example comes after "--")`)
   }
 }
 

@@ -4,7 +4,7 @@ const FAILED_START_MS = 1000
 /** @param boundMs how long it may take */
 type Close = (timeoutMs: number) => unknown
 
-/** What was opened, closed once and in the opposite order. */
+/** Closes what was opened, once, in the opposite order. */
 export class Closers {
   readonly #opened: Close[] = []
   #closing: Promise<void> | undefined
@@ -14,20 +14,20 @@ export class Closers {
   }
 
   /**
-   * A second call waits for the first. One that fails keeps no other from being closed.
-   * @throws what the first of those that failed threw
+   * A second call waits for the first. When one closer fails, the others still run.
+   * @throws the first error
    */
   close (timeoutMs: number): Promise<void> {
     this.#closing ??= this.#closeAll(timeoutMs)
     return this.#closing
   }
 
-  /** Runs a step of the start. When it throws, all that was opened is closed: many a host never closes an app that did not start. */
+  /** Runs a step of the start. When it throws, everything opened so far is closed: many hosts never close an app that did not start. */
   async closeOnError<T> (step: () => Promise<T>): Promise<T> {
     try {
       return await step()
     } catch (error) {
-      await this.close(FAILED_START_MS).catch(() => { /* why it did not start is what counts */ })
+      await this.close(FAILED_START_MS).catch(() => { /* the reason of the failed start matters more */ })
       throw error
     }
   }

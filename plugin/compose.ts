@@ -26,9 +26,9 @@ import { Warming, type TooljetEmbedWarmOptions, type TooljetEmbedWarmPair } from
 const MAX_START_WAIT_MS = 5000
 
 /**
- * Makes the parts of one registration and ties them together.
+ * Creates the components of one registration.
  * @returns them, and `closers` for all that is open
- * @throws what a part throws; what was opened before it is closed then
+ * @throws what a component throws; what was opened before is closed
  */
 export async function compose (fastify: FastifyInstance, settings: Settings) {
   const closers = new Closers()
@@ -83,14 +83,14 @@ async function open (fastify: FastifyInstance, settings: Settings, closers: Clos
   })
 
   const limits = settings.rateLimit && await createLimits(fastify, settings.rateLimit, { batch, scripts, timers, keyPrefix, serveWithoutRedis })
-  const strangers = new KeyNames(namesKey, '') // of no ToolJet
+  const noToolJetNames = new KeyNames(namesKey, '') // for requests whose ToolJet is not known
   const apps = new Apps(settings.apps, settings.lifetimes)
-  const embed = new Embed({ resolveUser: userResolver(settings.identity, log), authorize: settings.authorize, apps, limits, cache, tooljets, fallbackUserHash: (email) => strangers.userHash(email), audit })
+  const embed = new Embed({ resolveUser: userResolver(settings.identity, log), authorize: settings.authorize, apps, limits, cache, tooljets, fallbackUserHash: (email) => noToolJetNames.userHash(email), audit })
 
   audit.open()
   closers.add((timeoutMs) => audit.close(timeoutMs))
   closers.add(() => tooljets.close())
-  closers.add(() => pools.close()) // first, so that the last answers are in the log before it is closed
+  closers.add(() => pools.close()) // closed before the log, which then has the last answers
   const closing = new AbortController()
   const warm = async (list: readonly TooljetEmbedWarmPair[], options?: TooljetEmbedWarmOptions) => new Warming({ apps, tooljets, cache, audit, timers, closing: closing.signal }, options).run(list)
   closers.add(() => closing.abort())

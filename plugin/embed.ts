@@ -17,17 +17,17 @@ import type { ToolJetRegistry } from './tooljet/registry.js'
 /** Places in the mint queue that one user may hold where no `rateLimit.mints` says how many. */
 const DEFAULT_PLACES = 6
 
-/** What became of a request: a URL, or the error to answer with. */
+/** Result of a request: a URL, or the error to answer with. */
 export interface Outcome {
   url?: TooljetEmbedUrl
   error?: unknown
-  /** Where the user stands, once the request has been counted. */
+  /** State of the user's limit, once the request has been counted. */
   limit?: LimitState | undefined
 }
 
 /** What is known of a request so far, for its audit event. */
 interface RequestContext {
-  /** On the clock of `performance`. */
+  /** By `performance.now()`, ms. */
   startedAt: number
   email?: string
   tooljet?: ToolJet
@@ -72,7 +72,7 @@ export class Embed {
     return this.#outcome(request, context, () => this.#audited(request, context, () => this.#getUrl(request, lookup, context)))
   }
 
-  /** For what went wrong before there was a lookup, with a malformed body: counted and audited like any other, if the user is signed in. */
+  /** For a request that failed before its body was parsed: it is counted and audited like any other, if the user is signed in. */
   handleInvalidRequest (request: FastifyRequest, error: unknown, startedAt: number): Promise<Outcome> {
     const context: RequestContext = { startedAt }
     return this.#outcome(request, context, async () => {
@@ -117,7 +117,7 @@ export class Embed {
 
     audit.assertWritable() // no mint for a URL that could not leave
     const { lockTtlMs, timeoutMs } = tooljet
-    const mintId = randomId(9) // by which a mint is counted once, however often a lock has to be taken for it
+    const mintId = randomId(9) // counts the mint once, even if the lock has to be acquired several times
     const url = await cache.get({ user: userHash, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs }) => {
       await limits?.assertMayMint(userHash, mintId) // a user who is out of mints does not wait for a turn
       const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
@@ -127,7 +127,7 @@ export class Embed {
     return url
   }
 
-  /** Who asks for which app, whether within the limit, and whether they may. */
+  /** Checks user, limit, app and authorization. */
   async #admit (request: FastifyRequest, lookup: UrlLookup, context: RequestContext) {
     const { resolveUser, authorize, apps } = this.#deps
 
@@ -137,7 +137,7 @@ export class Embed {
     const { tooljet, userHash, prefetched } = await this.#count(request, email, context, toPrefetch)
     if (lookup.email !== undefined && normalizeEmail(lookup.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
 
-    const app = context.app = found ?? apps.resolve(lookup) // which throws why there is none
+    const app = context.app = found ?? apps.resolve(lookup) // throws the reason when there is none
     const replaces = parseUrlId(lookup.replaces)
     const mayAsk = authorize === undefined || await authorize(request, { email, app: app.displayName }) === true
     if (!mayAsk) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
@@ -154,7 +154,7 @@ export class Embed {
       throw error
     }
     const userHash = context.tooljet.userHash(email)
-    const prefetched = app && cache.prefetch(userHash, app) // one question with the limiter's
+    const prefetched = app && cache.prefetch(userHash, app) // sent in one script call with the count
     context.limit = await limits?.countRequest(userHash)
     return { tooljet: context.tooljet, userHash, prefetched }
   }

@@ -8,7 +8,7 @@ interface ErrorDefinition {
   status: number
   event: FailureEvent
   message: string
-  /** Seconds for `Retry-After` where the thrower knows no better. */
+  /** Seconds for `Retry-After` when the error is created without a value. */
   retryAfter?: number
 }
 
@@ -34,7 +34,7 @@ const table = {
 /** The code of any error that this plugin throws. */
 export type EmbedErrorCode = keyof typeof table
 
-/** What a refusal was about, as the audit log says it. */
+/** Reason of a refusal, for the audit log. */
 export type RefusalReason = 'unknown_alias' | 'not_listed' | 'not_authorized' | 'other_user'
 
 /** Where a user waits for a mint. */
@@ -43,11 +43,11 @@ export interface QueuePosition {
   position: number
   /** Seconds until the turn; `null`: not known, while ToolJet does not answer. */
   etaSeconds: number | null
-  /** Opaque; sent back as `ticket` with the next request, it keeps the place should Redis forget it. */
+  /** Opaque; sent back as `ticket` with the next request, it keeps the place even if Redis loses it. */
   ticket: string
 }
 
-/** Where a user stands, as the `x-ratelimit-*` headers tell it. */
+/** State of a user's limit, as in the `x-ratelimit-*` headers. */
 export interface LimitState {
   /** Requests, or mints, that a window allows. */
   limit: number
@@ -95,7 +95,7 @@ export const errorCodes = Object.fromEntries(
  * @param isRefusal of `TOOLJET_EMBED_REDIS_DOWN`: Redis is there, and refuses a command
  */
 export function embedError (code: EmbedErrorCode, { detail, remedy, retryAfter, queue, limit, reason, isRefusal, cause }: { detail?: string, remedy?: string, retryAfter?: number | undefined, queue?: QueuePosition | undefined, limit?: LimitState, reason?: RefusalReason, isRefusal?: boolean, cause?: unknown } = {}): EmbedError {
-  const end = cause === undefined ? '.' : '' // logs go on with a colon and the cause's message
+  const end = cause === undefined ? '.' : '' // pino adds a colon and the cause's message
   const text = detail === undefined ? end : `: ${detail}${end}`
   const error = cause === undefined ? new errorCodes[code](text) : new errorCodes[code](text, { cause })
   if (remedy !== undefined) error.remedy = remedy
@@ -111,7 +111,7 @@ export function embedError (code: EmbedErrorCode, { detail, remedy, retryAfter, 
   return error
 }
 
-/** What is answered with a status: every code that has it, with its sentence. */
+/** The codes that have a status, each with its message. */
 export function codesOf (status: number): { code: string, sentence: string }[] {
   return Object.entries(table)
     .filter(([code, row]) => row.status === status && code !== 'TOOLJET_EMBED_OPTIONS')
@@ -122,17 +122,17 @@ export function isEmbedError (error: unknown): error is EmbedError {
   return error instanceof Error && 'code' in error && Object.hasOwn(table, String(error.code))
 }
 
-/** A library's error without what it carries besides: bytes of a reply and so a PAT, or the arguments of a command and so a password. */
+/** A library's error with its message and code only: its other fields may have a PAT (bytes of a reply) or a password (arguments of a command). */
 export function sanitizeError (error: unknown): Error & { code?: string } {
   const { message, code, errors } = error as Error & { code?: unknown, errors?: Error[] }
   const words = message === '' && Array.isArray(errors) ? errors.map((one) => one.message).join(', ') : message // of a name with several addresses
-  // a Redis that does not know a command, AUTH say, repeats what it was sent
+  // a Redis that does not know a command (such as AUTH) repeats its arguments
   const sanitized: Error & { code?: string } = new Error(words.replace(/,? with args beginning with.*/s, ''))
   if (typeof code === 'string') sanitized.code = code
   return sanitized
 }
 
-/** Redis is unavailable; not that it refuses a command. */
+/** Whether the error means that Redis is unavailable, and not that it refuses a command. */
 export function isRedisOutage (error: unknown): boolean {
   return isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN' && error.isRefusal !== true
 }
@@ -155,7 +155,7 @@ function ownStatusOf (error: unknown): number | undefined {
   return [statusCode, status].map(Number).find((status) => status >= 400 && status <= 599)
 }
 
-/** What an answer with this error is recorded under: the host's own errors have codes of their own, or a status alone. */
+/** The code of an error in the audit log: that of the host's own errors may be missing, then it is made of the status. */
 export function codeOf (error: unknown): string {
   if (isEmbedError(error)) return error.code
   const { code } = (error ?? {}) as { code?: unknown }

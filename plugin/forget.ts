@@ -52,5 +52,5 @@ export async function forget (whose: TooljetEmbedForget, { apps, cache, tooljets
 }
 
 function badRequest (detail: string) {
-  return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: `forget takes ${detail}` })
+  return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: `forget expects ${detail}` })
 }

@@ -36,5 +36,5 @@ const URL_ID = /^[A-Za-z0-9_-]{1,64}$/
 /** @throws TOOLJET_EMBED_BAD_REQUEST for what is no `urlId` */
 export function parseUrlId (replaces: unknown): string | undefined {
   if (replaces === undefined || (typeof replaces === 'string' && URL_ID.test(replaces))) return replaces
-  throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: '"replaces" takes the urlId of an earlier answer' })
+  throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: '"replaces" must be the urlId of an earlier answer' })
 }

@@ -63,7 +63,7 @@ declare module 'fastify' {
   }
 }
 
-/** `@fastify/jwt`'s, where the host has it. */
+/** A request with the decorator of `@fastify/jwt`. */
 type WithJwt = FastifyRequest & { jwtVerify (): Promise<unknown> }
 
 /**
@@ -86,7 +86,7 @@ export const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fasti
     forget,
     warm,
     async health () {
-      // one that refuses this user a PING is there
+      // a Redis that refuses PING is available
       const up = await breaker.run((redis) => redis.ping()).then(() => true, (error: unknown) => !isRedisOutage(error))
       const code = breaker.openReason
       const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(breaker.openForMs), ...(code !== undefined && { code }) }
@@ -106,7 +106,7 @@ export const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fasti
     })
     const { prefix, logLevel, logSerializers } = options
     const routeOptions = { prefix, logLevel, logSerializers }
-    // awaited: what is wrong with a path shows only when it is loaded
+    // awaited: a wrong path is reported only when the route is loaded
     let routeUrl: string | undefined
     if (settings.route !== undefined) await fastify.register(routes(embed, { ...settings.route, authenticate }, (url) => { routeUrl = url }), routeOptions)
     if (settings.client !== undefined) await fastify.register(clientModule({ ...settings.client, routeUrl }, (client) => { decorator.client = client }), routeOptions)

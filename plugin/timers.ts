@@ -2,23 +2,23 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 /** This process's clocks and timers, in one place: the simulation brings its own. */
 export interface Timers {
-  /** Milliseconds on a clock that only ever goes forward, at the pace of real time. */
+  /** Milliseconds of the monotonic clock. */
   now (): number
   /** Milliseconds since 1970 by the machine's date, which may be wrong. */
   date (): number
   /** Resolves after that many milliseconds. */
   sleep (ms: number): Promise<void>
-  /** Calls once after that many milliseconds, and keeps no process alive for it. @returns cancels it */
+  /** Calls `run` once after that many milliseconds; does not keep the process alive. @returns a function that cancels it */
   after (ms: number, run: () => void): () => void
-  /** The same, but the process lives until then, or until it is cancelled: for the bound of what has to be waited for. */
+  /** The same, but keeps the process alive until then: for the bound of what has to be waited for. */
   afterAlive (ms: number, run: () => void): () => void
-  /** Calls when this turn of the event loop ends. */
+  /** Calls `run` when this turn of the event loop ends. */
   endOfTurn (run: () => void): void
-  /** From 0 to 1: for pauses that differ. */
+  /** A number from 0 to 1, for jitter. */
   random (): number
 }
 
-// taken when the module loads: a host's tests may hold time still later
+// kept when the module loads, because a host's tests may replace timers later
 const { setTimeout, clearTimeout, setImmediate } = globalThis
 
 export const systemTimers: Timers = {

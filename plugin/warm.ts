@@ -59,18 +59,18 @@ interface WarmDeps {
   cache: UrlCache
   audit: Audit
   timers: Timers
-  /** The app closes. */
+  /** Aborted when the app closes. */
   closing: AbortSignal
 }
 
-/** Pairs that are minted for at the same time, where ToolJet allows as many. */
+/** Pairs in progress at the same time. */
 const AT_A_TIME = 4
-/** A pair that fails for so long is given up, ms. */
+/** A pair that fails for this long is given up, ms. */
 const PATIENCE_MS = 600_000
-/** Between two tries without a `Retry-After`, and until the end is noticed, ms. */
+/** Longest time until a stop is noticed, ms. */
 const LONGEST_NAP_MS = 1000
 
-/** Fills the cache ahead of a rush, behind all who wait for a URL. */
+/** Fills the cache in advance; users who wait for a URL come first. */
 export class Warming {
   readonly #deps: WarmDeps
   readonly #options: TooljetEmbedWarmOptions
@@ -82,12 +82,12 @@ export class Warming {
     this.#deps = deps
     this.#options = options
     const { validFor } = options
-    if (validFor !== undefined && !(Number.isFinite(validFor) && validFor >= 0)) throw badRequest('takes a number of seconds as "validFor"')
+    if (validFor !== undefined && !(Number.isFinite(validFor) && validFor >= 0)) throw badRequest('expects a number of seconds as "validFor"')
   }
 
   /** @throws TOOLJET_EMBED_BAD_REQUEST when the list is none */
   async run (list: readonly TooljetEmbedWarmPair[]): Promise<TooljetEmbedWarmReport> {
-    if (!Array.isArray(list)) throw badRequest('takes a list of { email, appId or appSlug or app }')
+    if (!Array.isArray(list)) throw badRequest('expects a list of { email, appId or appSlug or app }')
     let next = 0
     const work = async (): Promise<void> => {
       while (next < list.length && !this.#isStopped) {
@@ -99,7 +99,7 @@ export class Warming {
       }
     }
     const workers = Array.from({ length: AT_A_TIME }, () => work().catch((error: unknown) => {
-      this.#hasFailed = true // the others end, too
+      this.#hasFailed = true // stops the other workers
       throw error
     }))
     await Promise.allSettled(workers)
@@ -120,11 +120,11 @@ export class Warming {
     let tooljet: ToolJet | undefined
     const event = (): AuditEvent => ({ event: 'url.warmed', email, app: app?.displayName ?? apps.displayNameOf(lookup), tooljet: tooljets.displayNameOf(tooljet), durationMs: performance.now() - startedAt })
     try {
-      if (email === undefined) throw badRequest('takes the "email" of a user')
+      if (email === undefined) throw badRequest('expects the "email" of a user')
       app = apps.resolve(lookup)
       tooljet = tooljets.fromTarget(target)
       const { validFor = app.minRemaining } = this.#options
-      if (validFor >= app.patExpiry) throw badRequest(`takes a "validFor" that is less than patExpiry (${app.patExpiry})`)
+      if (validFor >= app.patExpiry) throw badRequest(`expects a "validFor" that is less than patExpiry (${app.patExpiry})`)
       const url = await this.#getWithRetries(email, { ...app, minRemaining: validFor }, tooljet)
       if (url === undefined) return // stopped
       if (url.source === 'minted') this.#report.minted++
@@ -137,7 +137,7 @@ export class Warming {
     }
   }
 
-  /** @returns nothing when it is to stop @throws a denial, and any failure that lasts */
+  /** @returns nothing when warming was stopped @throws a denial, and a failure that lasts */
   async #getWithRetries (email: string, app: App, tooljet: ToolJet): Promise<UrlResult | undefined> {
     let failingSince: number | undefined
     for (;;) {
@@ -145,7 +145,7 @@ export class Warming {
       try {
         const url = await this.#get(email, app, tooljet)
         if (url.secondsLeft >= app.minRemaining) return url
-        throw embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'only the URL that ends soon is there' })
+        throw embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'the cached URL ends too soon' })
       } catch (error) {
         if (error instanceof Held) {
           failingSince = undefined
@@ -160,7 +160,7 @@ export class Warming {
     }
   }
 
-  /** @throws Held until it is its turn, and what minting throws */
+  /** @throws Held while it is not its turn, and what the mint throws */
   #get (email: string, app: App, tooljet: ToolJet): Promise<UrlResult> {
     const { lockTtlMs, timeoutMs } = tooljet
     const user = tooljet.userHash(email)
@@ -174,7 +174,7 @@ export class Warming {
   }
 }
 
-/** Whether it may be over the next moment: of ToolJet's verdicts and of a wrong question that cannot be said. */
+/** Whether another try makes sense: not after a denial by ToolJet or for a bad request. */
 function isTransient (error: unknown): error is Error & { retryAfter?: number } {
   return isEmbedError(error) && !isDenial(error) && (error.statusCode === 429 || error.statusCode >= 500)
 }

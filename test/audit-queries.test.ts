@@ -245,19 +245,19 @@ test('times: ISO 8601 with every offset, milliseconds, and how long ago', async 
 test('wrong arguments get an error that names them, and the usage', async (t) => {
   const { redis, stream } = await openStream(t)
   const refused: [string[], RegExp][] = [
-    [['emial', ANA], /there is no argument "emial"/],
-    [['[email', ANA], /there is no argument "\[email"/],
-    [['by', 'app'], /there is no argument "by"/],
+    [['emial', ANA], /unknown argument "emial"/],
+    [['[email', ANA], /unknown argument "\[email"/],
+    [['by', 'app'], /unknown argument "by"/],
     [['email'], /argument "email" has no value/],
-    [['email', ''], /argument "email" is "", it takes a value/],
+    [['email', ''], /argument "email" is "", expected a value/],
     [['app', 'a', 'app', 'b'], /argument "app" is there twice/],
-    [['event', 'url.opened'], /argument "event" is "url.opened", it takes url.minted, url.reused,/],
-    [['outcome', 'good'], /argument "outcome" is "good", it takes success, failure/],
-    [['order', 'up'], /it takes asc, desc/],
-    [['limit', '0'], /it takes a whole number from 1 to 250/],
-    [['limit', '251'], /it takes a whole number from 1 to 250/],
-    [['after', 'x'], /it takes the id of an event/],
-    ...['yesterday', '2026-02-30', '2026-13-01', '2026-01-15T25:00', '2026-01-15T10:60', '2026-01-15T10:00:00.', '2026-01-15T10:00:00+1', '1763337600', '7w'].map((time): [string[], RegExp] => [['since', time], /it takes an ISO 8601 time, milliseconds since 1970, or how long ago/]),
+    [['event', 'url.opened'], /argument "event" is "url.opened", expected one of url.minted, url.reused,/],
+    [['outcome', 'good'], /argument "outcome" is "good", expected one of success, failure/],
+    [['order', 'up'], /expected one of asc, desc/],
+    [['limit', '0'], /expected a whole number from 1 to 250/],
+    [['limit', '251'], /expected a whole number from 1 to 250/],
+    [['after', 'x'], /expected the id of an event/],
+    ...['yesterday', '2026-02-30', '2026-13-01', '2026-01-15T25:00', '2026-01-15T10:60', '2026-01-15T10:00:00.', '2026-01-15T10:00:00+1', '1763337600', '7w'].map((time): [string[], RegExp] => [['since', time], /expected an ISO 8601 time, milliseconds since 1970, or how long ago/]),
   ]
   for (const [args, message] of refused) {
     for (const asked of [redis.call('FCALL_RO', 'tooljet_audit', '1', stream, ...args), redis.eval(QUERIES, 1, stream, ...args)]) {
@@ -267,10 +267,10 @@ test('wrong arguments get an error that names them, and the usage', async (t) =>
     }
   }
   await t.rejects(redis.call('FCALL_RO', 'tooljet_audit_stats', '1', stream), { message: /argument "by" is missing; usage: tooljet_audit_stats by email/ })
-  await t.rejects(redis.call('FCALL_RO', 'tooljet_audit_stats', '1', stream, 'by', 'ip'), { message: /argument "by" is "ip", it takes email, app, event, code, hour, or two of them like hour,app/ })
+  await t.rejects(redis.call('FCALL_RO', 'tooljet_audit_stats', '1', stream, 'by', 'ip'), { message: /argument "by" is "ip", expected email, app, event, code, hour, or two of them like hour,app/ })
   for (const by of ['hour,', ',app', 'hour,hour', 'hour,ip', 'hour,app,event', 'hour app', 'HOUR']) await t.rejects(redis.call('FCALL_RO', 'tooljet_audit_stats', '1', stream, 'by', by), { message: /argument "by" is/ }, by)
-  await t.rejects(redis.eval(QUERIES, 2, stream, 'another'), { message: /it takes one key, the audit stream, and got 2/ })
-  await t.rejects(redis.call('FCALL_RO', 'tooljet_audit', '2', stream, stream), { message: /it takes one key, the audit stream, and got 2/ })
+  await t.rejects(redis.eval(QUERIES, 2, stream, 'another'), { message: /expected one key, the audit stream, and got 2/ })
+  await t.rejects(redis.call('FCALL_RO', 'tooljet_audit', '2', stream, stream), { message: /expected one key, the audit stream, and got 2/ })
   t.match(await redis.call('FCALL_RO', 'tooljet_audit', '1', stream, 'LIMIT', '5'), ['0-0', []], 'as in Redis, names may be written in capitals')
 })
 
@@ -446,29 +446,47 @@ async function problemsOf (redis: Redis, stream: string, run: RunScript = reader
 /** Over the last hours, so that some of them are whole. */
 const hoursAgo = (hours: number, count: number) => (seq: number): Record<string, string> => ({ ...someEvent(seq), time: new Date(Date.now() - Math.floor((count - seq) / count * hours * HOUR_MS)).toISOString() })
 
-test('verify holds indexes and counters against the events', { timeout: 60_000 }, async (t) => {
-  const { redis, stream, keys } = await openStream(t)
-  // ids as if they had been written then
+/** A log of 600 events of the last 30 hours, with ids as if they had been written then, and no indexes. */
+async function openUnindexedLog (t: Test): Promise<Awaited<ReturnType<typeof openStream>>> {
+  const opened = await openStream(t)
+  const { redis, stream } = opened
   await writeEvents(redis, stream, 600, { make: hoursAgo(30, 600) })
   const entries = await entriesOf(redis, stream)
   await redis.del(...await keysOf(redis, stream))
   for (const [i, { fields }] of entries.entries()) await redis.xadd(stream, `${Date.parse(fields['time']!)}-${i}`, ...Object.entries(fields).flat())
+  return opened
+}
+
+/** The same with indexes, and 50 events of now. */
+async function openIndexedLog (t: Test): Promise<Awaited<ReturnType<typeof openStream>> & { restore: () => Promise<void> }> {
+  const opened = await openUnindexedLog(t)
+  const { redis, stream } = opened
+  await reindex(redis as unknown as RedisLike, stream)
+  await writeEvents(redis, stream, 50)
+  const saved = new Map(await Promise.all(await keysOf(redis, stream).then((all) => all.map(async (key) => [key, await redis.dumpBuffer(key)] as const))))
+  const restore = async (): Promise<void> => { for (const [key, dump] of saved) await redis.restore(key, 0, dump, 'REPLACE') }
+  return { ...opened, restore }
+}
+
+test('verify reports that the indexes lack what the stream has, and nothing once it is reindexed and written to', { timeout: 60_000 }, async (t) => {
+  const { redis, stream } = await openUnindexedLog(t)
   t.match(await problemsOf(redis, stream), [{ kind: 'index', detail: 'the indexes have 0 of 600 entries, and queries read the stream: run tooljet-embed-audit reindex' }, ...Array(4).fill({ kind: 'counts' })])
   await reindex(redis as unknown as RedisLike, stream)
   for (const run of Object.values(readerOf(redis))) t.same(await problemsOf(redis, stream, run), [])
   await writeEvents(redis, stream, 50)
   t.same(await problemsOf(redis, stream), [])
+})
 
+/** Ways to damage indexes and counters, each with what verify reports of it. */
+async function damages ({ redis, keys }: Awaited<ReturnType<typeof openStream>>): Promise<[what: string, damage: () => Promise<unknown>, expected: RegExp][]> {
   const { key } = keys.email(USERS[0]!)
   const name = key.match(/\w+:\d+$/)![0]
-  const saved = new Map(await Promise.all(await keysOf(redis, stream).then((all) => all.map(async (key) => [key, await redis.dumpBuffer(key)] as const))))
-  const restore = async (): Promise<void> => { for (const [key, dump] of saved) await redis.restore(key, 0, dump, 'REPLACE') }
   const bucket = (await redis.getBuffer(key))!
   const setBucket = async (bytes: Buffer): Promise<void> => { await redis.set(key, bytes); await redis.hset(keys.index, name, bytes.length) }
   const [field, value] = Object.entries(await redis.hgetall(keys.counts)).find(([field, value]) => field.length > 10 && value.split(' ').length > 3)!
   const other = async (change: (value: string) => string): Promise<void> => { await redis.hset(keys.counts, field, change(value)) }
   const lastHour = (value: string, by: number): string => value.replace(/:(\d+)$/, (_, count) => `:${Number(count) + by}`).replace(/^\d+/, (total) => String(Number(total) + by))
-  const attacks: [string, () => Promise<unknown>, RegExp][] = [
+  return [
     ['a bucket is gone', () => redis.del(key), /email:\d+ has 0 bytes in place of \d+: run/],
     ['a bucket is gone, and said to be empty', async () => { await redis.del(key); await redis.hdel(keys.index, name) }, /email:\d+ lacks (\d+) of \1 events/],
     ['a record is gone', () => setBucket(Buffer.concat([bucket.subarray(0, 28), bucket.subarray(42)])), /lacks 1 of \d+ events/],
@@ -487,8 +505,13 @@ test('verify holds indexes and counters against the events', { timeout: 60_000 }
     ['a total is wrong', () => other((value) => value.replace(/^\d+/, '1')), /is damaged \(1 /],
     ['a day does not list its counters', () => redis.hset(keys.counts, field.slice(0, 10), ''), /is not among those of its day/],
   ]
-  for (const [what, attack, expected] of attacks) {
-    await attack()
+}
+
+test('verify reports each kind of damage to indexes and counters', { timeout: 60_000 }, async (t) => {
+  const log = await openIndexedLog(t)
+  const { redis, stream, restore } = log
+  for (const [what, damage, expected] of await damages(log)) {
+    await damage()
     const found = await problemsOf(redis, stream)
     t.ok(found.length > 0, what)
     t.match(found[0]!.detail, expected, what)
@@ -496,19 +519,27 @@ test('verify holds indexes and counters against the events', { timeout: 60_000 }
     await restore()
   }
   t.same(await problemsOf(redis, stream), [])
+})
 
-  t.same(await problemsOf(redis, stream, undefined, () => writeEvents(redis, stream, 50, { make: hoursAgo(20, 50) })), [], 'others have written since')
-  await restore()
+test('verify reports nothing when others have written since it read the events', { timeout: 60_000 }, async (t) => {
+  const { redis, stream } = await openIndexedLog(t)
+  t.same(await problemsOf(redis, stream, undefined, () => writeEvents(redis, stream, 50, { make: hoursAgo(20, 50) })), [])
+})
+
+test('verify misses counters, unless they are too old to be kept although their events are not trimmed yet', { timeout: 60_000 }, async (t) => {
+  const { redis, stream, keys } = await openIndexedLog(t)
   const yesterday = new Date(Date.now() - 24 * HOUR_MS).toISOString().slice(0, 10) // which has hours that are wholly in the stream, at any time of the day
   await redis.hdel(keys.counts, ...Object.keys(await redis.hgetall(keys.counts)).filter((field) => field.startsWith(yesterday)))
   t.match((await problemsOf(redis, stream))[0], { kind: 'counts' })
-  t.same(await problemsOf(redis, stream, undefined, undefined, 1), [], 'counters too old to be kept, of events that are not trimmed yet')
-  await restore()
+  t.same(await problemsOf(redis, stream, undefined, undefined, 1), [])
+})
 
+test('verify reports a forged entry that is in no index, and a reindex takes it up', { timeout: 60_000 }, async (t) => {
+  const { redis, stream } = await openIndexedLog(t)
   await redis.xadd(stream, '*', 'event', 'url.minted', 'email', USERS[0]!, 'outcome', 'success')
   t.match(await problemsOf(redis, stream), [{ detail: /have 650 of 651 entries/ }])
   await reindex(redis as unknown as RedisLike, stream)
-  t.same((await problemsOf(redis, stream)).filter(({ kind }) => kind === 'index'), [], 'a forged entry, which a reindex takes up')
+  t.same((await problemsOf(redis, stream)).filter(({ kind }) => kind === 'index'), [])
 })
 
 test('the users of the docs: an auditor asks and checks, and changes nothing; the plugin\'s may make indexes anew', async (t) => {

@@ -104,7 +104,7 @@ const TOOLJETS: Record<string, { reply?: { status: number, body?: unknown, heade
   'a gateway that refuses': { reply: { status: 403, body: '<h1>Forbidden</h1>' }, told: 'token', remedy: /in front of ToolJet/ },
   'a gateway that asks who is there': { reply: { status: 401 }, told: 'token', remedy: /other credentials/ },
   '/api at the end of the address': { path: '/api', told: 'address', remedy: /leave "\/api" out/ },
-  'a redirect': { reply: { status: 308, headers: { location: `https://tooljet.acme.test/base${MINT_PATH}` } }, told: 'address', remedy: /takes that address/ },
+  'a redirect': { reply: { status: 308, headers: { location: `https://tooljet.acme.test/base${MINT_PATH}` } }, told: 'address', remedy: /set TOOLJET_URL to that address/ },
   'a sign-in page in front': { reply: { status: 302, headers: { location: 'https://login.acme.test/x' } }, told: 'address', remedy: /tooljet\.headers/ },
   'a gateway without a server behind it': { reply: { status: 502, body: '<h1>Bad gateway</h1>' }, told: 'server', remedy: /does the gateway reach it/ },
   'the front end': { reply: { status: 200, body: '<!doctype html>', headers: { 'content-type': 'text/html' } }, told: 'address', remedy: /server/ },

@@ -10,7 +10,7 @@ import { startServer, type RedisServer } from '../example/redis.js'
 import { loadLibrary } from '../plugin/audit/functions.js'
 import type { RedisLike } from '../plugin/redis/redis-like.js'
 import { Child } from './support/child.js'
-import { cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, scriptArgs, visible } from './support/cli.js'
+import { cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, auditFile, parsed, scratch, scriptArgs, visible } from './support/cli.js'
 import { startCluster } from './support/cluster.js'
 import { releaseRedisAfter } from './support/portal.js'
 import { newClient } from './support/redis-client.js'
@@ -43,9 +43,9 @@ test('tail: the newest first, then what comes, filtered; SIGTERM ends it with 0'
   const { log, at } = await open(t)
   await log.add([{ event: 'url.minted', email: ANA }, { event: 'url.reused', email: ANA }, { event: 'url.minted', email: BEN }])
   const before = await allIds(log)
-  const all = Child.start(t, [mainFile(), 'tail', '--json', '--last', '2', ...at], {})
-  const refused = Child.start(t, [mainFile(), 'tail', '--json', '--outcome', 'failure', '--code', 'BUSY', '--email', 'Ben@acme.test', ...at], {})
-  const since = Child.start(t, [mainFile(), 'tail', '--since', '1h', ...at], {})
+  const all = Child.start(t, [auditFile(), 'tail', '--json', '--last', '2', ...at], {})
+  const refused = Child.start(t, [auditFile(), 'tail', '--json', '--outcome', 'failure', '--code', 'BUSY', '--email', 'Ben@acme.test', ...at], {})
+  const since = Child.start(t, [auditFile(), 'tail', '--since', '1h', ...at], {})
   await all.prints(before[2]!)
   await since.prints(BEN)
   // it has asked for the newest id before it shows what it waits for; one that shows nothing is seen by Redis alone
@@ -71,7 +71,7 @@ test('tail: connections that are cut, and a Redis that stops, lose and repeat no
   const { server, log, redis, at } = await open(t)
   await log.add(reused(1))
   const [first] = await allIds(log)
-  const child = Child.start(t, [mainFile(), 'tail', '--json', '--last', '1', ...at], {})
+  const child = Child.start(t, [auditFile(), 'tail', '--json', '--last', '1', ...at], {})
   const stop = new AbortController()
   let shown = ''
   const here = cliHere(['tail', '--json', '--last', '1', '--email', ANA, ...at], { signal: stop.signal, shows: (text) => { shown = text } })
@@ -110,7 +110,7 @@ test('tail: Ctrl-C on a terminal ends it with 0, and so does a reader that has s
   const [code] = await once(terminal, 'close') as [number]
   t.equal(code, 0)
 
-  const line = `'${process.execPath}' '${mainFile()}' tail --json --last 1 ${at.join(' ')}`
+  const line = `'${process.execPath}' '${auditFile()}' tail --json --last 1 ${at.join(' ')}`
   const reader = execFile('bash', ['-c', `{ ${line}; echo "ended with $?" >&2; } | head -1`], { env: cliEnv({}) }, () => {})
   let told = ''
   reader.stderr!.on('data', (text) => { told += String(text) })
@@ -135,10 +135,10 @@ test('export: all, what is after an id, and what a filter asks for', { timeout: 
   t.notMatch(await cliHere(['export', ...at], { isTTY: true }), { stderr: /exported/ }, 'no progress among the results')
   await redis.xtrim(STREAM, 'MINID', all[900]!)
   t.match(await cliHere(['export', '--after', all[800]!, ...at]), { stderr: new RegExp(`^events may be missing in this export: ${all[800]}, .* is no longer in the log`) })
-  const cut = await ended('bash', ['-c', `set -o pipefail; '${process.execPath}' '${mainFile()}' export ${at.join(' ')} | head -1`], {})
+  const cut = await ended('bash', ['-c', `set -o pipefail; '${process.execPath}' '${auditFile()}' export ${at.join(' ')} | head -1`], {})
   t.match(cut, { code: 0, stderr: '' }, 'a reader that has seen enough')
   t.equal(ids(cut.stdout).length, 1)
-  if (existsSync('/dev/full')) t.match(await ended('bash', ['-c', `'${process.execPath}' '${mainFile()}' export ${at.join(' ')} > /dev/full`], {}), { code: 2, stderr: /cannot be written: ENOSPC/ })
+  if (existsSync('/dev/full')) t.match(await ended('bash', ['-c', `'${process.execPath}' '${auditFile()}' export ${at.join(' ')} > /dev/full`], {}), { code: 2, stderr: /cannot be written: ENOSPC/ })
 })
 
 test('export --out: goes on after a kill -9 in the middle, and after a torn line', { timeout: 90_000 }, async (t) => {
@@ -146,7 +146,7 @@ test('export --out: goes on after a kill -9 in the middle, and after a torn line
   await log.add(reused(30_000))
   const all = await allIds(log)
   const file = join(scratch(t), 'audit.ndjson')
-  const child = spawn(process.execPath, [mainFile(), 'export', '--out', file, ...at], { env: cliEnv({}), stdio: 'ignore' })
+  const child = spawn(process.execPath, [auditFile(), 'export', '--out', file, ...at], { env: cliEnv({}), stdio: 'ignore' })
   await until('it has begun to write', () => existsSync(file) && statSync(file).size > 0)
   child.kill('SIGKILL')
   await once(child, 'close')
@@ -175,15 +175,22 @@ test('export --out: goes on after a kill -9 in the middle, and after a torn line
   }
 })
 
-test('export --out: rotation exports nothing twice, and the position is never ahead of the file', { timeout: 60_000 }, async (t) => {
+/** A log, and a file that it is exported to. */
+async function openExport (t: Test) {
   const { log, at } = await open(t)
   const folder = scratch(t)
   const file = join(folder, 'audit.ndjson')
-  const state = `${file}.state`
+  const exportTo = (to: string, ...args: string[]) => cliHere(['export', '--out', to, ...args, ...at])
+  /** @returns the ids in the file after one more run */
   const exported = async (...args: string[]) => {
-    t.match(await cliHere(['export', '--out', file, ...args, ...at]), { code: 0, stderr: '' })
+    t.match(await exportTo(file, ...args), { code: 0, stderr: '' })
     return ids(readFileSync(file, 'utf8'))
   }
+  return { log, folder, file, state: `${file}.state`, exportTo, exported }
+}
+
+test('export --out: a rotated file begins where the one before it ended', { timeout: 60_000 }, async (t) => {
+  const { log, folder, file, state, exported } = await openExport(t)
   const first = await log.add(reused(3))
   t.same(await exported(), first)
   t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: first[2] })
@@ -196,47 +203,67 @@ test('export --out: rotation exports nothing twice, and the position is never ah
   truncateSync(file) // as its copytruncate does
   const third = await log.add(reused(2))
   t.same(await exported(), third)
+})
 
-  writeFileSync(state, `${JSON.stringify({ stream: STREAM, id: second[1] })}\n`) // a run that broke off between the two
-  t.same(await exported(), third, 'the file is ahead')
-  t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: third[1] }, 'which is kept')
+test('export --out: a file that is ahead of its position, or has none, is exported to once', { timeout: 60_000 }, async (t) => {
+  const { log, file, state, exportTo, exported } = await openExport(t)
+  const [before] = await log.add(reused(1))
+  await exported()
+  truncateSync(file)
+  const events = await log.add(reused(2))
+  await exported()
+  writeFileSync(state, `${JSON.stringify({ stream: STREAM, id: before })}\n`) // a run that broke off between the two
+  t.same(await exported(), events, 'the file is ahead')
+  t.same(JSON.parse(readFileSync(state, 'utf8')), { stream: STREAM, id: events[1] }, 'which is kept')
   rmSync(state) // of an earlier version
-  const fourth = await log.add(reused(1))
-  t.same(await exported(), [...third, ...fourth])
+  const more = await log.add(reused(1))
+  t.same(await exported(), [...events, ...more])
+  t.match(await exportTo(file, '--after', before!), { code: 2, stderr: /--after .*: the last event that was exported to .* is \d+-\d+, after which this goes on/ })
+})
 
-  t.match(await cliHere(['export', '--out', file, '--after', first[0]!, ...at]), { code: 2, stderr: /--after .*: the last event that was exported to .* is \d+-\d+, after which this goes on/ })
-  t.match(await cliHere(['export', '--out', file, '--outcome', 'failure', ...at]), { code: 2, stderr: /--state .*state: it is the position of an export with no filter, and not with --outcome failure/ })
+test('export --out: a position is that of one filter, of which times may change', { timeout: 60_000 }, async (t) => {
+  const { log, folder, file, exportTo, exported } = await openExport(t)
+  const [first] = await log.add(reused(3))
+  await exported()
+  t.match(await exportTo(file, '--outcome', 'failure'), { code: 2, stderr: /--state .*state: it is the position of an export with no filter, and not with --outcome failure/ })
   const filtered = join(folder, 'ana.ndjson')
-  for (const more of [[], ['--since', '1d'], ['--until', 'today']]) t.match(await cliHere(['export', '--out', filtered, '--email', ANA, '--url-id', 'u1', ...more, ...at]), { code: 0 }, 'times may change')
-  writeFileSync(`${filtered}.state`, JSON.stringify({ stream: STREAM, id: first[0], filters: { url_id: 'u1', email: ANA } }))
-  t.match(await cliHere(['export', '--out', filtered, '--email', ANA, '--url-id', 'u1', ...at]), { code: 0, stderr: '' })
-  t.match(await cliHere(['export', '--out', filtered, '--email', BEN, '--url-id', 'u1', ...at]), { code: 2, stderr: /it is the position of an export with --email ana@acme.test --url-id u1, and not with --email ben@acme.test --url-id u1/ })
+  for (const more of [[], ['--since', '1d'], ['--until', 'today']]) t.match(await exportTo(filtered, '--email', ANA, '--url-id', 'u1', ...more), { code: 0 }, 'times may change')
+  writeFileSync(`${filtered}.state`, JSON.stringify({ stream: STREAM, id: first, filters: { url_id: 'u1', email: ANA } }))
+  t.match(await exportTo(filtered, '--email', ANA, '--url-id', 'u1'), { code: 0, stderr: '' })
+  t.match(await exportTo(filtered, '--email', BEN, '--url-id', 'u1'), { code: 2, stderr: /it is the position of an export with --email ana@acme.test --url-id u1, and not with --email ben@acme.test --url-id u1/ })
   rmSync(`${filtered}.state`)
-  await cliHere(['export', '--out', filtered, '--email', ANA, ...at])
+  await exportTo(filtered, '--email', ANA)
   t.match(JSON.parse(readFileSync(`${filtered}.state`, 'utf8')), { filters: { email: ANA } })
-  rmSync(filtered)
-  rmSync(`${filtered}.state`)
+})
 
+test('export --state: another file keeps the position, and one that is no position is refused and left as it is', { timeout: 60_000 }, async (t) => {
+  const { log, folder, file, state, exportTo, exported } = await openExport(t)
+  const events = await log.add(reused(3))
   const elsewhere = join(folder, 'position')
-  rmSync(state)
-  t.same(await exported('--state', elsewhere), [...third, ...fourth])
+  t.same(await exported('--state', elsewhere), events)
   t.notOk(existsSync(state))
-  t.same(JSON.parse(readFileSync(elsewhere, 'utf8')), { stream: STREAM, id: fourth[0] })
-  t.match(await cliHere(['export', '--out', file, '--state', elsewhere, '--stream', 'another', ...at]), { code: 2, stderr: /--state .*position: it is the position in another stream, tooljet-embed:audit/ })
+  t.same(JSON.parse(readFileSync(elsewhere, 'utf8')), { stream: STREAM, id: events[2] })
+  t.match(await exportTo(file, '--state', elsewhere, '--stream', 'another'), { code: 2, stderr: /--state .*position: it is the position in another stream, tooljet-embed:audit/ })
   for (const text of ['', 'x', 'null', '{"id":7}', `{"id":"1-","stream":"${STREAM}"}`, `{"id":"18446744073709551616-0","stream":"${STREAM}"}`]) {
     writeFileSync(elsewhere, text)
-    t.match(await cliHere(['export', '--out', file, '--state', elsewhere, ...at]), { code: 2, stderr: /--state .*position: it is no position of an earlier export/ })
+    t.match(await exportTo(file, '--state', elsewhere), { code: 2, stderr: /--state .*position: it is no position of an earlier export/ })
     t.equal(readFileSync(elsewhere, 'utf8'), text)
     t.notOk(existsSync(`${file}.lock`), 'no lock stays')
   }
-  t.match(await cliHere(['export', '--out', file, '--state', join(folder, 'none', 'position'), ...at]), { code: 2, stderr: /--state .*position: ENOENT/ })
-  t.match(await cliHere(['export', '--out', file, '--format', 'ecs', ...at]), { code: 2, stderr: /does not end in a line of an earlier export in this format/ }, 'one file, one format')
+  t.match(await exportTo(file, '--state', join(folder, 'none', 'position')), { code: 2, stderr: /--state .*position: ENOENT/ })
+})
+
+test('export --out: one file has one format', { timeout: 60_000 }, async (t) => {
+  const { log, folder, file, exportTo, exported } = await openExport(t)
+  const events = await log.add(reused(3))
+  await exported()
+  t.match(await exportTo(file, '--format', 'ecs'), { code: 2, stderr: /does not end in a line of an earlier export in this format/ })
   const ecs = join(folder, 'audit.ecs')
-  for (let i = 0; i < 2; i++) t.match(await cliHere(['export', '--out', ecs, '--format', 'ecs', ...at]), { code: 0 })
+  for (let i = 0; i < 2; i++) t.match(await exportTo(ecs, '--format', 'ecs'), { code: 0 })
   appendFileSync(ecs, '{"@timest')
-  const fifth = await log.add(reused(1))
-  await cliHere(['export', '--out', ecs, '--format', 'ecs', ...at])
-  t.same(parsed(readFileSync(ecs, 'utf8')).map(({ event }) => (event as { id: string }).id), [...first, ...second, ...third, ...fourth, ...fifth])
+  const more = await log.add(reused(1))
+  await exportTo(ecs, '--format', 'ecs')
+  t.same(parsed(readFileSync(ecs, 'utf8')).map(({ event }) => (event as { id: string }).id), [...events, ...more])
 })
 
 test('export --out: one run at a time; what a run that was killed leaves behind is taken over', { timeout: 90_000 }, async (t) => {
@@ -246,7 +273,7 @@ test('export --out: one run at a time; what a run that was killed leaves behind 
   const folder = scratch(t)
   const file = join(folder, 'audit.ndjson')
   const lock = `${file}.lock`
-  const killed = spawn(process.execPath, [mainFile(), 'export', '--out', file, ...at], { env: cliEnv({}), stdio: 'ignore' })
+  const killed = spawn(process.execPath, [auditFile(), 'export', '--out', file, ...at], { env: cliEnv({}), stdio: 'ignore' })
   await until('it has begun to write', () => existsSync(file) && statSync(file).size > 0)
   t.match(readFileSync(lock, 'utf8'), new RegExp(`^${killed.pid} `))
   killed.kill('SIGSTOP') // it lives, and is in the middle
@@ -323,7 +350,7 @@ test('a Redis that cannot be reached or refuses ends with 3, soon, and shows no 
   }))
   t.match(await cli(['query', '--json'], { REDIS_URL: `redis://officer:hunter2@${authority}` }), { code: 0, stdout: /^\{"id"/, stderr: '' }, 'a user who may do nothing but read')
 
-  const sudden = Child.start(t, [mainFile(), 'tail', '--last', '1', ...at], {})
+  const sudden = Child.start(t, [auditFile(), 'tail', '--last', '1', ...at], {})
   await sudden.prints(ANA)
   await redis.call('ACL', 'SETUSER', 'default', '-@all', '+acl', '+client')
   await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
@@ -367,7 +394,7 @@ test('a Redis that answers no more in the middle ends a command with 3', { timeo
   await redis.call('ACL', 'SETUSER', 'auditor', 'on', '>hunter2', '~*', '+@all')
   const at = ['--redis', `redis://auditor:hunter2@127.0.0.1:${server.port}`]
   const file = join(scratch(t), 'audit.ndjson')
-  const child = Child.start(t, [mainFile(), 'export', '--out', file, ...at], {})
+  const child = Child.start(t, [auditFile(), 'export', '--out', file, ...at], {})
   await until('it has begun to write', () => existsSync(file) && statSync(file).size > 0)
   server.process.kill('SIGSTOP')
   t.teardown(() => server.process.kill('SIGCONT'))
@@ -379,7 +406,7 @@ test('a Redis that goes away for good in the middle ends an export with 3', { ti
   const { server, log, at } = await open(t)
   await log.add(reused(30_000))
   const file = join(scratch(t), 'audit.ndjson')
-  const child = Child.start(t, [mainFile(), 'export', '--out', file, ...at], {})
+  const child = Child.start(t, [auditFile(), 'export', '--out', file, ...at], {})
   await until('it has begun to write', () => existsSync(file) && statSync(file).size > 0)
   await server.stop()
   t.equal(await child.ends(), 3)
@@ -393,7 +420,7 @@ test('a Redis without the functions is asked with a script', { timeout: 60_000 }
   t.same(ids((await cli(['query', '--email', ANA, '--json', ...at])).stdout), [all[1], all[0]])
   await redis.script('FLUSH')
   t.match(await cliHere(['stats', '--by', 'app', '--json', ...at]), { code: 0, stdout: /"app":"payroll","events":2/ })
-  t.match(await cli(['query', '--event', 'x', ...at]), { code: 2, stderr: /: --event is "x", it takes url.minted, .*audit.closed\n/ })
+  t.match(await cli(['query', '--event', 'x', ...at]), { code: 2, stderr: /: --event is "x", expected one of url.minted, .*audit.closed\n/ })
   t.same(await redis.call('FUNCTION', 'LIST'), [])
 })
 
@@ -411,7 +438,7 @@ test('Redis Cluster: any node will do', { timeout: 90_000 }, async (t) => {
     t.match(await cliHere(['verify', ...at], { env }), { code: 0, stdout: /\nintact/ })
     t.same(ids((await cliHere(['export', ...at])).stdout), all)
   }
-  const tails = cluster.servers.map(({ url }) => Child.start(t, [mainFile(), 'tail', '--json', '--last', '1', '--redis', url], {}))
+  const tails = cluster.servers.map(({ url }) => Child.start(t, [auditFile(), 'tail', '--json', '--last', '1', '--redis', url], {}))
   for (const child of tails) await child.prints(all[2]!)
   await log.add(reused(3))
   for (const server of cluster.servers) {

@@ -116,7 +116,7 @@ test('wrong usage is named, ends with 2, and nothing is asked', { timeout: 240_0
   const lines = await warm(['-'], wrong)
   t.match(lines, { code: 2, stdout: '' })
   t.same(lines.stderr.split('\n').map((line) => /^line (\d+): /.exec(line)?.[1]).filter(Boolean), ['2', '3', '4', '5', '6', '7'])
-  t.match(lines.stderr, /^line 2: "email" takes an e-mail address\nline 3: .*"appId" takes a UUID\.\nline 4: it has 1 field, and the header 2\n/)
+  t.match(lines.stderr, /^line 2: "email" must be an e-mail address\nline 3: .*"appId" must be a UUID\.\nline 4: it has 1 field, and the header 2\n/)
   const many = await warm(['--dry-run', '-'], csvOf(Array.from({ length: 25 }, () => 'pat_0123456789abcdef0123456789abcdef')))
   t.match(many, { code: 2 })
   t.equal(many.stderr.match(/^line /gm)!.length, 20)
@@ -125,8 +125,8 @@ test('wrong usage is named, ends with 2, and nothing is asked', { timeout: 240_0
 
   const good = csvOf([ANA])
   const cases: [args: string[], input: string | Buffer, message: RegExp, env?: NodeJS.ProcessEnv][] = [
-    [[], '', /takes one FILE, or -/],
-    [['a', 'b'], '', /takes one FILE, or -/],
+    [[], '', /expected one FILE, or -/],
+    [['a', 'b'], '', /expected one FILE, or -/],
     [['/nonexistent/pairs.csv'], '', /: \/nonexistent\/pairs\.csv: ENOENT/],
     [['-'], '', /there is no pair/],
     [['-'], 'email,appId\n', /there is no pair/],
@@ -136,15 +136,15 @@ test('wrong usage is named, ends with 2, and nothing is asked', { timeout: 240_0
     [['-'], '{"email":"ana@acme.test","app":"sales","appSlug":"sales"}', /^line 1: name the app by one of/],
     [['-'], '{"email":"ana@acme.test"}', /^line 1: .*name it by appId or appSlug/],
     [['-'], Buffer.from('email,app\nm\xfcller@acme.test,sales\n', 'latin1'), /standard input: it is not UTF-8/],
-    [['--emial', '-'], good, /no option --emial here, it takes --valid-for, /],
-    [['--valid-for', '10', '-'], good, /--valid-for has "10", it takes a time like 10h/],
-    [['--valid-for', '1h', '-'], good, /--valid-for is "1h", it takes less than --pat-expiry, which is 3600 seconds/],
-    [['--pat-expiry', '1h', '-'], good, /--pat-expiry is "1h", it takes a whole number/],
-    [['--min-remaining', '3600', '-'], good, /--min-remaining is 3600, it takes .* less than patExpiry/],
-    [['--mint-limit', '10', '-'], good, /--mint-limit is "10", it takes auto, none, or/],
-    [['--mint-limit', '10/60000', '-'], good, /--mint-limit has "60000", it takes a time/],
-    [['--stream', 'a b', '-'], good, /--stream is "a b", it takes a key/],
-    [['-'], good, /TOOLJET_URL is missing, it takes an http/, { TOOLJET_URL: '' }],
+    [['--emial', '-'], good, /unknown option --emial, expected one of --valid-for, /],
+    [['--valid-for', '10', '-'], good, /--valid-for has "10", expected a time like 10h/],
+    [['--valid-for', '1h', '-'], good, /--valid-for is "1h", expected less than --pat-expiry, which is 3600 seconds/],
+    [['--pat-expiry', '1h', '-'], good, /--pat-expiry is "1h", expected a whole number/],
+    [['--min-remaining', '3600', '-'], good, /--min-remaining is 3600, expected .* less than patExpiry/],
+    [['--mint-limit', '10', '-'], good, /--mint-limit is "10", expected auto, none, or/],
+    [['--mint-limit', '10/60000', '-'], good, /--mint-limit has "60000", expected a time/],
+    [['--stream', 'a b', '-'], good, /--stream is "a b", expected a key/],
+    [['-'], good, /TOOLJET_URL is missing, expected an http/, { TOOLJET_URL: '' }],
     [['-'], good, /TOOLJET_URL is something that does not begin with http:\/\/ or https:\/\/ \(not shown\)/, { TOOLJET_URL: 'ftp://:hunter2@acme.test' }],
     [['-'], good, /TOOLJET_EMBED_ORIGINS is /, { TOOLJET_EMBED_ORIGINS: 'https://acme.test, acme.test' }],
     [['-'], good, /REDIS_URL is missing/, { REDIS_URL: '' }],
@@ -199,7 +199,7 @@ test('ToolJet or Redis that cannot be reached, or refuse, at the start: 3', { ti
     await server.stop()
   })
   await admin.replicaof('127.0.0.1', 1)
-  t.match(await warm(['-'], csvOf([ANA]), { REDIS_URL: server.url }), { code: 3, stdout: '', stderr: /READONLY[^]*Redis does not take what is written\n$/ })
+  t.match(await warm(['-'], csvOf([ANA]), { REDIS_URL: server.url }), { code: 3, stdout: '', stderr: /READONLY[^]*Redis does not accept writes\n$/ })
   await admin.config('SET', 'requirepass', 'right')
   t.match(await warm(['-'], csvOf([ANA]), { REDIS_URL: server.url }), { code: 3, stdout: '', stderr: /: Redis .*NOAUTH/ })
   t.match(await warm(['-'], csvOf([ANA]), { REDIS_URL: server.url.replace('//', '//:hunter2@') }), { code: 3, stdout: '', stderr: /: Redis .*WRONGPASS/ })

@@ -12,14 +12,14 @@ import type { AuditEvent, AuditEventName } from '../plugin/audit/event.js'
 import { loadLibrary } from '../plugin/audit/functions.js'
 import { reindex } from '../plugin/audit/reindex.js'
 import { Pseudonyms } from '../plugin/audit/pseudonyms.js'
-import { COMMANDS } from '../plugin/cli/commands.js'
-import { ECS_VERSION } from '../plugin/cli/ecs.js'
-import { resolveFilters } from '../plugin/cli/filters.js'
+import { COMMANDS } from '../plugin/cli/audit/command-list.js'
+import { ECS_VERSION } from '../plugin/cli/audit/ecs.js'
+import { resolveFilters } from '../plugin/cli/audit/filters.js'
 import type { Output } from '../plugin/cli/output.js'
 import { parseTime } from '../plugin/cli/times.js'
 import { deriveKeys } from '../plugin/crypto/secret-keys.js'
 import type { RedisLike } from '../plugin/redis/redis-like.js'
-import { builtPackage, cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, mainFile, parsed, scratch, visible } from './support/cli.js'
+import { builtPackage, cli, cliEnv, cliHere, cliOnTerminal, ended, HAS_SCRIPT, ids, KEY, Log, auditFile, parsed, scratch, visible } from './support/cli.js'
 import { blocksOf, sectionOf } from './support/markdown.js'
 import { API_TOKEN, newPrefix, Portal, releaseRedisAfter } from './support/portal.js'
 import { newClient } from './support/redis-client.js'
@@ -79,37 +79,37 @@ test('wrong usage is named, with what is accepted, and ends with 2', async (t) =
   const keyFile = join(scratch(t), 'key')
   writeFileSync(keyFile, KEY)
   const cases: [args: string[], message: RegExp][] = [
-    [[], /takes a command: query, tail, stats, (?:\w+, )*verify, export/],
-    [['qery'], /no command "qery", there are query, tail/],
-    [['constructor'], /no command "constructor"/],
-    [['query', '--emial', 'x'], /no option --emial here, query takes --email, /],
-    [['--limit', '3'], /no option --limit here/],
-    [['query', 'payroll'], /options only, and not "payroll"/],
-    [['query', '--email'], /--email has no value; it takes EMAIL/],
-    [['query', '--since', '--until', '1h'], /--since has no value; it takes TIME: .* 24h, 7d/],
+    [[], /the command is missing, expected one of query, tail, stats, (?:\w+, )*verify, export/],
+    [['qery'], /unknown command "qery", expected one of query, tail/],
+    [['constructor'], /unknown command "constructor"/],
+    [['query', '--emial', 'x'], /unknown option --emial, expected one of --email, /],
+    [['--limit', '3'], /unknown option --limit, expected one of --version/],
+    [['query', 'payroll'], /unexpected argument "payroll", query has options only/],
+    [['query', '--email'], /--email has no value, expected EMAIL/],
+    [['query', '--since', '--until', '1h'], /--since has no value, expected TIME: .* 24h, 7d/],
     [['query', '--email='], /--email has no value/],
     [['query', '--json=1'], /--json takes no value/],
     [['query', '--limit', '1', '--limit', '2'], /--limit is there twice/],
-    [['query', '--limit', '0'], /--limit is "0", it takes a whole number, 1 or more/],
-    [['tail', '--last', 'x'], /--last is "x", it takes a whole number, 0 or more/],
-    [['export', '--after', 'x'], /--after is "x", it takes the id of an event/],
-    [['query', ...at, '--since', 'lately'], /: --since is "lately", it takes ISO 8601 .*, 24h, 7d\), or a local time: 22:00, today, yesterday/],
-    [['query', ...at, '--until', '24:59'], /: --until is "24:59", it takes ISO 8601/],
+    [['query', '--limit', '0'], /--limit is "0", expected a whole number, 1 or more/],
+    [['tail', '--last', 'x'], /--last is "x", expected a whole number, 0 or more/],
+    [['export', '--after', 'x'], /--after is "x", expected the id of an event/],
+    [['query', ...at, '--since', 'lately'], /: --since is "lately", expected ISO 8601 .*, 24h, 7d\), or a local time: 22:00, today, yesterday/],
+    [['query', ...at, '--until', '24:59'], /: --until is "24:59", expected ISO 8601/],
     [['query', ...at, '--since', '2h', '--until', '3h'], /: --until 3h is not after --since 2h, nothing is between them/],
     [['query', ...at, '--code', 'ACESS_DENIED'], /: --code is "ACESS_DENIED", which is no code of .* in the log has it; there are UNAUTHENTICATED, BAD_REQUEST, .*ACCESS_DENIED, /],
-    [['query', ...at, '--event', 'minted'], /: --event is "minted", it takes url.minted, url.reused/],
-    [['query', ...at, '--order', 'up'], /: --order is "up", it takes asc, desc$/m],
-    [['stats', ...at, '--by', 'ip'], /: --by is "ip", it takes email, app, event, code, hour, or two of them like hour,app$/m],
-    [['tail', ...at, '--outcome', 'bad'], /: --outcome is "bad", it takes success, failure$/m],
-    [['export', ...at, '--until', '32'], /: --until is "32", it takes ISO 8601/],
-    [['export', '--format', 'xml'], /: --format is "xml", it takes ndjson, ecs$/m],
+    [['query', ...at, '--event', 'minted'], /: --event is "minted", expected one of url.minted, url.reused/],
+    [['query', ...at, '--order', 'up'], /: --order is "up", expected one of asc, desc$/m],
+    [['stats', ...at, '--by', 'ip'], /: --by is "ip", expected email, app, event, code, hour, or two of them like hour,app$/m],
+    [['tail', ...at, '--outcome', 'bad'], /: --outcome is "bad", expected one of success, failure$/m],
+    [['export', ...at, '--until', '32'], /: --until is "32", expected ISO 8601/],
+    [['export', '--format', 'xml'], /: --format is "xml", expected one of ndjson, ecs$/m],
     [['export', '--state', 'position'], /: --state goes with --out/],
-    [['verify', ...at, '--log'], /--log has no value; it takes FILE\.\.\.: /],
-    [['verify', '--log', 'a', 'b', '--json', 'c'], /options only, and not "c"/],
+    [['verify', ...at, '--log'], /--log has no value, expected FILE\.\.\.: /],
+    [['verify', '--log', 'a', 'b', '--json', 'c'], /unexpected argument "c", verify has options only/],
     [['verify', ...at, '--key-file', keyFile, '--log', '/nonexistent/log'], /--log \/nonexistent\/log: ENOENT/],
-    [['verify', '--key-file', keyFile, '--retention', '90'], /--retention is "90", it takes a number of days, like 90d/],
+    [['verify', '--key-file', keyFile, '--retention', '90'], /--retention is "90", expected a number of days, like 90d/],
     [['verify', '--key-file', keyFile, '--max-entries', '-1'], /--max-entries has no value/],
-    [['verify', '--key-file', keyFile, '--max-entries', '1e6'], /--max-entries is "1e6", it takes a whole number, 0 or more/],
+    [['verify', '--key-file', keyFile, '--max-entries', '1e6'], /--max-entries is "1e6", expected a whole number, 0 or more/],
     [['verify', ...at], /needs the key that the plugin has: in --key-file, /],
     [['verify', ...at, '--key-file', '/nonexistent/key'], /\/nonexistent\/key: ENOENT/],
     [['query', '--redis', 'https://:hunter2@acme.test'], /--redis .* no redis:\/\/ or rediss:\/\/ URL/],
@@ -123,7 +123,7 @@ test('wrong usage is named, with what is accepted, and ends with 2', async (t) =
     t.notMatch(stderr, /hunter2|usage:/)
   }
   const asProcess = await cli(['query', 'redis://:hunter2/3@acme.test'])
-  t.match(asProcess, { code: 2, stdout: '', stderr: /not "redis:\/\/\*\*\*@acme.test"/ })
+  t.match(asProcess, { code: 2, stdout: '', stderr: /unexpected argument "redis:\/\/\*\*\*@acme.test"/ })
 })
 
 test('query: every filter, and how many in which order', async (t) => {
@@ -543,7 +543,7 @@ test('the packed package has the program, and npm can link it', async (t) => {
   t.match(await ended(process.execPath, [program, '--version'], {}), { code: 0, stdout: `${version}\n`, stderr: '' })
   const { stdout } = await ended(process.execPath, [program, 'query', '--json', '--email', ANA, ...at], {})
   t.same(ids(stdout), [all[2], all[1]])
-  t.equal(createHash('sha256').update(readFileSync(program)).digest('hex'), createHash('sha256').update(readFileSync(join(folder, 'dist', 'cli', 'main.js'))).digest('hex'))
+  t.equal(createHash('sha256').update(readFileSync(program)).digest('hex'), createHash('sha256').update(readFileSync(join(folder, 'dist', 'cli', 'audit.js'))).digest('hex'))
 })
 
 test('times: local ones are taken in the machine\'s zone and told in UTC, impossible ones are refused', (t) => {
@@ -616,8 +616,8 @@ test('query: local times and codes of others', async (t) => {
 test('nothing unexpected ends with 0 or 1, or with more than a line', async (t) => {
   const broken = Object.defineProperty({}, 'REDIS_URL', { enumerable: true, get () { throw new TypeError('broken\nin two') } })
   t.match(await cliHere(['query'], { env: broken }), { code: 70, stdout: '', stderr: /^tooljet-embed-audit: unexpected error: TypeError: broken\\x0ain two\n$/ })
-  const main = mainFile()
-  const load = (code: string) => ended(process.execPath, ['--import', `data:text/javascript,${encodeURIComponent(code)}`, main, '--help'], {})
+  const program = auditFile()
+  const load = (code: string) => ended(process.execPath, ['--import', `data:text/javascript,${encodeURIComponent(code)}`, program, '--help'], {})
   for (const breaks of ["throw new Error('broken')", "Promise.reject(new Error('broken'))"]) {
     const code = `const { write } = process.stdout; process.stdout.write = function (...args) { setImmediate(() => { ${breaks} }); return write.apply(this, args) }`
     t.match(await load(code), { code: 70, stderr: /^tooljet-embed-audit: unexpected error: Error: broken\n$/ }, breaks)
@@ -626,8 +626,8 @@ test('nothing unexpected ends with 0 or 1, or with more than a line', async (t) 
   const folder = scratch(t)
   mkdirSync(join(folder, 'cli'))
   writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
-  for (const file of ['main.js', 'process.js']) copyFileSync(join(dirname(main), file), join(folder, 'cli', file))
-  t.match(await ended(process.execPath, [join(folder, 'cli', 'main.js'), 'verify'], {}), { code: 70, stderr: /^tooljet-embed-audit: unexpected error: Error[^\n]*: Cannot find module [^\n]*\n$/ }, 'a package that is not whole')
+  for (const file of ['audit.js', 'start.js']) copyFileSync(join(dirname(program), file), join(folder, 'cli', file))
+  t.match(await ended(process.execPath, [join(folder, 'cli', 'audit.js'), 'verify'], {}), { code: 70, stderr: /^tooljet-embed-audit: unexpected error: Error[^\n]*: Cannot find module [^\n]*\n$/ }, 'a package that is not whole')
 })
 
 /** Names and types of the fields of an export, as ECS 8.17 has them; those of the plugin as docs/audit.md maps them. */

@@ -76,7 +76,7 @@ test('start errors about the module', async (t) => {
   t.teardown(() => app.close())
   app.get('/tooljet-embed.js', async () => 'mine')
   app.register(tooljetEmbed, { tooljet: { url: 'http://127.0.0.1:9', apiToken: API_TOKEN }, redis: await sharedRedisUrl(), keyPrefix: newPrefix(), authenticate: async () => {} })
-  await t.rejects(async () => app.ready(), { code: 'TOOLJET_EMBED_OPTIONS', message: /"client\.path" is "\/tooljet-embed\.js", which is already taken, it takes false, or a path/ })
+  await t.rejects(async () => app.ready(), { code: 'TOOLJET_EMBED_OPTIONS', message: /"client\.path" is "\/tooljet-embed\.js", which is already taken, expected false, or a path/ })
 
   // the one file of a plugin that was never built
   const { readFileSync: read } = fs

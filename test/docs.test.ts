@@ -25,7 +25,7 @@ const blocks = DOCS.flatMap(blocksOf)
 
 /** Blocks that are run elsewhere: how they begin, and what there shows it. */
 const ELSEWHERE: Array<[doc: string, start: string, runner: string, what: string]> = [
-  ['README.md', 'npm ci && npm start', 'test/example.test.ts', 'npm start: two portals share Redis'],
+  ['README.md', 'npm ci && npm start', 'test/example.test.ts', 'npm start: two portals share sessions and URLs'],
   ['README.md', 'npm ci && npm run example:spa', 'test/example-spa.test.ts', 'npm run example:spa starts all of it'],
   ['README.md', 'npm ci && npm test', '.ci/run', 'npm test'],
   ['README.md', 'npm install ./fastify-tooljet-embed', 'test/package/run.ts', "install('alone', tarball)"],

@@ -1,4 +1,4 @@
-import { t as tap, test } from 'tap'
+import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import { AS_REDIS_6, CODES, countByHand, halfHour, OMAR, openAuditedPortal, writeLog } from './support/audit-portal.js'
 import { chromiumPath, closeBrowserAfter, visit } from './support/browser.js'
@@ -17,7 +17,8 @@ async function signIn (page: Awaited<ReturnType<typeof visit>>['page'], email: s
   await page.waitForURL((url) => url.pathname === '/')
 }
 
-test('in a browser: live events, plots, filters and pages', { ...IN_A_BROWSER }, async (t) => {
+/** The page of a log of half an hour, as its admin sees it. */
+async function openAuditPage (t: Test) {
   const portal = await openAuditedPortal(t)
   await writeLog(portal, halfHour(Date.now()))
   const { page, complaints } = await visit(t, portal.url)
@@ -26,7 +27,13 @@ test('in a browser: live events, plots, filters and pages', { ...IN_A_BROWSER },
   await page.locator('#live[data-state="live"]').waitFor()
   const rows = page.locator('tr.event')
   await until('the first page and the portal\'s own ask', async () => await rows.count() >= 50)
+  return { portal, page, rows, complaints }
+}
 
+const NO_COMPLAINT = 'neither the console nor the content security policy has anything to say'
+
+test('in a browser: a live event is shown as text, whatever its user agent is', { ...IN_A_BROWSER }, async (t) => {
+  const { portal, page, rows, complaints } = await openAuditPage(t)
   await portal.ask(ANA, { app: 'sales' }, HOSTILE)
   const hostile = rows.filter({ hasText: '<img src=x' })
   await hostile.waitFor()
@@ -37,16 +44,16 @@ test('in a browser: live events, plots, filters and pages', { ...IN_A_BROWSER },
   t.equal(await page.title(), 'Audit log · Acme Portal')
   await hostile.getByRole('button').press('Enter')
   t.equal(await page.locator('tr.details').count(), 0)
+  t.same(complaints, [], NO_COMPLAINT)
+})
 
-  for (const event of ['url.reused', 'url.denied', 'url.limited', 'url.failed']) {
-    await portal.redis.xadd(portal.stream, '*', 'time', new Date().toISOString(), 'event', event, ...(event === 'url.reused' ? [] : ['code', CODES[1]!]))
-  }
+/** What the plot of minutes shows, once it agrees with the log. */
+async function plotOf ({ portal, page }: Pick<Awaited<ReturnType<typeof openAuditPage>>, 'portal' | 'page'>) {
   // the oldest minute may leave the plot meanwhile: by what the page has, not by the clock
-  const shown = await until('the plots show all', async () => {
+  return until('the plots show all', async () => {
     await page.evaluate("document.querySelector('details').open = true")
     const minutes = await page.locator('#minute-rows tr').evaluateAll((rows) => rows.map((row: any) => [row.querySelector('time').dateTime.slice(11, 16), ...[...row.querySelectorAll('td')].map((cell: any) => cell.textContent)])) as string[][]
-    const entries = await portal.log()
-    const expected = countByHand(entries)
+    const expected = countByHand(await portal.log())
     const byClock = new Map(minutes.map(([time, ...counts]) => [time, counts.map(Number)]))
     const newest = Math.max(...Object.keys(expected).map((key) => Number(key.split(' ')[0])))
     if (!byClock.has(new Date(newest).toISOString().slice(11, 16))) return undefined
@@ -55,23 +62,39 @@ test('in a browser: live events, plots, filters and pages', { ...IN_A_BROWSER },
       return [time, ...['minted', 'reused', 'refused'].map((source) => expected[`${minute} ${source}`] ?? 0)]
     })
     const isSame = JSON.stringify(wanted) === JSON.stringify([...byClock].map(([time, counts]) => [time, ...counts]))
-    return isSame ? { byClock, sums: await page.locator('.legend strong').allTextContents(), entries } : undefined
+    return isSame ? { byClock, legend: await page.locator('.legend strong').allTextContents() } : undefined
   })
-  t.ok(shown.byClock.size >= 29)
-  const sums = [0, 1, 2].map((i) => [...shown.byClock.values()].reduce((sum, counts) => sum + counts[i]!, 0))
-  t.same(shown.sums.map(Number), sums)
+}
+
+test('in a browser: the plots count live events as the log has them', { ...IN_A_BROWSER }, async (t) => {
+  const { portal, page, complaints } = await openAuditPage(t)
+  for (const event of ['url.reused', 'url.denied', 'url.limited', 'url.failed']) {
+    await portal.redis.xadd(portal.stream, '*', 'time', new Date().toISOString(), 'event', event, ...(event === 'url.reused' ? [] : ['code', CODES[1]!]))
+  }
+  const { byClock, legend } = await plotOf({ portal, page })
+  t.ok(byClock.size >= 29)
+  const sums = [0, 1, 2].map((i) => [...byClock.values()].reduce((sum, counts) => sum + counts[i]!, 0))
+  t.same(legend.map(Number), sums)
   t.match(await page.locator('#per-minute').getAttribute('aria-label'), `${sums[0]} minted, ${sums[1]} reused, ${sums[2]} refused`)
   const codes = await page.locator('#codes').getAttribute('aria-label') ?? ''
   const byCode = Array.from(codes.matchAll(/[A-Z_]+ (\d+)/g), ([, count]) => Number(count))
   t.equal(byCode.length, 3, codes)
   t.equal(byCode.reduce((a, b) => a + b), sums[2], 'as many refusals as in the other plot')
+  t.same(complaints, [], NO_COMPLAINT)
+})
 
+test('in a browser: older events follow, newest first', { ...IN_A_BROWSER }, async (t) => {
+  const { page, rows, complaints } = await openAuditPage(t)
   const before = await rows.count()
   await page.getByRole('button', { name: 'Older' }).click()
   await until('older ones', async () => await rows.count() === before + 50)
   const times = await rows.locator('time').evaluateAll((times) => times.map((time: any) => time.dateTime)) as string[]
   t.same(times, [...times].sort().reverse(), 'newest first')
+  t.same(complaints, [], NO_COMPLAINT)
+})
 
+test('in a browser: a filter holds for live events too, "Pause" keeps them back, and "back" undoes a filter', { ...IN_A_BROWSER }, async (t) => {
+  const { portal, page, rows, complaints } = await openAuditPage(t)
   await page.getByLabel('E-mail').fill(CLEO)
   await page.getByRole('button', { name: 'Filter' }).press('Enter')
   await page.getByText('No event matches.').waitFor()
@@ -94,8 +117,11 @@ test('in a browser: live events, plots, filters and pages', { ...IN_A_BROWSER },
   await until('one was refused', async () => await rows.count() === 1)
   await page.goBack()
   await until('"back" shows what was there', async () => await rows.count() === 3)
-  t.same(complaints, [], 'neither the console nor the content security policy has anything to say')
+  t.same(complaints, [], NO_COMPLAINT)
+})
 
+test('in a browser: a wrong filter is named, and "Clear" shows all events again', { ...IN_A_BROWSER }, async (t) => {
+  const { page, rows } = await openAuditPage(t)
   await page.getByLabel('Since').fill('yesterday')
   await page.getByRole('button', { name: 'Filter' }).click()
   await page.getByRole('alert').getByText('argument "since" is "yesterday"').waitFor()

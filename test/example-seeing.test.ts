@@ -28,14 +28,14 @@ const ONE_APP = { apps: [{ alias: 'sales', appId: SALES.id, name: SALES.name }],
 releaseRedisAfter(tap)
 closeBrowserAfter(tap)
 
-test('npm start: after some asks /metrics has what the dashboard shows, and the console has their spans', async (t) => {
+/** `npm start` after four requests: minted, reused, no access, and a body that is no JSON. */
+async function startAndAsk (t: Test) {
   const server = await startServer()
   t.teardown(() => server.stop())
   const port = await freePorts(1)
   const url = `http://localhost:${port}`
   const child = Child.start(t, ['--import', 'tsx', 'example/start.ts'], { PORT: String(port), REDIS_URL: server.url, OTEL_TRACES_EXPORTER: 'console' })
   await child.prints('Ctrl-C stops all of it.')
-  t.match(child.output, `${url}/metrics and /docs`)
 
   const ask = async (email: string, body: string) => {
     const signedIn = await fetch(`${url}/sign-in`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ email }) })
@@ -44,6 +44,12 @@ test('npm start: after some asks /metrics has what the dashboard shows, and the 
   }
   const sales = JSON.stringify({ app: 'sales' })
   t.same([await ask(ANA, sales), await ask(ANA, sales), await ask(CLEO, sales), await ask(CLEO, '{')], [200, 200, 403, 400])
+  return { child, url }
+}
+
+test('npm start: /metrics counts what was asked', async (t) => {
+  const { child, url } = await startAndAsk(t)
+  t.match(child.output, `${url}/metrics and /docs`)
   const reply = await fetch(`${url}/metrics`)
   t.match(reply.headers.get('content-type'), /^text\/plain; version=0\.0\.4/)
   const text = await reply.text()
@@ -51,25 +57,30 @@ test('npm start: after some asks /metrics has what the dashboard shows, and the 
   const answers = (labels: Record<string, string>) => valueOf(text, 'tooljet_embed_answers_total', labels)
   t.same([answers({ source: 'minted' }), answers({ source: 'reused' }), answers({ code: 'TOOLJET_EMBED_ACCESS_DENIED' }), answers({ code: 'other' })], [1, 1, 1, 1])
   t.equal(valueOf(text, 'tooljet_embed_redis_up'), 1)
+})
 
-  await t.test('the dashboard', async (t) => {
-    const dashboard = JSON.parse(file('example/grafana/tooljet-embed.json')) as { panels: Array<{ title: string, targets: Array<{ expr: string }> }>, templating: { list: Array<{ type: string, name: string, definition: string }> } }
-    const queries = [
-      ...dashboard.panels.flatMap(({ title, targets }) => targets.map(({ expr }) => [title, expr] as const)),
-      ...dashboard.templating.list.filter(({ type }) => type === 'query').map(({ name, definition }) => [name, definition] as const),
-    ]
-    t.ok(queries.length > 12)
-    const shown = samplesOf(text)
-    const used = new Set<string>()
-    for (const [title, query] of queries) {
-      const { samples, unknown } = readQuery(query, shown)
-      t.same(unknown, [], `${title}: ${query}`)
-      t.notMatch(query, UNGUARDED)
-      for (const name of samples) used.add(name.replace(/_(?:bucket|count|sum)$/, ''))
-    }
-    t.same([...used].sort(), familiesOf(text).sort(), 'and to each family there is')
-  })
+test('npm start: /metrics has all that the dashboard shows, and nothing else', async (t) => {
+  const { url } = await startAndAsk(t)
+  const text = await (await fetch(`${url}/metrics`)).text()
+  const dashboard = JSON.parse(file('example/grafana/tooljet-embed.json')) as { panels: Array<{ title: string, targets: Array<{ expr: string }> }>, templating: { list: Array<{ type: string, name: string, definition: string }> } }
+  const queries = [
+    ...dashboard.panels.flatMap(({ title, targets }) => targets.map(({ expr }) => [title, expr] as const)),
+    ...dashboard.templating.list.filter(({ type }) => type === 'query').map(({ name, definition }) => [name, definition] as const),
+  ]
+  t.ok(queries.length > 12)
+  const shown = samplesOf(text)
+  const used = new Set<string>()
+  for (const [title, query] of queries) {
+    const { samples, unknown } = readQuery(query, shown)
+    t.same(unknown, [], `${title}: ${query}`)
+    t.notMatch(query, UNGUARDED)
+    for (const name of samples) used.add(name.replace(/_(?:bucket|count|sum)$/, ''))
+  }
+  t.same([...used].sort(), familiesOf(text).sort(), 'and to each family there is')
+})
 
+test('npm start: the console has a span for each request and each mint, without a secret, when asked for', async (t) => {
+  const { child } = await startAndAsk(t)
   await until('the last span is printed', () => /FST_ERR[^]*^\}$/m.test(child.output))
   const spans = child.output.match(/^\{\n[^]*?^\}$/gm)!.map((span) => ({
     name: /^ {2}name: '(.+)'/m.exec(span)![1]!,
@@ -201,28 +212,28 @@ test('the environment: defaults, a file, and what is said of mistakes', async (t
     }
   }
   t.same(wrong(portalEnv, {}), [
-    'JWT_SECRET is missing, it takes at least 32 characters',
-    'REDIS_URL is missing, it takes a URL that starts with redis:// or rediss://, or none',
-    'TOOLJET_API_TOKEN is missing, it takes ToolJet\'s EXTERNAL_API_ACCESS_TOKEN',
-    'TOOLJET_URL is missing, it takes a URL that starts with http:// or https://',
+    'JWT_SECRET is missing, expected at least 32 characters',
+    'REDIS_URL is missing, expected a URL that starts with redis:// or rediss://, or none',
+    'TOOLJET_API_TOKEN is missing, expected ToolJet\'s EXTERNAL_API_ACCESS_TOKEN',
+    'TOOLJET_URL is missing, expected a URL that starts with http:// or https://',
   ])
-  t.same(wrong(startEnv, { ENV_FILE: `${folder}/wrong` }), ['JWT_SECRET is something else (not shown), it takes at least 32 characters', 'PORT is "80000", it takes a port number from 1 to 65535'])
+  t.same(wrong(startEnv, { ENV_FILE: `${folder}/wrong` }), ['JWT_SECRET is something else (not shown), expected at least 32 characters', 'PORT is "80000", expected a port number from 1 to 65535'])
   t.same(wrong(startEnv, { REDIS_URL: 'http://:hunter2@x', TOOLJET_URL: 'ftp://hunter2@x', LOG_LEVEL: 'loud', TOOLJET_APP_ID: 'sales', OTEL_TRACES_EXPORTER: 'otlp' }), [
-    'LOG_LEVEL is "loud", it takes one of fatal, error, warn, info, debug, trace, silent',
-    'OTEL_TRACES_EXPORTER is "otlp", it takes one of none, console',
-    'REDIS_URL is something else (not shown), it takes a URL that starts with redis:// or rediss://, or none',
-    'TOOLJET_APP_ID is "sales", it takes the id of an app, a UUID',
-    'TOOLJET_URL is something else (not shown), it takes a URL that starts with http:// or https://',
+    'LOG_LEVEL is "loud", expected one of fatal, error, warn, info, debug, trace, silent',
+    'OTEL_TRACES_EXPORTER is "otlp", expected one of none, console',
+    'REDIS_URL is something else (not shown), expected a URL that starts with redis:// or rediss://, or none',
+    'TOOLJET_APP_ID is "sales", expected the id of an app, a UUID',
+    'TOOLJET_URL is something else (not shown), expected a URL that starts with http:// or https://',
   ])
-  t.same(wrong(startEnv, { REDIS_URL: 'redis://:hunter2@x/sales' }), ['REDIS_URL is something else (not shown): it has a database that is no number, it takes a URL that starts with redis:// or rediss://, or none'])
-  t.throws(() => withEnv(t, { TOOLJET_TOKENS: 'all' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_TOKENS is "all", it takes one of insert, replace, keep, per-app' })
+  t.same(wrong(startEnv, { REDIS_URL: 'redis://:hunter2@x/sales' }), ['REDIS_URL is something else (not shown): it has a database that is no number, expected a URL that starts with redis:// or rediss://, or none'])
+  t.throws(() => withEnv(t, { TOOLJET_TOKENS: 'all' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_TOKENS is "all", expected one of insert, replace, keep, per-app' })
   t.equal(withEnv(t, {}, () => readEnv(toolJetEnv)).TOOLJET_RETRY_AFTER, 'on')
-  t.throws(() => withEnv(t, { TOOLJET_RETRY_AFTER: 'yes' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_RETRY_AFTER is "yes", it takes one of on, off' })
+  t.throws(() => withEnv(t, { TOOLJET_RETRY_AFTER: 'yes' }, () => readEnv(toolJetEnv)), { message: 'TOOLJET_RETRY_AFTER is "yes", expected one of on, off' })
 
   const cases: [string, Record<string, string>, string][] = [
-    ['example/portal/server.ts', { PORT: '3001', REDIS_URL: 'redis://127.0.0.1:9', TOOLJET_URL: 'http://127.0.0.1:9', TOOLJET_API_TOKEN: 'x' }, 'The portal cannot start: JWT_SECRET is missing, it takes at least 32 characters'],
-    ['example/start.ts', { REDIS_URL: '127.0.0.1:6379' }, 'The example cannot start: REDIS_URL is something else (not shown), it takes a URL that starts with redis:// or rediss://, or none'],
-    ['example/tooljet/start.ts', { PORT: 'http' }, 'The stand-in cannot start: PORT is "http", it takes a port number from 1 to 65535'],
+    ['example/portal/server.ts', { PORT: '3001', REDIS_URL: 'redis://127.0.0.1:9', TOOLJET_URL: 'http://127.0.0.1:9', TOOLJET_API_TOKEN: 'x' }, 'The portal cannot start: JWT_SECRET is missing, expected at least 32 characters'],
+    ['example/start.ts', { REDIS_URL: '127.0.0.1:6379' }, 'The example cannot start: REDIS_URL is something else (not shown), expected a URL that starts with redis:// or rediss://, or none'],
+    ['example/tooljet/start.ts', { PORT: 'http' }, 'The stand-in cannot start: PORT is "http", expected a port number from 1 to 65535'],
   ]
   for (const [file, env, said] of cases) {
     const child = Child.start(t, ['--import', 'tsx', file], env)

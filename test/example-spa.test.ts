@@ -143,5 +143,5 @@ test('npm run example:spa starts all of it, and Ctrl-C stops it', { timeout: 90_
 test('npm run example:spa says what is wrong with its settings', { timeout: 60_000 }, async (t) => {
   const child = Child.start(t, ['--import', 'tsx', 'example/spa/start.ts'], { PORT: 'http' })
   t.equal(await child.ends(), 1)
-  t.match(child.output, /^The example cannot start: PORT is "http", it takes a port number from 1 to 65535\n$/)
+  t.match(child.output, /^The example cannot start: PORT is "http", expected a port number from 1 to 65535\n$/)
 })

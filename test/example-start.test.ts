@@ -31,12 +31,12 @@ test('npm start -- --help, and arguments that it does not know', async (t) => {
   t.equal(await help.ends(), 0)
   t.match(help.output, /^npm start \[-- OPTIONS\]\n[^]*--instances N [^]*\.env\.example/)
   t.notMatch(help.output, 'Starting')
-  const advice = '; "npm start -- --help" tells what it takes (all that is for the example comes after "--")'
+  const advice = '; "npm start -- --help" shows the options (all that is for the example comes after "--")'
   const cases: [string[], string][] = [
     [['--instance', '2'], `Unknown option '--instance'${advice}`],
     [['2'], `Unexpected argument '2'${advice}`], // which is what npm leaves of `npm start --instances 2`
     [['--instances'], `Option '--instances <value>' argument missing${advice}`],
-    [['--instances', '0'], '--instances is "0", it takes a whole number from 1 to 64'],
+    [['--instances', '0'], '--instances is "0", expected a whole number from 1 to 64'],
   ]
   await Promise.all(cases.map(async ([args, message]) => {
     const child = npmStart(t, args, {})
@@ -136,17 +136,32 @@ function bareUser (t: Test): { env: NodeJS.ProcessEnv, user: { uid?: number, gid
   return { env: { PATH: folder, HOME: folder }, user }
 }
 
-test('npm start as a user without root, Docker and Redis: it goes on, and says what is missing', async (t) => {
+/** `npm start` of such a user. */
+async function startBare (t: Test) {
   const { env, user } = bareUser(t)
   const port = await freePorts(1)
   const url = `http://localhost:${port}`
   const child = npmStart(t, [], { PORT: String(port), ...env }, user)
   const summary = await child.prints(READY)
-  if (env['REDIS_URL'] === undefined) t.match(summary, /^Starting Redis …\nNo Redis was found\. Any of these gives one:\n(?:- .+\n){3}The portal goes on without Redis\.\n\nStarting ToolJet …\nStarting the portal …\n/)
+  return { child, summary, url, port, hasRedisUrl: env['REDIS_URL'] !== undefined }
+}
+
+test('npm start without root, Docker and Redis says what is missing, goes on, and stops without a line for each event', async (t) => {
+  const { child, summary, url, port, hasRedisUrl } = await startBare(t)
+  if (!hasRedisUrl) t.match(summary, /^Starting Redis …\nNo Redis was found\. Any of these gives one:\n(?:- .+\n){3}The portal goes on without Redis\.\n\nStarting ToolJet …\nStarting the portal …\n/)
   t.match(summary, 'Redis     none: links and audit events are in the memory of each portal')
   t.notMatch(summary, 'redis-cli')
   t.match(summary, `${url}/admin/audit as ${OMAR}`)
+  t.equal((await (await signIn(url, ANA)).ask({ app: 'sales' })).status, 200)
+  t.equal(await child.stop(), 0)
+  const said = child.output.split('\n').filter((line) => /^\d\d:\d\d:\d\d /.test(line))
+  t.match(said[0], /ERROR tooljet-embed: Redis connection lost: the portal was started without Redis$/)
+  t.same(said.filter((line) => line.includes('audit event')), [], 'no line for each event at the end')
+  t.ok(await isPortFree(port))
+})
 
+test('npm start without Redis answers users, and its admin queries the audit log in memory', async (t) => {
+  const { url } = await startBare(t)
   const ana = await signIn(url, ANA)
   t.match(await ana.ask({ app: 'sales' }), { status: 200, body: { source: 'minted' } })
   t.match(await ana.ask({ app: 'sales' }), { status: 200, body: { source: 'reused' } })
@@ -165,37 +180,35 @@ test('npm start as a user without root, Docker and Redis: it goes on, and says w
   t.same([entries.length, cursor, command], [3, entries[2].id, undefined])
   t.same(await events(`limit=3&after=${cursor}`), ['audit.opened'])
   t.equal((await call('/admin/audit/events?limit=4')).body['cursor'], undefined)
-  t.match(await call('/admin/audit/events?since=yesterday'), { status: 400, body: { message: /^argument "since" is "yesterday", it takes an ISO 8601 time/ } })
+  t.match(await call('/admin/audit/events?since=yesterday'), { status: 400, body: { message: /^argument "since" is "yesterday", expected an ISO 8601 time/ } })
+})
 
-  await t.test('in a browser', { skip: chromiumPath() === undefined && 'there is no chromium on this machine' }, async (t) => {
-    const { page, complaints } = await visit(t, url)
-    const banner = page.getByRole('complementary', { name: 'What is missing' })
-    await page.goto('/sign-in')
-    t.match(await banner.textContent(), 'Redis is missing.')
-    await page.locator(`button[value="${OMAR}"]`).click()
-    t.equal(await page.frameLocator('tooljet-embed iframe').locator('#user').textContent(), OMAR, 'it embeds')
-    t.match(await banner.textContent(), 'Redis is missing.')
-    await banner.getByText('How to get a Redis').click()
-    t.equal(await banner.getByRole('listitem').count(), 3)
-    t.ok(await banner.getByText('rootless Docker').isVisible())
+test('in a browser: npm start without Redis embeds the app, tells how to get a Redis, and shows its own events', { skip: chromiumPath() === undefined && 'there is no chromium on this machine' }, async (t) => {
+  const { url } = await startBare(t)
+  const ana = await signIn(url, ANA)
+  for (let i = 0; i < 2; i++) t.equal((await ana.ask({ app: 'sales' })).status, 200)
+  t.equal((await (await signIn(url, CLEO)).ask({ app: 'sales' })).status, 403)
+  const { page, complaints } = await visit(t, url)
+  const banner = page.getByRole('complementary', { name: 'What is missing' })
+  await page.goto('/sign-in')
+  t.match(await banner.textContent(), 'Redis is missing.')
+  await page.locator(`button[value="${OMAR}"]`).click()
+  t.equal(await page.frameLocator('tooljet-embed iframe').locator('#user').textContent(), OMAR, 'it embeds')
+  t.match(await banner.textContent(), 'Redis is missing.')
+  await banner.getByText('How to get a Redis').click()
+  t.equal(await banner.getByRole('listitem').count(), 3)
+  t.ok(await banner.getByText('rootless Docker').isVisible())
 
-    await page.getByRole('link', { name: 'Audit log' }).click()
-    await page.locator('#live[data-state="live"]').waitFor()
-    const rows = page.locator('tr.event')
-    await until('the events of this process', async () => await rows.count() >= 5)
-    await until('the refusal is counted from the live events', async () => await page.locator('#sum-refused').textContent() === '1')
-    t.match(await page.locator('.head').textContent(), 'as this process has logged it since it started')
-    t.notOk(await page.locator('#terminal').isVisible())
-    await ana.ask({ app: 'inventory' })
-    await rows.filter({ hasText: ANA }).filter({ hasText: 'inventory' }).waitFor()
-    t.same(complaints, [])
-  })
-
-  t.equal(await child.stop(), 0)
-  const said = child.output.split('\n').filter((line) => /^\d\d:\d\d:\d\d /.test(line))
-  t.match(said[0], /ERROR tooljet-embed: Redis connection lost: the portal was started without Redis$/)
-  t.same(said.filter((line) => line.includes('audit event')), [], 'no line for each event at the end')
-  t.ok(await isPortFree(port))
+  await page.getByRole('link', { name: 'Audit log' }).click()
+  await page.locator('#live[data-state="live"]').waitFor()
+  const rows = page.locator('tr.event')
+  await until('the events of this process', async () => await rows.count() >= 5)
+  await until('the refusal is counted from the live events', async () => await page.locator('#sum-refused').textContent() === '1')
+  t.match(await page.locator('.head').textContent(), 'as this process has logged it since it started')
+  t.notOk(await page.locator('#terminal').isVisible())
+  await ana.ask({ app: 'inventory' })
+  await rows.filter({ hasText: ANA }).filter({ hasText: 'inventory' }).waitFor()
+  t.same(complaints, [])
 })
 
 test('in a browser: all pages are of one shell, at 390 px and 200 % zoom, too, and of unknown paths there is one', { skip: chromiumPath() === undefined && 'there is no chromium on this machine' }, async (t) => {

@@ -46,42 +46,62 @@ async function signIn (portal: string, email: string) {
   return { status: reply.status, cookie, ask }
 }
 
-test('npm start: two portals share Redis, answer each demo user, leave readable events and stop cleanly', async (t) => {
+/** `npm start -- --instances 2`, with what it prints when it is ready. */
+async function startTwoPortals (t: Test) {
   const { server, redis } = await ownRedis(t)
   const port = await freePorts(2)
   const [one, two] = [`http://localhost:${port}`, `http://localhost:${port + 1}`]
   const child = npmStart(t, ['--instances', '2'], { PORT: String(port), REDIS_URL: server.url })
   const summary = await child.prints('Ctrl-C stops all of it.')
+  const toolJet = /ToolJet {3}(http:\/\/localhost:\d+) \(a stand-in/.exec(summary)?.[1] ?? ''
+  const [, cliPort, command = ''] = /redis-cli -p (\d+) (XREVRANGE .+)/.exec(summary) ?? []
+  return { server, redis, port, one, two, child, summary, toolJet, cliPort, command }
+}
 
+/** The requests of three demo users: Ana's in both portals. */
+async function askAsDemoUsers ({ one, two }: Pick<Awaited<ReturnType<typeof startTwoPortals>>, 'one' | 'two'>) {
+  const ana = await signIn(one, ANA)
+  const minted = await ana.ask(one, { app: 'sales' })
+  const reused = await ana.ask(two, { appId: SALES.id, email: ANA })
+  const mismatch = await ana.ask(two, { app: 'sales', email: BEN })
+  const denied = await (await signIn(two, CLEO)).ask(one, { app: 'sales' })
+  const unknown = await (await signIn(two, DORA)).ask(two, { app: 'sales' })
+  return { ana, minted, reused, mismatch, denied, unknown }
+}
+
+test('npm start tells where the portals, ToolJet and Redis are, and who may sign in', async (t) => {
+  const { server, one, two, child, summary, toolJet, cliPort, command } = await startTwoPortals(t)
   t.match(summary, `Portal    ${one}\n`)
   t.match(summary, `Portal    ${two}\n`)
-  const toolJet = /ToolJet {3}(http:\/\/localhost:\d+) \(a stand-in/.exec(summary)?.[1] ?? ''
   t.ok(toolJet, 'it says that ToolJet is a stand-in, and where')
   t.match(summary, 'Redis     REDIS_URL\n')
   for (const { email, note } of DEMO_USERS) t.match(summary, new RegExp(`${email} +${note}`))
-  const [, cliPort, command = ''] = /redis-cli -p (\d+) (XREVRANGE .+)/.exec(summary) ?? []
   t.equal(cliPort, String(server.port))
   t.equal(command, 'XREVRANGE tooljet-embed:audit + - COUNT 5')
   t.notMatch(child.output, 'no encryptionKey', 'it brings a key along with the stand-in')
+})
 
+test('npm start: two portals share sessions and URLs, and answer each demo user', async (t) => {
+  const portals = await startTwoPortals(t)
+  const { one, toolJet } = portals
   const anonymous = await fetch(one, { redirect: 'manual' })
   t.same([anonymous.status, anonymous.headers.get('location')], [302, '/sign-in'])
   t.equal((await signIn(one, 'nobody@acme.test')).status, 401)
 
-  const ana = await signIn(one, ANA)
+  const { ana, minted, reused, mismatch, denied, unknown } = await askAsDemoUsers(portals)
   t.equal(ana.status, 200)
   t.match(ana.cookie, /; HttpOnly; SameSite=Strict$/)
-  const minted = await ana.ask(one, { app: 'sales' })
   t.match(minted, { status: 200, body: { source: 'minted', redirectUrl: new RegExp(`^${toolJet}/embed-apps/${SALES.id}\\?`) } })
-  const reused = await ana.ask(two, { appId: SALES.id, email: ANA })
   t.match(reused, { status: 200, body: { source: 'reused', urlId: minted.body['urlId'], redirectUrl: minted.body['redirectUrl'] } }, 'the session is good on the other portal, and so is the URL')
-  t.match(await ana.ask(two, { app: 'sales', email: BEN }), { status: 403, body: { code: 'TOOLJET_EMBED_EMAIL_MISMATCH' } })
+  t.match(mismatch, { status: 403, body: { code: 'TOOLJET_EMBED_EMAIL_MISMATCH' } })
+  t.match(denied, { status: 403, body: { code: 'TOOLJET_EMBED_ACCESS_DENIED' } })
+  t.match(unknown, { status: 404, body: { code: 'TOOLJET_EMBED_USER_NOT_FOUND' } })
+})
 
-  const cleo = await signIn(two, CLEO)
-  t.match(await cleo.ask(one, { app: 'sales' }), { status: 403, body: { code: 'TOOLJET_EMBED_ACCESS_DENIED' } })
-  const dora = await signIn(two, DORA)
-  t.match(await dora.ask(two, { app: 'sales' }), { status: 404, body: { code: 'TOOLJET_EMBED_USER_NOT_FOUND' } })
-
+test('npm start: the audit events of both portals are readable, by the printed redis-cli line too', async (t) => {
+  const portals = await startTwoPortals(t)
+  const { redis, command } = portals
+  const { minted } = await askAsDemoUsers(portals)
   const events = await until('five audit events', async () => {
     const events = (await readStream(redis, 'tooljet-embed:audit')).filter(({ event }) => event!.startsWith('url.'))
     return events.length >= 5 ? events : undefined
@@ -102,7 +122,12 @@ test('npm start: two portals share Redis, answer each demo user, leave readable 
   const printed = await redis.call(...command.split(' ') as [string]) as unknown[]
   t.equal(printed.length, 5, 'the printed redis-cli line shows the events')
   t.notMatch(JSON.stringify(printed), 'pat_')
+})
 
+test('npm start stops cleanly: each portal closes its audit log, all ports are free, and Redis goes on', async (t) => {
+  const portals = await startTwoPortals(t)
+  const { redis, port, child, summary, toolJet } = portals
+  await askAsDemoUsers(portals)
   t.equal(await child.stop(), 0)
   t.equal(child.output, summary, 'nothing went wrong on the way')
   const closed = (await readStream(redis, 'tooljet-embed:audit')).filter(({ event }) => event === 'audit.closed')
@@ -119,7 +144,7 @@ test('npm start says at once what is wrong with its settings, and leaves nothing
   t.teardown(() => squatter.close())
   const cases: Array<[NodeJS.ProcessEnv, string]> = [
     [{ PORT: String(port) }, `port ${port + 1} is already in use; PORT=… chooses another`],
-    [{ PORT: 'http' }, 'PORT is "http", it takes a port number from 1 to 65535'],
+    [{ PORT: 'http' }, 'PORT is "http", expected a port number from 1 to 65535'],
     [{ PORT: '65535' }, 'PORT is 65535, and there are not 2 ports from there on'],
     [{ PORT: String(port), TOOLJET_URL: 'https://tooljet.example.com' }, 'TOOLJET_URL and TOOLJET_API_TOKEN go together, and only one of them is set'],
   ]

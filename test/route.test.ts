@@ -83,14 +83,14 @@ test('an app has to be named once, and well', async (t) => {
   const bad: [body: object, says: RegExp][] = [
     [{}, /name it by appId or appSlug/],
     [{ appId: SALES.id, appSlug: 'sales' }, /name it once, by one of appId and appSlug/],
-    [{ appId: 'sales' }, /"appId" takes a UUID/],
-    [{ appId: '' }, /"appId" takes a UUID/],
-    [{ appId: `${SALES.id}\n` }, /"appId" takes a UUID/],
-    [{ appSlug: 'a/b' }, /"appSlug" takes/],
-    [{ appSlug: 'x'.repeat(129) }, /"appSlug" takes/],
+    [{ appId: 'sales' }, /"appId" must be a UUID/],
+    [{ appId: '' }, /"appId" must be a UUID/],
+    [{ appId: `${SALES.id}\n` }, /"appId" must be a UUID/],
+    [{ appSlug: 'a/b' }, /"appSlug" must be/],
+    [{ appSlug: 'x'.repeat(129) }, /"appSlug" must be/],
     [{ app: 'sales' }, /no aliases here/],
-    [{ appId: SALES.id, replaces: 'not an id' }, /"replaces" takes the urlId/],
-    [{ appId: SALES.id, replaces: '' }, /"replaces" takes the urlId/],
+    [{ appId: SALES.id, replaces: 'not an id' }, /"replaces" must be the urlId/],
+    [{ appId: SALES.id, replaces: '' }, /"replaces" must be the urlId/],
   ]
   for (const [body, says] of bad) {
     t.match(await portal.ask(ANA, body), { status: 400, body: { statusCode: 400, code: 'TOOLJET_EMBED_BAD_REQUEST', error: 'Bad Request', message: says } }, JSON.stringify(body))

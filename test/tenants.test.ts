@@ -340,9 +340,9 @@ test('a wrong target: the log says what is wrong, the answer does not', async (t
     [{ url: 'https://u:hunter2@b.example:8443', apiToken: 'x' }, /"tooljet\.url" is something else \(not shown\)/, 'b.example:8443'],
     [{ url: 'hunter2', apiToken: 'hunter2' }, /"tooljet\.url"/],
     [{ url: 'https://a.example', token: 'hunter2' }, /"tooljet\.apiToken" is missing/, 'a.example'],
-    [{ url: 'https://a.example', apiToken: 'hunter2', timeoutMS: 5 }, /no option "tooljet\.timeoutMS"/, 'a.example'],
+    [{ url: 'https://a.example', apiToken: 'hunter2', timeoutMS: 5 }, /unknown option "tooljet\.timeoutMS"/, 'a.example'],
     [{ url: 'https://a.example', apiToken: 'hunter2', embedOrigins: ['a'] }, /"tooljet\.embedOrigins\.0"/, 'a.example'],
-    ['hunter2', /"tooljet" is a string \(not shown\), it takes an object with url and apiToken\./],
+    ['hunter2', /"tooljet" is a string \(not shown\), expected an object with url and apiToken\./],
     [false, /"tooljet" is a boolean \(not shown\)/],
   ]
   for (const [target, says, host] of wrong) {

@@ -6,9 +6,9 @@ import { Redis } from 'ioredis'
 import jwt from 'jsonwebtoken'
 import { RedisStore, type RedisReply } from 'rate-limit-redis'
 import { PATH, serve } from './serve.js'
-import { answer, LIFE_SECONDS, mint, type CachedUrl } from './urls.js'
+import { answer, LIFE_SECONDS, mint, type CachedUrl } from './own-cache.js'
 
-/* What a portal's own developers would write with Express: JWT, limit, GET, else mint and SET EX. No audit, no sealing. */
+/* What a portal's own developers would write with Express: JWT, limit, GET, else mint and SET EX. No audit log, no encryption. */
 
 type SignedIn = Response<unknown, { email: string }>
 

@@ -4,9 +4,9 @@ import { createCache } from 'async-cache-dedupe'
 import Fastify, { type FastifyRequest } from 'fastify'
 import { Redis } from 'ioredis'
 import { listen, PATH, serve } from './serve.js'
-import { answer, LIFE_SECONDS, mint, SCHEMA } from './urls.js'
+import { answer, LIFE_SECONDS, mint, SCHEMA } from './own-cache.js'
 
-/* Fastify's own parts, put together: @fastify/jwt, @fastify/rate-limit, async-cache-dedupe. No audit, no sealing. */
+/* Fastify's own parts, put together: @fastify/jwt, @fastify/rate-limit, async-cache-dedupe. No audit log, no encryption. */
 
 const emailOf = (request: FastifyRequest): string => (request.user as { email: string }).email
 

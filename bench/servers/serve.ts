@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import type { TooljetEmbedOptions } from 'fastify-tooljet-embed'
 
-/* What all servers of the benchmark have in common: each is a process of its own, compiled, and talks to its parent. */
+/* Shared by all servers of the benchmark: each is compiled, and a process of its own that talks to its parent. */
 
-/** What a server is told by its parent. */
+/** What a server gets from its parent. */
 export interface Settings {
   redisUrl: string
   toolJetUrl: string
@@ -27,7 +27,7 @@ export interface Server {
   url: string
   /** Numbers that the parent may ask for by name; `cpu`, in µs, each server has. */
   figures?: Record<string, () => number>
-  /** When all that the answers so far have caused is done. */
+  /** Resolves when everything that the answers so far have caused is done. */
   settled?: () => Promise<void>
   close: () => Promise<unknown>
 }

@@ -2,15 +2,15 @@ import { randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { markOf, SALES } from './mark.js'
+import { markOf, SALES } from './token-mark.js'
 import { serve } from './serve.js'
 
 /*
  * A ToolJet that does nothing but mint, in a few microseconds: the example's stand-in remembers every token, and would
- * be what a benchmark of mints measures. A real one takes longer, so this flatters whoever mints most.
+ * be what a benchmark of mints measures. A real one takes longer, so this favours candidates that mint often.
  */
 
-const ALWAYS_AND_AT_ONCE = { latencyMs: 0, mintsPerMinute: 0, minuteMs: 60_000 }
+const WITHOUT_LIMIT = { latencyMs: 0, mintsPerMinute: 0, minuteMs: 60_000 }
 
 async function jsonOf (request: IncomingMessage): Promise<Record<string, string>> {
   let text = ''
@@ -18,7 +18,7 @@ async function jsonOf (request: IncomingMessage): Promise<Record<string, string>
   return JSON.parse(text) as Record<string, string>
 }
 
-await serve(async ({ toolJet: { latencyMs, mintsPerMinute, minuteMs } = ALWAYS_AND_AT_ONCE }) => {
+await serve(async ({ toolJet: { latencyMs, mintsPerMinute, minuteMs } = WITHOUT_LIMIT }) => {
   let minted: number[] = []
   let mints = 0
   let refusals = 0

@@ -90,5 +90,5 @@ function momentOf (name: string, text: string | undefined): number | undefined {
   const [, count, unit] = /^(\d+)([smhd])$/.exec(text) ?? []
   const ms = /^\d{5,}$/.test(text) ? Number(text) : unit === undefined ? Date.parse(text) : Date.now() - Number(count) * UNIT_MS[unit]!
   if (!Number.isNaN(ms)) return ms
-  throw Object.assign(new Error(`argument "${name}" is ${JSON.stringify(text)}, it takes an ISO 8601 time, milliseconds since 1970, or a time ago like 24h, 7d`), { statusCode: 400 })
+  throw Object.assign(new Error(`argument "${name}" is ${JSON.stringify(text)}, expected an ISO 8601 time, milliseconds since 1970, or a time ago like 24h, 7d`), { statusCode: 400 })
 }

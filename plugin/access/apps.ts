@@ -7,19 +7,19 @@ export type AppName =
   | { /** The app's UUID. */ appId: string, appSlug?: undefined }
   | { /** The app's slug. */ appSlug: string, appId?: undefined }
 
-/** Which app is asked for: by just one of id, slug and alias; by nothing where `apps` has one entry. */
+/** Names the app: by one of id, slug and alias; by nothing where `apps` has one entry. */
 export type AppAsk =
   | AppName & { app?: undefined }
   | { /** Alias of the app in `apps`. */ app?: AppAlias | undefined, appId?: undefined, appSlug?: undefined }
 
-/** The same over the wire, or from a host without types. */
+/** The same as received from a page, or from a host without types. */
 export interface AppLookup {
   appId?: string | undefined
   appSlug?: string | undefined
   app?: string | undefined
 }
 
-/** An app as resolved: what ToolJet is asked for, and for how long. */
+/** A resolved app, with its lifetimes. */
 export interface App {
   /** For people and the audit log: the alias, else the id or slug. */
   readonly displayName: string
@@ -37,7 +37,7 @@ export interface App {
 export type Lifetimes = Pick<App, 'patExpiry' | 'sessionExpiry' | 'minRemaining'>
 
 export const APP_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i
-// what looks like a token is no slug: it would end up in Redis and in the audit log
+// a slug must not look like a token, which would be written to Redis and to the audit log
 export const APP_SLUG = new RegExp(`^(?!pat_|.*(?:${TOKEN.source}))[A-Za-z0-9_-]{1,128}$`)
 
 export function makeApp (name: AppName, lifetimes: Lifetimes, alias?: string): App {
@@ -86,14 +86,14 @@ export class Apps {
     }
   }
 
-  /** What to call the app of a lookup, also of one that is refused. */
+  /** The app's name for the audit log, also for a lookup that is refused. */
   displayNameOf (lookup: AppLookup): string | undefined {
     const given: unknown = lookup.app ?? lookup.appId ?? lookup.appSlug
     return this.find(lookup)?.displayName ?? (typeof given === 'string' ? given : undefined)
   }
 
   #byAlias (alias: unknown): App {
-    if (typeof alias !== 'string') throw badRequest('"app" takes an alias, a string')
+    if (typeof alias !== 'string') throw badRequest('"app" must be an alias, a string')
     if (this.#allowed === undefined) throw badRequest('there are no aliases here, name it by appId or appSlug')
     const app = this.#allowed.get(alias)
     if (app === undefined) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'unknown_alias' })
@@ -110,10 +110,10 @@ export class Apps {
 function parseAppName ({ appId, appSlug }: AppLookup): AppName {
   if (appId !== undefined) {
     if (typeof appId === 'string' && APP_ID.test(appId)) return { appId }
-    throw badRequest('"appId" takes a UUID')
+    throw badRequest('"appId" must be a UUID')
   }
   if (typeof appSlug === 'string' && APP_SLUG.test(appSlug)) return { appSlug }
-  throw badRequest('"appSlug" takes 1 to 128 letters, digits, "-" and "_"')
+  throw badRequest('"appSlug" must be 1 to 128 letters, digits, "-" and "_"')
 }
 
 function badRequest (detail: string) {
@@ -121,8 +121,8 @@ function badRequest (detail: string) {
 }
 
 /**
- * The names of an app, as `key` has them, that its embed URL tells: one that was requested by its slug is known by its id from
- * then on, and the other way round.
+ * The names of an app in its embed URL, in the form of `key`: so an app that was requested by its slug is also known by its
+ * id, and the other way round.
  */
 export function namesIn (redirectUrl: string): string[] {
   const { pathname, searchParams } = new URL(redirectUrl)

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import { embedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 
-/** Tells who is signed in, from the server's side only. */
+/** Returns the e-mail of the signed-in user, from what the server knows. */
 export type Identity = (request: FastifyRequest) => string | Promise<string>
 
 /** The default: the `email` claim that `@fastify/jwt` verified. */
@@ -31,21 +31,21 @@ function isAsciiSpace (code: number): boolean {
 // it too), and what could not be written to a key or a log line.
 const EMAIL = /^[^\s\p{Cc}@]+@[^\s\p{Cc}@]+$/u
 const MAX_EMAIL_LENGTH = 254
-// All of them look alike in UTF-8.
+// All lone surrogates are the same in UTF-8.
 const LONE_SURROGATE = /\p{Surrogate}/u
 
 /**
- * Tells the signed-in user's e-mail, normalized; throws `TOOLJET_EMBED_UNAUTHENTICATED` when the server's side names nobody,
- * or what is no e-mail address.
+ * Returns a function for the signed-in user's e-mail, normalized. It throws `TOOLJET_EMBED_UNAUTHENTICATED` when `identity`
+ * returns nobody, or no e-mail address.
  */
 export function userResolver (identity: Identity, log: Log): (request: FastifyRequest) => Promise<string> {
-  let isTold = false
+  let isLogged = false
   return async (request) => {
     const given: unknown = await identity(request)
     const email = parseEmail(given)
     if (email !== undefined) return email
-    if (!isTold) log.warn('tooljet-embed: option "identity" gave no e-mail address, so the answer is 401; its default is request.user.email')
-    isTold = true
+    if (!isLogged) log.warn('tooljet-embed: option "identity" gave no e-mail address, so the answer is 401; its default is request.user.email')
+    isLogged = true
     const isNone = typeof given !== 'string' || normalizeEmail(given) === ''
     throw embedError('TOOLJET_EMBED_UNAUTHENTICATED', isNone ? {} : { detail: 'what "identity" gave is not an e-mail address' })
   }

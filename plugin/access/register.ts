@@ -9,5 +9,5 @@
  */
 export interface FastifyTooljetEmbed {}
 
-/** An alias of `apps`: one that `FastifyTooljetEmbed` tells of; any string where it tells of none. */
+/** An alias of `apps`: one that is declared in `FastifyTooljetEmbed`, or any string without a declaration. */
 export type AppAlias = FastifyTooljetEmbed extends { apps: infer KnownApps } ? keyof KnownApps & string : string

@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 
-/** How many keys an index has: so many, whatever is in the log. `scripts/queries/events.lua` has the same numbers. */
+/** Keys of each index, a fixed number. `scripts/queries/events.lua` has the same numbers. */
 const EMAIL_BUCKETS = 32
 const APP_BUCKETS = 8
 
-/** Where the index entries of a value are. */
+/** Where an index has the records of a value. */
 export interface IndexPlace {
   key: string
-  /** What stands for the value there, 32 bits: others may have the same. */
+  /** 32 bits of the value's hash, which other values may share. */
   hash: number
 }
 
@@ -26,7 +26,7 @@ export class AuditKeys {
     this.#start = hasTag(stream) ? stream : `{${stream}}`
   }
 
-  /** Of the entry that an instance has written last: a batch that is sent again adds nothing. */
+  /** A string: id and mac of the entry that an instance wrote last, so that a batch that is sent again adds nothing. */
   written (instance: string): string {
     return `${this.#start}:written:${instance}`
   }
@@ -44,7 +44,7 @@ export class AuditKeys {
     return `${this.#start}:counts`
   }
 
-  /** Those that a reindex makes, until they are whole. */
+  /** The counters that a reindex makes, until they are complete. */
   get newCounts (): string {
     return `${this.counts}:new`
   }
@@ -57,7 +57,7 @@ export class AuditKeys {
     return cached(this.#apps, app, () => this.#placeOf('app', APP_BUCKETS, app))
   }
 
-  /** All of them. */
+  /** The buckets of both indexes. */
   get buckets (): string[] {
     return [
       ...Array.from({ length: EMAIL_BUCKETS }, (_, i) => this.#bucket('email', i)),
@@ -81,10 +81,10 @@ function cached<V extends object> (cache: LRUCache<string, V>, name: string, mak
   return value
 }
 
-/** Whether Redis Cluster takes but a part of the name for the slot. */
+/** Whether a key has a hash tag, which alone decides the slot in Redis Cluster. */
 function hasTag (key: string): boolean {
   return /^[^{]*\{[^}]+\}/.test(key)
 }
 
-/** Braces in any other place would put the indexes into another slot than the stream. */
+/** A stream's key: braces other than around a hash tag would put the indexes into another slot. */
 export const STREAM_NAME = /^(?=.)[^{}\s]*(?:\{[^{}\s]+\}[^{}\s]*)?$/

@@ -26,7 +26,7 @@ export interface AuditSettings extends StreamSettings {
   /** Whether to load the queries into Redis. */
   functions: boolean
   delivery: 'buffered' | 'required'
-  /** Events that may wait for Redis; what comes on top is left to the log. */
+  /** Events that may wait for Redis; further ones are only logged. */
   maxBacklog: number
 }
 
@@ -42,10 +42,10 @@ export interface AuditHealth {
   problem?: { kind: StreamProblem['kind'], since: string }
 }
 
-/** Where no answer waits for its event: a batch costs Redis as much as many events. */
+/** How long events are gathered to a batch, where no answer waits for its event. */
 const GATHER_MS = 10
 
-/** After so many events at the earliest an instance says again what it keeps. */
+/** An instance repeats its retention after this many events at the earliest. */
 const LEAST_EVENTS = 10
 
 /** Numbers, authenticates, logs and writes this instance's events. */
@@ -66,7 +66,7 @@ export class Audit {
   #announcedSeq = 0
   #problem: AuditHealth['problem']
 
-  /** @param limitWindowMs of the rate limit, whose refusals are summed up */
+  /** @param settings.limitWindowMs window of the rate limit, for the summary of its refusals */
   constructor (
     deps: { breaker: RedisCircuitBreaker, scripts: ScriptClient, clock: RedisClock, timers: Timers, signer: EventSigner, pseudonyms: Pseudonyms, log: Log },
     settings: AuditSettings & { limitWindowMs: number }
@@ -93,7 +93,7 @@ export class Audit {
     })
   }
 
-  /** Takes an event; Redis gets it soon. */
+  /** Records an event, which is written to Redis soon. */
   record (event: AuditEvent): void {
     this.#announceAgain()
     if (event.code === 'TOOLJET_EMBED_RATE_LIMITED') this.#limited.add(bounded(event), this.#clock.now())
@@ -101,8 +101,8 @@ export class Audit {
   }
 
   /**
-   * Takes the event of a URL that is about to leave; with `delivery: 'required'` Redis has it first.
-   * @throws TOOLJET_EMBED_REDIS_DOWN with `delivery: 'required'`, and the URL must not leave
+   * Records the event of a URL that is about to be returned; with `delivery: 'required'` it resolves when Redis has the event.
+   * @throws TOOLJET_EMBED_REDIS_DOWN with `delivery: 'required'`: the URL must not be returned
    */
   async recordIssued (event: AuditEvent): Promise<void> {
     if (!this.#isRequired) return this.record(event)
@@ -136,7 +136,7 @@ export class Audit {
     return this.#settings.delivery === 'required'
   }
 
-  /** Says what this instance keeps, which is what `verify` judges a trimmed log by. */
+  /** Records `audit.opened` with the retention of this instance, by which `verify` judges a trimmed log. */
   #announce (written?: () => void): void {
     const { retentionMs, maxEntries } = this.#settings
     this.#announcedAt = this.#clock.now()
@@ -144,7 +144,7 @@ export class Audit {
     this.#writer.add(this.#sign({ event: 'audit.opened', retention: `${retentionMs / MS_PER_DAY}d/${maxEntries}` }), written)
   }
 
-  /** Before the last time has been trimmed. */
+  /** Repeats `audit.opened` before the last one is trimmed. */
   #announceAgain (): void {
     const { retentionMs, maxEntries } = this.#settings
     const afterMs = Math.min(MS_PER_DAY, retentionMs > 0 ? retentionMs / 4 : Infinity)

@@ -1,21 +1,21 @@
 import type { Timers } from '../timers.js'
 import type { AuditEvent } from './event.js'
 
-/** Users whose refusals are summed up at the same time; of one more, the oldest sum is written at once. */
+/** Users whose refusals are counted at the same time; for one more, the oldest sum is written at once. */
 const MAX_USERS = 10_000
 
 interface Sum {
   /** When it is written, on the monotonic clock. */
   endsAt: number
   count: number
-  /** The last one as JSON, which keeps nothing else of its request in memory, and when it was. */
+  /** The last event as JSON, which keeps nothing else of its request in memory, and its time. */
   last: string
   time: number
 }
 
 /**
- * Refusals by the rate limit, of which one user can cause any number: the first is recorded at once, and those that come
- * within the window after it together as one event with their number.
+ * Sums up refusals by the rate limit, of which one user can cause any number: the first is recorded at once, and those in the
+ * window after it as one event with their number.
  */
 export class LimitedSummary {
   readonly #timers: Timers
@@ -35,13 +35,13 @@ export class LimitedSummary {
   /** @param event with texts of bounded length */
   add (event: AuditEvent, time: number): void {
     const user = `${event.tooljet ?? ''} ${event.email ?? ''}`
-    this.#writeOver()
+    this.#writeEnded()
     const sum = this.#sums.get(user)
     if (sum === undefined) {
       this.#record(event, time)
       if (this.#sums.size >= MAX_USERS) this.#write(this.#sums.keys().next().value!)
       this.#sums.set(user, { endsAt: this.#timers.now() + this.#windowMs, count: 0, last: '', time })
-      this.#wakeUp()
+      this.#startTimer()
       return
     }
     sum.count++
@@ -49,23 +49,23 @@ export class LimitedSummary {
     sum.time = time
   }
 
-  /** Writes what there is. */
+  /** Writes all sums. */
   close (): void {
     this.#cancelTimer?.()
     for (const user of [...this.#sums.keys()]) this.#write(user)
   }
 
-  #wakeUp (): void {
+  #startTimer (): void {
     const [first] = this.#sums.values()
     if (first === undefined || this.#cancelTimer !== undefined) return
     this.#cancelTimer = this.#timers.after(Math.max(1, first.endsAt - this.#timers.now()), () => {
       this.#cancelTimer = undefined
-      this.#writeOver()
-      this.#wakeUp()
+      this.#writeEnded()
+      this.#startTimer()
     })
   }
 
-  #writeOver (): void {
+  #writeEnded (): void {
     const now = this.#timers.now()
     for (const [user, { endsAt }] of this.#sums) {
       if (endsAt > now) return

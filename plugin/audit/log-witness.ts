@@ -3,12 +3,12 @@ import { timeOfMac, type EventSigner } from './signer.js'
 import type { AuditProblem } from './report.js'
 import type { Judge, Witness } from './verify.js'
 
-/** Far more than the line of an event may take; what is longer is skipped. */
+/** Longer than any line of an event; longer lines are skipped. */
 const MAX_LINE_BYTES = 1_048_576
 const NEWLINE = 0x0a
 const MARK = Buffer.from('"tooljetEmbedAudit"')
 
-/** What a log of the app told. */
+/** Summary of an app's log. */
 export interface LogSummary {
   /** Events of this stream and key, each counted once. */
   events: number
@@ -19,14 +19,14 @@ export interface LogSummary {
 }
 
 /**
- * Holds the stream against the app's log, which has the same events. An instance is judged between the first and the
- * last of its events in the log: what came before and after, other files may have. First `read()`, then `verifyAudit()`.
+ * Compares the stream with the app's log, which has the same events: for each instance between the first and the last of its
+ * events in the log, since other files may have what came before and after. First `read()`, then `verifyAudit()`.
  */
 export class LogWitness implements Witness {
   readonly #signer: EventSigner
   readonly #instances = new Map<string, LoggedInstance>()
   readonly #summary: LogSummary = { events: 0, instances: 0, invalid: 0 }
-  /** What an instance kept, of those that said so the newest. */
+  /** The newest retention that an instance announced. */
   #retention = { time: -Infinity, text: undefined as string | undefined }
 
   constructor (signer: EventSigner) {
@@ -37,7 +37,7 @@ export class LogWitness implements Witness {
     return { ...this.#summary, instances: this.#instances.size }
   }
 
-  /** Takes the events of a log: lines of JSON as pino writes them. @param looked called with how many there were in a part */
+  /** Reads the events of a log: lines of JSON as pino writes them. @param looked called with the number of lines of each part */
   async read (log: AsyncIterable<Buffer>, looked?: (events: number) => void): Promise<void> {
     for await (const lines of linesWith(MARK, log)) {
       for (const line of lines) this.#takeLine(line)
@@ -81,26 +81,26 @@ export class LogWitness implements Witness {
       const time = timeOfMac(mac)
       if (time > this.#retention.time) this.#retention = { time, text: logged.retention }
     }
-    // the same one may be there at error, too
+    // an event may be in the log twice, at level error, too
     if (logged.expect(Number(seq), mac)) this.#summary.events++
   }
 }
 
-/** Of what is missing after all that the stream has of an instance. */
+/** Added where an instance's last events are missing. */
 const LAST_ONES = ': its last ones, which it did not write before it was killed, or which somebody took away'
 
-/** What the log has of one instance, and what becomes of it. */
+/** The events of one instance in the log, compared with the stream. */
 class LoggedInstance {
-  /** Seq to mac: events that the stream has not shown yet. */
+  /** Mac by seq: events that were not found in the stream yet. */
   readonly #expected = new Map<number, string>()
   readonly #unlogged: Run[] = []
-  /** Of what is missing: ids of the entries after it, by the last seq that may be missing there. */
+  /** Ids of the entries after a possible gap, by the last seq of the gap. */
   readonly #idsAfter = new Map<number, string>()
-  /** What it kept. */
+  /** The retention that it announced. */
   retention: string | undefined
   #first = Infinity
   #last = 0
-  /** In the stream, of what is there still. */
+  /** First seq that is still in the stream. */
   #firstSeen = Infinity
   #lastSeen = 0
 
@@ -113,7 +113,7 @@ class LoggedInstance {
     return true
   }
 
-  /** What the stream has shown was trimmed since. */
+  /** What was read of the stream so far has been trimmed meanwhile. */
   restart (): void {
     this.#firstSeen = Infinity
   }
@@ -143,7 +143,7 @@ class LoggedInstance {
   }
 }
 
-/** Seqs in a row. */
+/** Consecutive seqs. */
 interface Run {
   from: number
   to: number
@@ -160,11 +160,11 @@ function describeRun ({ from, to }: Run): string {
   return from === to ? `seq ${from} is` : `seq ${from} to ${to} are`
 }
 
-/** @returns nothing when the line is about something else, `null` when what should be an event is none */
+/** @returns nothing when the line has no event, `null` when the event is invalid */
 function eventIn (line: Buffer): Record<string, unknown> | null | undefined {
   let parsed: { tooljetEmbedAudit?: unknown } | null
   try {
-    // a container's runtime may have put the time before the line
+    // a container's runtime may put the time before the line
     parsed = JSON.parse(line.toString('utf8', line.indexOf('{'))) as typeof parsed
   } catch {
     return null
@@ -174,7 +174,7 @@ function eventIn (line: Buffer): Record<string, unknown> | null | undefined {
   return typeof event === 'object' ? event as Record<string, unknown> | null : null
 }
 
-/** As Redis would give it: what has passed a log on may have sorted the fields, or added some. */
+/** The fields in the order of the stream: a log collector may have sorted them, or added some. */
 function inOrder (event: Record<string, unknown>): string[] {
   return FIELD_NAMES.flatMap((name) => {
     const value = Object.hasOwn(event, name) ? event[name] : undefined
@@ -182,7 +182,7 @@ function inOrder (event: Record<string, unknown>): string[] {
   })
 }
 
-/** Lines that have some bytes in them, by the chunks in which they end. */
+/** Lines that contain some bytes, by the chunks in which they end. */
 async function * linesWith (bytes: Buffer, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer[]> {
   let start: Buffer[] = []
   let startBytes = 0

@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { parseEmail } from '../access/identity.js'
 import type { AuditEvent } from './event.js'
 
-/** What stands in the audit log for people when it may not name them: stable, and of no use without the key. */
+/** Pseudonyms of people for an audit log with `identity: 'hmac'`: stable, and of no use without the key. */
 export class Pseudonyms {
   readonly #keys: readonly Buffer[]
 
@@ -16,12 +16,12 @@ export class Pseudonyms {
     return pseudonym(this.#keys[0]!, email)
   }
 
-  /** Under every key, the current one first, each once. */
+  /** Pseudonyms by every key, the current one first, each once. */
   allOf (email: string): string[] {
     return [...new Set(this.#keys.map((key) => pseudonym(key, email)))]
   }
 
-  /** Takes out of an event what tells who it was. */
+  /** Replaces or removes what identifies a person in an event. */
   pseudonymize (event: AuditEvent): AuditEvent {
     const { email, target, by, ip: _, userAgent: __, ...rest } = event
     return {

@@ -7,7 +7,7 @@ import { fieldsOf, type AuditEntry, type AuditEventName } from './event.js'
 import { QUERIES, VERSION } from './functions.js'
 import type { Pseudonyms } from './pseudonyms.js'
 
-/** What a query asks for; the names are those of `tooljet_audit`'s arguments. */
+/** Filters of a query, named as the arguments of `tooljet_audit`. */
 export interface AuditFilters {
   email?: string | undefined
   app?: string | undefined
@@ -19,35 +19,35 @@ export interface AuditFilters {
   url_id?: string | undefined
   /** ISO 8601, milliseconds since 1970, or how long ago: `24h`, `7d`. */
   since?: string | undefined
-  /** Likewise; what came at that moment is not meant. */
+  /** Likewise, exclusive. */
   until?: string | undefined
 }
 
 export type AuditOrder = 'asc' | 'desc'
 export type AuditGroup = 'email' | 'app' | 'event' | 'code' | 'hour'
-/** One of them, or a pair. */
+/** One group, or a pair. */
 export type AuditGrouping = AuditGroup | `${AuditGroup},${AuditGroup}`
 
 /** Counts of one group of events. */
 export interface AuditCounts {
-  /** Of a pair: both, with a comma between; `-` where an event has no such field. */
+  /** The group's value, both with a comma between for a pair; `-` where an event has no such field. */
   group: string
   events: number
   minted: number
   reused: number
   /** Denied, limited or failed. */
   refused: number
-  /** Absent where counters were read, which do not know them. */
+  /** Absent where the answer comes from counters, which have no users. */
   users?: Set<string>
 }
 
-/** What reading needs of a client. */
+/** The methods of a client that the reader needs. */
 export type AuditRedis = Pick<RedisLike, 'call'> & { callBuffer (command: string, ...args: RedisArgument[]): Promise<unknown> }
 
 const NO_MORE = '0-0'
-/** After which a stream takes nothing more. */
+/** The greatest id of a stream: no entry can follow. */
 const GREATEST_ID = '18446744073709551615-18446744073709551615'
-/** What `tooljet_audit` takes as its `limit`. */
+/** The highest `limit` of `tooljet_audit`. */
 const MOST_PER_REPLY = 250
 const SCRIPT = new Script(QUERIES)
 const HOUR_LENGTH = '2026-01-31T08:00Z'.length
@@ -64,7 +64,7 @@ export class AuditReader {
 
   /**
    * @param pseudonyms to find people by their e-mail in a log that does not name them
-   * @param onNote told once what there is to say of an answer: that an index is incomplete, how times were rounded
+   * @param onNote called once with each note of a reply: that an index is incomplete, how times were rounded
    */
   constructor (redis: AuditRedis, stream: string, pseudonyms?: Pseudonyms, onNote?: (note: string) => void) {
     this.#redis = redis
@@ -77,7 +77,7 @@ export class AuditReader {
   /**
    * One reply of `tooljet_audit`.
    * @param page `limit` from 1 to 250, 100 by default; `after` is the cursor of an earlier reply
-   * @returns a cursor to go on from: none when that was all
+   * @returns a cursor for the next page, `undefined` when that was all
    */
   async query (filters: AuditFilters, page: { order?: AuditOrder, limit?: number, after?: string | undefined } = {}): Promise<{ cursor: string | undefined, entries: AuditEntry[] }> {
     const [cursor, entries, ...notes] = await this.#call('tooljet_audit', { ...filters, ...page }) as [string, [id: string, fields: string[]][], ...string[]]
@@ -122,7 +122,7 @@ export class AuditReader {
     return { rows: [...rows.values()].sort(byHourAndNumber(by)), total }
   }
 
-  /** The id of the newest entry that there ever was; none in a stream that is not there. */
+  /** The last id that the stream generated; `0-0` for a stream that does not exist. */
   async lastId (): Promise<string> {
     try {
       const info = await this.#redis.call('XINFO', 'STREAM', this.#stream) as unknown[]
@@ -134,7 +134,7 @@ export class AuditReader {
     return newest?.[0] ?? NO_MORE
   }
 
-  /** Every entry after an id, oldest first. @param onOvertaken told after which entry some may have been trimmed before they were read */
+  /** Every entry after an id, oldest first. @param onOvertaken called with the id of an entry after which some may have been trimmed before they were read */
   async * entries (after?: string, onOvertaken?: (last: string) => void): AsyncGenerator<AuditEntry> {
     let last: string | undefined
     for await (const page of entryPagesReadOnly(this.#redis, this.#stream, after)) {
@@ -154,7 +154,7 @@ export class AuditReader {
     } while (after !== undefined)
   }
 
-  /** Events of one person may be there under the e-mail and, since, under pseudonyms. */
+  /** A person's events may have the e-mail, and pseudonyms since `identity` was changed. */
   #emailsOf ({ email }: AuditFilters): (string | undefined)[] {
     if (email === undefined || this.#pseudonyms === undefined) return [email]
     return [email, ...this.#pseudonyms.allOf(normalizeEmail(email))]
@@ -167,7 +167,7 @@ export class AuditReader {
     }
   }
 
-  /** A former version, which an administrator has to replace, looks for indexes that there are no more. */
+  /** Whether the functions are loaded, in this version: an older one reads indexes that no longer exist. */
   async #hasCurrentFunctions (): Promise<boolean> {
     try {
       return Number(await this.#redis.call('FCALL_RO', 'tooljet_audit_version', '0')) >= VERSION
@@ -177,7 +177,7 @@ export class AuditReader {
     }
   }
 
-  /** What a script touches. */
+  /** The keys of a script call. */
   #keysFor ({ email, app }: Record<string, string | number | undefined>): string[] {
     const { stream, index, counts } = this.#keys
     const place = email !== undefined ? this.#keys.email(normalizeEmail(String(email))) : app !== undefined ? this.#keys.app(String(app)) : undefined
@@ -213,11 +213,10 @@ function byHourAndNumber (by: AuditGrouping): (a: AuditCounts, b: AuditCounts) =
   return (a, b) => hourOf(a).localeCompare(hourOf(b)) || b.events - a.events || (a.group < b.group ? -1 : 1)
 }
 
-/** @param told the group, then names and values */
 function add (counts: AuditCounts, [, ...values]: unknown[]): void {
   for (let i = 0; i < values.length; i += 2) {
     const [name, value] = [values[i], values[i + 1]]
-    if (name === 'users') { // a number where they were not asked for: several of them have no sum
+    if (name === 'users') { // a number, not a list, when users were not requested: it cannot be added up
       if (!Array.isArray(value)) continue
       counts.users ??= new Set()
       for (const user of value as string[]) counts.users.add(user)

@@ -8,15 +8,15 @@ import { streamInfo } from './stream-info.js'
 
 const SCRIPT = Script.of('audit/scripts/counters.lua', 'audit/scripts/calendar.lua', 'audit/scripts/entries.lua', 'audit/scripts/reindex.lua')
 
-/** What is trimmed in the meantime, and how far the clocks of events and of Redis may be apart: `verify` has the same. */
+/** Slack for what is trimmed meanwhile, and for the difference of the clocks; `verify` has the same. */
 export const SLACK_MS = 300_000
 
-/** How a reindex ended: `taken` by another one, or stopped by an id that no index can hold. */
+/** How a reindex ended: `taken` over by another one, or stopped at an id that no index can hold (`unfit`). */
 export type ReindexResult = { state: 'done', entries: number } | { state: 'taken' } | { state: 'unfit', id: string }
 
 /**
  * Makes the indexes of a stream anew, and the counters of the hours that are wholly in it, while others write to it.
- * @param onPage told how many entries a page had
+ * @param onPage called with the number of entries of each page
  */
 export async function reindex (redis: Pick<RedisLike, 'call' | 'eval' | 'evalsha' | 'xrange'>, stream: string, onPage?: (entries: number) => void): Promise<ReindexResult> {
   const keys = new AuditKeys(stream)
@@ -33,7 +33,7 @@ export async function reindex (redis: Pick<RedisLike, 'call' | 'eval' | 'evalsha
   }
 }
 
-/** The first hour of which no event can have been trimmed, like `2026-01-31T08`; '': all are there. */
+/** The first hour of which no event can have been trimmed, like `2026-01-31T08`; '' when none was trimmed. */
 async function firstWholeHour (redis: Pick<RedisLike, 'call' | 'xrange'>, stream: string): Promise<string> {
   const [oldest] = await redis.xrange(stream, '-', '+', 'COUNT', 1)
   if (oldest === undefined || (await streamInfo(redis, stream))?.removed === 0) return ''

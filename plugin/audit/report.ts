@@ -1,6 +1,6 @@
 import type { Retention } from './append.js'
 
-/** Something wrong with the log. */
+/** A problem of the log. */
 export interface AuditProblem {
   /**
    * `gap`: events between two others are missing; `erased`: events at an instance's start are missing, and trimming does
@@ -11,13 +11,13 @@ export interface AuditProblem {
    * does not have what the stream has; `counts`: a counter does not have what the stream has.
    */
   kind: 'gap' | 'erased' | 'forged' | 'duplicate' | 'reordered' | 'fork' | 'moved' | 'deleted' | 'key' | 'missing' | 'unlogged' | 'index' | 'counts'
-  /** Id of the stream entry at which it shows: of what is missing, the one after it; absent where there is none. */
+  /** Id of the stream entry; for missing events, of the entry after them; absent where there is none. */
   id?: string
   /** Whose event. */
   instance?: string
-  /** Its seq: of what is missing, the first one. */
+  /** Its seq; for missing events, the first one. */
   seq?: number
-  /** In words, for people. */
+  /** Description for people. */
   detail: string
 }
 
@@ -53,13 +53,13 @@ export interface AuditReport {
   trimmed?: number
   /** Events that were written more than a minute after they happened: Redis was unavailable, or somebody moved them. */
   late: number
-  /** By which it was judged what may be gone; 0: for ever, or any number. */
+  /** The retention by which missing events were judged; 0: for ever, or any number. */
   retention: Retention
-  /** `true`: neither the log nor an option tells the retention, and nothing may be gone. */
+  /** `true`: neither the log nor an option has the retention, so any missing event is a problem. */
   retentionAssumed: boolean
-  /** One by one, in the order of their first events. */
+  /** The instances, in the order of their first events. */
   instances: InstanceReport[]
-  /** What is wrong, in the order of the stream: the first 1,000. */
+  /** The first 1,000 problems, in the order of the stream. */
   problems: AuditProblem[]
   /** How many problems there are. */
   problemCount: number

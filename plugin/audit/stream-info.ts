@@ -1,6 +1,6 @@
 import type { RedisLike } from '../redis/redis-like.js'
 
-/** What Redis itself counts of a stream, from Redis 7 on. */
+/** What Redis 7 and later counts of a stream. */
 export interface StreamInfo {
   /** Entries that were trimmed or deleted. */
   removed: number
@@ -8,7 +8,7 @@ export interface StreamInfo {
   deleted?: string
 }
 
-/** @returns nothing when Redis is older than 7, does not let this user ask, or has no such stream */
+/** @returns nothing when Redis is older than 7, refuses XINFO to this user, or has no such stream */
 export async function streamInfo (redis: Pick<RedisLike, 'call'>, stream: string): Promise<StreamInfo | undefined> {
   let reply: unknown
   try {

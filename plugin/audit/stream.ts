@@ -18,7 +18,7 @@ const TRIM_INDEX = Script.of('audit/scripts/trim-index.lua')
 
 const FIND = Script.of('audit/scripts/entries.lua', 'audit/scripts/find.lua')
 
-/** Of the clock that gives ids their time: another Redis after a failover may have another. */
+/** By how much the clock that gives ids their time may jump at a failover. */
 const CLOCK_SLACK_MS = 2000
 
 export interface StreamSettings extends Retention {
@@ -51,12 +51,12 @@ export class AuditStream implements AuditSource {
     return this.#keys
   }
 
-  /** Nothing is sent. */
+  /** Whether Redis counts as unavailable: nothing is sent then. */
   get isUnavailable (): boolean {
     return this.#breaker.isOpen
   }
 
-  /** An id that no entry which is written from now on comes before. */
+  /** An id that is not greater than that of any entry written from now on. */
   startOfWrite (): string {
     const earliest = this.#clock.isKnown ? this.#clock.earliest(this.#timers.now()) - CLOCK_SLACK_MS : 0
     return `${Math.max(0, earliest)}-0`
@@ -64,8 +64,8 @@ export class AuditStream implements AuditSource {
 
   /**
    * Writes one instance's events, each once, however often it is sent, and trims what is too much or too old.
-   * @param own what this instance wrote last
-   * @param mark what Redis knows of that, as far as this instance knows
+   * @param own the entry that this instance wrote last
+   * @param mark the value of key `written`, as far as this instance knows
    */
   async append (instance: string, events: readonly QueuedEvent[], own: WrittenEntry | undefined, mark: string): Promise<Appended> {
     const { retentionMs } = this.#settings
@@ -75,7 +75,7 @@ export class AuditStream implements AuditSource {
     return appended
   }
 
-  /** After entries were trimmed: takes them out of one bucket of the indexes after the other. Where this fails, a later one finds the same. */
+  /** Called after entries were trimmed: removes them from one bucket of the indexes, with each call the next. A failure does no harm: a later call does the same. */
   trimIndex (): void {
     const { buckets, stream, index } = this.#keys
     const bucket = buckets[this.#nextBucket++ % buckets.length]!
@@ -87,17 +87,17 @@ export class AuditStream implements AuditSource {
   }
 
   info (): Promise<StreamInfo | undefined> {
-    return this.#patiently(() => this.#breaker.attempt((redis) => streamInfo(redis, this.#keys.stream)))
+    return this.#withoutOpening(() => this.#breaker.attempt((redis) => streamInfo(redis, this.#keys.stream)))
   }
 
-  /** For `verify`, which reads what may be of any size: that it takes too long is no outage of Redis. @returns a script's values after the time */
+  /** For `verify`, which reads much data: a timeout here does not open the circuit breaker. @returns a script's values after the time */
   read (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<unknown[]> {
-    return this.#patiently(async () => (await this.#scripts.attempt(script, keys, args)).values)
+    return this.#withoutOpening(async () => (await this.#scripts.attempt(script, keys, args)).values)
   }
 
   /**
    * Looks for events by their macs, in a part of the stream.
-   * @returns the number of the last one that is there (0: none of them is) and its id; up to where it has looked
+   * @returns the number of the last one that was found (0: none) and its id; the id up to which it has searched
    */
   async find (macs: readonly string[], after: string): Promise<{ place: number, id: string, after: string, isEnd: boolean }> {
     const { values } = await this.#scripts.run(FIND, [this.#keys.stream], [after, ...macs])
@@ -110,7 +110,7 @@ export class AuditStream implements AuditSource {
     return entryPages((args) => this.read(READ, [this.#keys.stream], args))
   }
 
-  async #patiently<T> (ask: () => Promise<T>): Promise<T> {
+  async #withoutOpening<T> (ask: () => Promise<T>): Promise<T> {
     if (this.isUnavailable) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
     try {
       return await ask()

@@ -8,7 +8,7 @@ import { fieldsOf, type AuditFields } from './event.js'
 import { SLACK_MS } from './reindex.js'
 import type { AuditProblem } from './report.js'
 import type { Judge, Witness } from './verify.js'
-import { REMEDY, TOLD, WrongCounters } from './wrong-counters.js'
+import { REMEDY, MAX_LISTED, WrongCounters } from './wrong-counters.js'
 
 const READ_INDEX = Script.of('audit/scripts/entries.lua', 'audit/scripts/counters.lua', 'audit/scripts/read-index.lua')
 
@@ -18,9 +18,9 @@ const ID = 10
 const NO_ID = Buffer.alloc(ID + 1, 0xff)
 /** Bytes of records that come at once. */
 const PAGE = 4096 * RECORD
-/** So often a bucket is read from its start when something was taken out of it meanwhile. */
+/** How often a bucket is read again from its start when records were removed meanwhile. */
 const READS = 10
-/** So many records of no valid event are looked for in the stream. */
+/** How many records without a valid event are looked up in the stream. */
 const LOOKED_FOR = 200
 /** Without a pause. */
 const COUNTERS_AT_ONCE = 500
@@ -38,7 +38,7 @@ const MOST_NAMES = 262_144
 /** Runs a script that only reads, with 0 for its deadline. @returns its values after the time, strings as bytes */
 export type RunScript = (script: Script, keys: readonly string[], args: readonly RedisArgument[]) => Promise<unknown[]>
 
-/** Holds the indexes and counters against the valid events of the stream. */
+/** Compares the indexes and counters with the valid events of the stream. */
 export class IndexWitness implements Witness {
   readonly #keys: AuditKeys
   readonly #run: RunScript
@@ -160,7 +160,7 @@ export class IndexWitness implements Witness {
     const newer = await this.#newerCounts() // after the counters: what they may have by now
     const [, , , , , , removed] = await this.#read([], 'state')
     const wholeFrom = Number(removed) === 0 ? -Infinity : this.#firstMs + SLACK_MS
-    // what went in another way than by trimming is no reason to believe a counter: whoever wrote the log anew may have made it
+    // entries that are gone other than by trimming do not excuse a counter: whoever rewrote the log may have made it
     const mayLack = (hourMs: number): boolean => hourMs < wholeFrom && isTrimmed(Math.min(hourMs, this.#since))
     // a counter is dropped a day after the last of its events may be, which may not be trimmed yet
     const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + MS_PER_DAY)
@@ -238,7 +238,7 @@ export class IndexWitness implements Witness {
     }
     function note (field: string): void {
       others.count++
-      if (others.list.length < TOLD) others.list.push(field.slice(0, SHOWN + 1))
+      if (others.list.length < MAX_LISTED) others.list.push(field.slice(0, SHOWN + 1))
     }
   }
 
@@ -304,7 +304,7 @@ function nameIn (days: Map<string, Set<string>>, field: string): void {
   days.get(day)!.add(field.slice(11))
 }
 
-/** So that others get their turn, too. */
+/** Lets other work of the event loop run. */
 async function * inTurns<T> (all: Iterable<T>, atOnce = COUNTERS_AT_ONCE): AsyncGenerator<T> {
   let given = 0
   for (const one of all) {
@@ -332,7 +332,7 @@ function toText (bytes: string): string {
   return Buffer.from(bytes, 'latin1').toString()
 }
 
-/** What may be of any length, for people. */
+/** A text of any length, shortened for people. */
 function printable (bytes: string): string {
   const text = toText(bytes).replaceAll('\t', ' ')
   return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text

@@ -2,7 +2,7 @@ import type { AuditFields } from './event.js'
 import { timeOfMac } from './signer.js'
 import type { AuditProblem, InstanceReport } from './report.js'
 
-/** Events that are missing so far: one that comes later is out of order. */
+/** Events that are missing so far: if one follows later, it is out of order. */
 interface Gap {
   from: number
   to: number
@@ -11,7 +11,7 @@ interface Gap {
   late: Set<number>
 }
 
-/** Events that are missing where the log began when it was read. */
+/** Events that are missing at the log's start. */
 interface Missing {
   from: number
   to: number
@@ -21,20 +21,20 @@ interface Missing {
   last: string
 }
 
-/** Where an entry is. */
+/** Position of an entry. */
 export interface Place {
   id: string
-  /** Of the id. */
+  /** The id's time, ms. */
   ms: number
-  /** How many entries there are up to this one. */
+  /** Number of entries up to this one. */
   number: number
-  /** It has the time of the entry before: Redis gives such ids while its clock is behind them. */
+  /** Whether it has the time of the entry before: Redis generates such ids while its clock is behind them. */
   isContinued: boolean
 }
 
-/** Between the clocks of events and of Redis. */
+/** How far the clocks of events and of Redis may be apart. */
 export const CLOCK_SLACK_MS = 60_000
-/** So long an event may have waited for Redis, as far as its entry's id is believed: no mac covers that. */
+/** How long an event may have waited for Redis. Ids with a longer wait are not believed: no mac covers them. */
 const WAIT_MS = 3_600_000
 
 /** Whether an event of that time may have been written at that time. */
@@ -42,7 +42,7 @@ export function isPlausible (idMs: number, time: number): boolean {
   return idMs <= time + WAIT_MS
 }
 
-/** One instance's events, each of which is valid by itself, in the order in which they are in the stream. */
+/** Checks the order of one instance's events, each of which has a valid mac. */
 export class InstanceCheck {
   readonly instance: string
   readonly #add: (problem: AuditProblem) => void
@@ -51,19 +51,19 @@ export class InstanceCheck {
   readonly #missing: Missing[] = []
   #events = 0
   #firstSeq = 0
-  /** Nothing is known of what was right before. */
+  /** Whether the event before the next one is not known. */
   #isCut = true
   #lastWrite = { ms: -Infinity, number: 0 }
   #lastSeq = 0
   #lastMac: string | undefined
   #closed = false
   #retention: string | undefined
-  /** The first one with an id that cannot be, and how many there are. */
+  /** The first entry with an impossible id, and how many there are. */
   readonly #moved = { id: '', seq: 0, count: 0 }
-  /** The greatest id of all that nobody else's explains. */
+  /** The greatest id that does not follow from the entry before. */
   #lastId = { id: '', ms: 0, seq: 0 }
 
-  /** @param add takes what is wrong */
+  /** @param add called with each problem */
   constructor (instance: string, add: (problem: AuditProblem) => void) {
     this.instance = instance
     this.#add = add

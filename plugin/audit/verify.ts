@@ -11,7 +11,7 @@ import type { StreamInfo } from './stream-info.js'
 export interface RawEntry {
   id: string
   flat: string[]
-  /** Nothing was before it when it was read: what was read before it was trimmed meanwhile. */
+  /** It was the stream's first entry when it was read: all that was read before has been trimmed meanwhile. */
   isFirst?: boolean
 }
 
@@ -24,41 +24,41 @@ export interface AuditSource {
   now (): Promise<number>
 }
 
-/** A second opinion on the events: what it expects beside what is in the stream. */
+/** Another source that is compared with the events of the stream: indexes, the app's log, a running instance. */
 export interface Witness {
-  /** @param fields of a valid event; of one that is there twice, the first time */
+  /** @param fields of a valid event; of a doubled one only the first */
   add (id: string, fields: AuditFields): void
-  /** What was added so far was trimmed meanwhile. */
+  /** All that was added so far has been trimmed meanwhile. */
   restart? (): void
-  /** What an instance kept, as `audit.opened` tells it. */
+  /** Retention of an instance, as its `audit.opened` has it. */
   retentionOf? (instance: string): string | undefined
-  /** What the instance kept that said so last. */
+  /** The newest retention that any instance announced. */
   readonly retention?: string | undefined
   problems (judge: Judge): Promise<AuditProblem[]> | AuditProblem[]
 }
 
-/** What a log may have lost. */
+/** Decides which events may be missing. */
 export interface Judge {
-  /** Whether trimming explains that an event of that time is gone. */
+  /** Whether trimming explains that an event of that time is missing. */
   isTrimmed: (time: number) => boolean
-  /** Whether what is of that time need not be kept any more. */
+  /** Whether the retention of that time is over. */
   isExpired: (time: number) => boolean
 }
 
 export interface VerifyOptions {
-  /** In place of what the log says of itself. */
+  /** In place of the retention that the log has. */
   retention?: Partial<Retention>
-  /** Of an instance that runs: it trims, like those that the log tells of. */
+  /** Retention of a running instance, which trims like those in the log. */
   known?: Retention
   witnesses?: readonly Witness[]
 }
 
 const MAX_PROBLEMS = 1000
-/** Where no instance in the log tells. */
+/** Where no instance in the log has announced one. */
 const DEFAULT_RETENTION: Retention = { retentionMs: 90 * MS_PER_DAY, maxEntries: 1_000_000 }
-/** Explains nothing. */
-const ANY: Retention = { retentionMs: 0, maxEntries: 0 }
-/** By so much later than a younger event an older one may have been written, but for an outage of Redis. */
+/** No limit: explains no missing event. */
+const UNLIMITED: Retention = { retentionMs: 0, maxEntries: 0 }
+/** How much later than a younger event an older one may be written, except in an outage of Redis. */
 const ORDER_SLACK_MS = 10_000
 
 /** Checks every entry by itself, and each instance's events against each other. */
@@ -66,7 +66,7 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
   const found = new Problems()
   const instances = new Map<string, InstanceCheck>()
   const extent = { entries: 0, events: 0, late: 0, since: Infinity, until: -Infinity }
-  /** Of what is there still: how many entries, the time of the first id, and of the oldest event whose id is not believed. */
+  /** Of the entries that are still there: their number, the time of the first id, and that of the oldest event whose id is not believed. */
   let left = { entries: 0, firstId: Infinity, oldest: Infinity }
   let lastMs = -1
   const now = await source.now()
@@ -92,7 +92,7 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
       extent.since = Math.min(extent.since, time)
       extent.until = Math.max(extent.until, time)
       if (ms > time + CLOCK_SLACK_MS) extent.late++
-      // a sum tells of a time long before it was made
+      // the time of a summed-up event is long before it was written
       if (fields['count'] === undefined && !isPlausible(ms, time)) left.oldest = Math.min(left.oldest, time)
       let check = instances.get(instance)
       if (check === undefined) instances.set(instance, check = new InstanceCheck(instance, (problem) => found.add(() => problem)))
@@ -108,11 +108,11 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
   const assumed: Trimmer = { ...retention, ms: end, number: left.entries }
   const isAssumed = newest.retentionMs === undefined || newest.maxEntries === undefined
   const isExpired = (time: number): boolean => (isAssumed ? [...trimmers, assumed] : trimmers).some((trimmer) => isTooOld(time, trimmer))
-  // the oldest goes first, and none was written before its time: but ids are whatever somebody gave them
+  // trimming removes the oldest first; the times of events count, too, because anyone can choose ids
   const oldest = Math.min(left.firstId + CLOCK_SLACK_MS, left.oldest + ORDER_SLACK_MS)
   const isTrimmedBy = (time: number, trimmer: Trimmer): boolean => time <= oldest && (isTooOld(time, trimmer) || isOneTooMany(time, trimmer))
   const isTrimmed = (time: number): boolean => trimmers.some((trimmer) => isTrimmedBy(time, trimmer))
-  // Redis's clock was there when events have such times, be it put back since
+  // events of a later time show that Redis's clock was put back
   const latest = Math.max(end, extent.until) + CLOCK_SLACK_MS
   const reports = [...instances.values()].map((check) => {
     check.end(latest)
@@ -145,13 +145,13 @@ export async function verifyAudit (source: AuditSource, signer: EventSigner, { r
 }
 
 /**
- * Who may have trimmed last, which explains all that is gone at the start. It did so when it wrote, and left that entry there
- * with as many others before it as it keeps, so what it has written last is the most that it can have known.
+ * An instance that may have trimmed, which explains missing events at the start. It trims when it writes, and keeps that entry
+ * and as many before it as its retention allows: so its last entry limits what it can have trimmed.
  */
 interface Trimmer extends Retention {
-  /** When it wrote last, milliseconds since 1970. */
+  /** Time of its last entry, milliseconds since 1970. */
   ms: number
-  /** How many entries that are left there were then. */
+  /** How many of the entries that are left there were up to then. */
   number: number
 }
 
@@ -163,7 +163,7 @@ function isOneTooMany (time: number, { maxEntries, ms, number }: Trimmer): boole
   return maxEntries > 0 && number >= maxEntries && time <= ms + CLOCK_SLACK_MS
 }
 
-/** @returns what the newest instance keeps that tells it, too: of one that does not tell it is taken for the same */
+/** @returns also the newest retention that is known, which stands for that of instances without one */
 function trimmersOf (checks: readonly InstanceCheck[], now: Pick<Trimmer, 'ms' | 'number'>, { given, known, witnesses }: Required<Pick<VerifyOptions, 'witnesses'>> & { [option in 'given' | 'known']: Partial<Retention> | undefined }): { trimmers: Trimmer[], newest: Partial<Retention> } {
   const writers = checks.map(({ instance, retention, lastWrite }) => {
     const text = retention ?? witnesses.map((witness) => witness.retentionOf?.(instance)).find((text) => text !== undefined)
@@ -172,9 +172,9 @@ function trimmersOf (checks: readonly InstanceCheck[], now: Pick<Trimmer, 'ms' |
   const logged = witnesses.map(({ retention }) => retention).find((text) => text !== undefined)
   const last = known ?? writers.findLast(({ retention }) => retention !== undefined)?.retention ?? (logged === undefined ? undefined : retentionIn(logged))
   const newest = { ...last, ...given }
-  if (given !== undefined && Object.keys(given).length > 0) return { trimmers: [{ ...ANY, ...newest, ...now }], newest }
-  const trimmers = writers.map(({ lastWrite, retention }) => ({ ...ANY, ...(retention ?? newest), ...lastWrite }))
-  return { trimmers: known === undefined ? trimmers : [...trimmers, { ...ANY, ...known, ...now }], newest }
+  if (given !== undefined && Object.keys(given).length > 0) return { trimmers: [{ ...UNLIMITED, ...newest, ...now }], newest }
+  const trimmers = writers.map(({ lastWrite, retention }) => ({ ...UNLIMITED, ...(retention ?? newest), ...lastWrite }))
+  return { trimmers: known === undefined ? trimmers : [...trimmers, { ...UNLIMITED, ...known, ...now }], newest }
 }
 
 class Problems {
@@ -186,14 +186,14 @@ class Problems {
     if (this.list.length < MAX_PROBLEMS) this.list.push(problem())
   }
 
-  /** In place of all others. */
+  /** Replaces all others. */
   only (problem: AuditProblem): void {
     this.list = [problem]
     this.count = 1
   }
 }
 
-/** What an entry says that it is, and why it is not believed. */
+/** What a forged entry claims to be, and what is wrong with it. */
 function claimOf (flat: readonly string[]): Pick<AuditProblem, 'instance' | 'seq' | 'detail'> {
   const { instance, seq, schema, mac } = fieldsOf(flat)
   const isDoubled = new Set(flat.filter((_, i) => i % 2 === 0)).size * 2 !== flat.length

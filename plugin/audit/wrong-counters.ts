@@ -1,10 +1,10 @@
 import type { AuditProblem } from './report.js'
 
 export const REMEDY = 'run tooljet-embed-audit reindex'
-/** Of what is wrong with counters: a report has a thousand, the last of which tells how many there are. */
-export const TOLD = 999
+/** Problems of counters that are listed one by one: a report has 1,000, and the last one is the number of the others. */
+export const MAX_LISTED = 999
 
-/** What is wrong with counters: the first ones, and how many others are wrong. */
+/** Problems of counters: the first ones, and the number of the others. */
 export class WrongCounters {
   readonly #details: string[] = []
   count = 0
@@ -13,7 +13,7 @@ export class WrongCounters {
 
   add (detail: string): void {
     this.count++
-    if (this.#details.length < TOLD) this.#details.push(`${detail}: ${REMEDY}`)
+    if (this.#details.length < MAX_LISTED) this.#details.push(`${detail}: ${REMEDY}`)
   }
 
   get problems (): AuditProblem[] {

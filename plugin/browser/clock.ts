@@ -1,5 +1,5 @@
-/** Milliseconds on the clock that nobody can set, and that may stand still while the machine sleeps. */
-export const steadyTime = (): number => performance.now()
+/** Milliseconds of the monotonic clock, which may stand still while the machine sleeps. */
+export const monotonicNow = (): number => performance.now()
 
-/** How far the other clock is ahead of it. */
-export const clockOffset = (): number => Date.now() - steadyTime()
+/** Difference of the date to the monotonic clock, ms. */
+export const clockOffset = (): number => Date.now() - monotonicNow()

@@ -1,35 +1,35 @@
-import { steadyTime } from './clock.js'
+import { monotonicNow } from './clock.js'
 import type { TooljetEmbedEventMap } from './events.js'
 import type { RequestSettings } from './request.js'
 import { startSession } from './session-controller.js'
 import type { TooljetEmbedStrings } from './strings.js'
 import { createView } from './view.js'
 
-/** Restarts in quicker succession than this are one. */
+/** Restarts within this time are joined. */
 const enum Ms { Settle = 250 }
 
-/** On a server there are no elements: there this module may be loaded, and does nothing. */
+/** So that the module can also be imported on a server, where it does nothing. */
 const Base = (globalThis.HTMLElement ?? class {}) as typeof HTMLElement
 
 /**
  * `<tooljet-embed app="sales">`: a private ToolJet app for the signed-in user.
  *
  * Attributes: `app` or `app-id` or `app-slug`; `endpoint` and `credentials` of the requests to it; `frame-title`; `height`
- * (a CSS length, or pixels); `sandbox` and `allow` of the frame; `loading="lazy"`: not before it comes into view; `timeout`,
+ * (a CSS length, or pixels); `sandbox` and `allow` of the frame; `loading="lazy"`: opens when it scrolls into view; `timeout`,
  * in seconds; `loads`. Attribute `state` is for the page to read.
  */
 export class TooljetEmbedElement extends Base {
   static readonly observedAttributes = 'app app-id app-slug endpoint credentials frame-title height sandbox allow loading timeout loads'.split(' ')
 
   readonly #view = createView(this, () => this.reload())
-  /** Ends what is going on. */
+  /** Stops the running session. */
   #stop: (() => void) | undefined
   #restartedAt = -Infinity
-  /** Sentences in place of the English ones; holds from the next start on. */
+  /** Sentences in place of the English ones; used from the next start on. */
   declare strings: Partial<TooljetEmbedStrings> | undefined
-  /** Headers of each request, or what returns them; holds from the next request on. */
+  /** Headers of each request, or a function that returns them; used from the next request on. */
   declare headers: RequestSettings['headers']
-  /** In place of the page's `fetch`. */
+  /** Replaces the page's `fetch`. */
   declare fetch: RequestSettings['fetch']
 
   connectedCallback (): void {
@@ -40,7 +40,7 @@ export class TooljetEmbedElement extends Base {
     this.destroy()
   }
 
-  /** `moveBefore()` leaves the frame alone. */
+  /** Defined so that `moveBefore()` keeps the frame. */
   connectedMoveCallback (): void {}
 
   attributeChangedCallback (name: string, old: string | null, value: string | null): void {
@@ -54,12 +54,12 @@ export class TooljetEmbedElement extends Base {
     this.#stop?.()
     if (!this.isConnected) return
     this.#view.updateAttributes()
-    const waitMs = this.#restartedAt + Ms.Settle - steadyTime()
-    this.#restartedAt = steadyTime()
+    const waitMs = this.#restartedAt + Ms.Settle - monotonicNow()
+    this.#restartedAt = monotonicNow()
     this.#stop = startSession(this, this.#view, waitMs)
   }
 
-  /** Takes frame, timers, listeners and requests away, until `reload()` or until it is added to a document again. */
+  /** Removes frame, timers, listeners and requests, until `reload()` or until the element is added to a document again. */
   destroy (): void {
     this.#stop?.()
     this.#stop = undefined
@@ -67,7 +67,7 @@ export class TooljetEmbedElement extends Base {
   }
 }
 
-// on the prototype, where React and Vue look whether something is a property; not in the class, whose fields would take away what a page has set before this module was loaded
+// on the prototype, where React and Vue look for properties; not as class fields, which would overwrite what a page has set before this module was loaded
 TooljetEmbedElement.prototype.headers = TooljetEmbedElement.prototype.fetch = TooljetEmbedElement.prototype.strings = undefined
 
 /** Typed listeners. */

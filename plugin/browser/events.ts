@@ -1,10 +1,10 @@
 import type { Problem, Waiting } from './request.js'
 
-/** About a URL; the URL itself is told to nobody. */
+/** About a URL, without the URL itself. */
 export interface Renewal {
   /** Opaque id of the URL. */
   urlId: string
-  /** Whether ToolJet was asked for it just now. */
+  /** Whether it was minted for this request. */
   source: 'minted' | 'reused'
   /** ISO 8601, by the server's clock. */
   expiresAt: string
@@ -12,32 +12,32 @@ export interface Renewal {
   expiresIn: number
 }
 
-/** A session is over, or a URL that is dead or denied opened none. */
+/** A session has ended, or could not be opened with an invalid or denied URL. */
 export interface Expiry {
   /** Opaque id of the session's URL. */
   urlId: string
   /** How it ended; `logout` without a status: by the user, in the app. */
   reason: 'logout' | 'navigated' | 'timeup'
-  /** ToolJet's, where it said one. */
+  /** Status that ToolJet reported, if any. */
   status?: number | undefined
 }
 
 /** Events of `<tooljet-embed>`. None of them bubbles. */
 export interface TooljetEmbedEventMap {
-  /** A URL is asked for. */
+  /** A URL is requested. */
   loading: CustomEvent<null>
-  /** There is no app to see before it is this user's turn; comes with each answer that says so. */
+  /** The user has to wait for a turn; sent with each answer that says so. */
   queued: CustomEvent<Waiting>
-  /** The app shows. */
+  /** The app is shown. */
   ready: CustomEvent<Renewal>
-  /** The session ends in `expiresIn` seconds; `preventDefault()` puts its renewal off by a few. */
+  /** The session ends in `expiresIn` seconds; `preventDefault()` delays the renewal by a few seconds. */
   beforerenew: CustomEvent<{ urlId: string, expiresIn: number }>
-  /** A new frame has taken the place of the old one. */
+  /** A new frame has replaced the old one. */
   renewed: CustomEvent<Renewal>
-  /** A session is over, and its frame is gone. */
+  /** A session has ended, and its frame was removed. */
   expired: CustomEvent<Expiry>
-  /** Something failed, maybe a renewal that the user did not see. */
+  /** A request or frame failed, maybe in a renewal that the user does not see. */
   error: CustomEvent<Problem>
-  /** An error that does not go away by itself; comes after its `error`. */
+  /** An error that needs the user; sent after its `error`. */
   fatal: CustomEvent<Problem>
 }

@@ -3,7 +3,7 @@ import type { TooljetEmbedAttributes } from './jsx.js'
 
 try {
   customElements.define('tooljet-embed', TooljetEmbedElement)
-} catch {} // there are none on a server, and another copy of this module may have been first
+} catch {} // on a server, or when another copy of this module was first
 
 declare global {
   interface HTMLElementTagNameMap {

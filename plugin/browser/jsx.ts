@@ -20,7 +20,7 @@ export interface TooljetEmbedAttributes extends RequestSettings {
   strings?: Partial<TooljetEmbedStrings>
 }
 
-/** As React 19 takes them: `onfatal`. */
+/** Listeners as React 19 names them: `onfatal`. */
 type Listeners = { [Type in keyof TooljetEmbedEventMap as `on${Type}`]?: (event: TooljetEmbedEventMap[Type]) => void }
 
 declare global {
@@ -31,7 +31,7 @@ declare global {
   }
 }
 
-/** @ts-ignore: React 19 looks here, and for others it may not be there */
+/** @ts-ignore: React 19 looks here; without React the module does not exist */
 declare module 'react' {
   namespace JSX {
     interface IntrinsicElements {

@@ -13,15 +13,15 @@ export interface MountOptions extends RequestSettings {
   appSlug?: string
   /** Path of the plugin's route, or its URL when it is of another origin, which then needs CORS. @default the plugin's route, where the plugin served this module; else '/api/get-tooljet-url' */
   endpoint?: string
-  /** Of the requests to the endpoint. @default 'include', or 'same-origin' when there are `headers` */
+  /** `credentials` of the requests to the endpoint. @default 'include', or 'same-origin' when there are `headers` */
   credentials?: RequestCredentials
   /** Title of the frame, for screen readers. @default strings.title */
   frameTitle?: string
-  /** A CSS length, or pixels. @default what the page's CSS says, at least 20rem */
+  /** A CSS length, or pixels. @default the height of the page's CSS, at least 20rem */
   height?: string | number
   /** The frame's sandbox. @default 'allow-scripts allow-same-origin allow-forms allow-popups allow-popups-to-escape-sandbox allow-downloads allow-modals' */
   sandbox?: string
-  /** The frame's permissions policy; what names no origin is for ToolJet's. @default 'clipboard-read; clipboard-write; fullscreen' */
+  /** The frame's permissions policy; a feature without an origin is allowed for ToolJet's. @default 'clipboard-read; clipboard-write; fullscreen' */
   allow?: string
   /** `lazy`: opens when it scrolls into view. @default 'eager' */
   loading?: 'eager' | 'lazy'
@@ -39,9 +39,9 @@ export interface MountOptions extends RequestSettings {
 export interface MountedApp {
   /** Its element, for attributes and listeners. */
   element: TooljetEmbedElement
-  /** Opens the app anew. */
+  /** Opens the app again. */
   reload (): void
-  /** Takes the app out of its container. */
+  /** Removes the app from its container. */
   destroy (): void
 }
 
@@ -50,7 +50,7 @@ export function mountTooljetApp (container: ParentNode, { on, ...options }: Moun
   const element = document.createElement('tooljet-embed')
   for (const [name, value] of Object.entries(options)) {
     if (name in element) (element as unknown as Record<string, unknown>)[name] = value
-    else if (value !== undefined) element.setAttribute(name.replace(/[A-Z]/g, '-$&'), value as string) // which lowers the case
+    else if (value !== undefined) element.setAttribute(name.replace(/[A-Z]/g, '-$&'), value as string) // setAttribute lowers the case
   }
   for (const type in on) element.addEventListener(type, on[type as keyof TooljetEmbedEventMap] as EventListener)
   container.append(element)

@@ -1,223 +1,223 @@
-import { clockOffset, steadyTime } from './clock.js'
+import { clockOffset, monotonicNow } from './clock.js'
 import type { Expiry, Renewal, TooljetEmbedEventMap } from './events.js'
 import { noAnswer, requestUrl, type EmbedUrl, type Failure, type RequestSettings } from './request.js'
 import { stringsOf, type OwnStrings } from './strings.js'
 import type { State, View } from './view.js'
 
-/** A frame, and the URL that it opened. */
-interface Mount {
-  told: Renewal
+/** A frame with the app, and the URL that it was opened with. */
+interface AppFrame {
+  renewal: Renewal
   frame: HTMLIFrameElement
   appOrigin: string
-  /** On the steady clock. */
+  /** End of the URL's life, on the monotonic clock. */
   endsAt: number
   loads: number
-  /** When it loaded first, and then when it was shown. */
+  /** Time of its first `load`; once it is shown, the time since it is. */
   since?: number
 }
 
-/** In milliseconds. An enum, because its values stand in the built module without their names. */
+/** Milliseconds. A const enum, so that the built module has the values without the names. */
 const enum Ms {
-  /** How often it is looked for what is due: when it may be soon, and when it is not. */
+  /** Interval of `tick`: when something may be due soon, and otherwise. */
   Tick = 250,
   CalmTick = 5000,
-  /** For an answer of the endpoint, and then for the first sign of the app. */
+  /** Timeout of a request to the endpoint, and then of the frame's first `load`. */
   Timeout = 30_000,
-  /** A frame whose page loads late has one `load` less: it is shown this long after the first. */
+  /** A slow page may skip a `load`: a frame is shown this long after its first one. */
   UntilReveal = 5000,
-  /** Then there is a button to reload it, for it may be stuck. */
+  /** After this time an app that may be stuck gets a reload button. */
   UntilReload = 30_000,
   UntilSlow = 8000,
-  /** What leaves its page so soon, twice, was never the app. */
+  /** A frame that leaves its page this soon, twice, never showed the app. */
   Quick = 10_000,
-  /** What ends so soon, three times, is a loop. */
+  /** Sessions that end this soon, three times, are a loop. */
   Soon = 20_000,
-  /** The clocks do not drift as far as this while a page looks at them. */
+  /** A larger change of the clocks' difference means sleep, or a clock that was set. */
   Jump = 2000,
-  /** How long past its end a frame still stands while its successor is under way. */
+  /** How long a frame stays after its end while its successor loads. */
   Grace = 10_000,
 }
 
 const enum Seconds { LongestPause = 60 }
 
 /**
- * Keeps one app open, and tells of it by the host's events and what the view shows.
- * @param waitMs before it begins
- * @returns stops it, and leaves no frame, timer, listener or request
+ * Keeps one app open, and reports its state by events of the host and in the view.
+ * @param waitMs time before it begins
+ * @returns a function that stops it, and removes frames, timers, listeners and requests
  */
 export function startSession (host: HTMLElement & RequestSettings & OwnStrings, view: View, waitMs: number): () => void {
-  const over = new AbortController()
-  const { signal } = over
+  const stopped = new AbortController()
+  const { signal } = stopped
   const get = (name: string): string | undefined => host.getAttribute(name) ?? undefined
-  /** Of a frame until the app is there: ToolJet's opening page, then the app. */
+  /** `load` events of a frame until the app is there: ToolJet's opening page, then the app. */
   const loads = +get('loads')! || 2
   const timeoutMs = +get('timeout')! * 1000 || Ms.Timeout
   let state: State = 'loading'
-  /** The state when there is no app to see. */
-  let fallback: State = state
-  let loadingSince = steadyTime()
-  /** What the user sees, and what loads behind it. */
-  let active: Mount | undefined
-  let pending: Mount | undefined
-  /** How long before the end of what is shown a new URL is asked for. */
-  let leadMs = 0
-  /** The host knows of the renewal, and did not mind. */
+  /** The state for when no app is shown. */
+  let stateWithoutApp: State = state
+  let loadingSince = monotonicNow()
+  /** The frame that the user sees, and the one that loads behind it. */
+  let active: AppFrame | undefined
+  let pending: AppFrame | undefined
+  /** How long before the active frame's end a new URL is requested. */
+  let renewLeadMs = 0
+  /** `beforerenew` was sent, and not prevented. */
   let isAnnounced = false
   let request: AbortController | undefined
-  /** When a request or a frame was begun. */
+  /** Start of the current request or frame. */
   let busySince = 0
-  /** Before that nothing is asked. */
-  let askAt = 0
-  /** What it is that `fallback` tells of. */
+  /** No request is sent before this time. */
+  let nextRequestAt = 0
+  /** The failure behind `stateWithoutApp`. */
   let problem = {} as Failure
-  /** Of who waits in line, and when the turn is to come. */
+  /** While waiting in the queue: the ticket, and the expected time of the turn. */
   let ticket: string | undefined
   let turnAt = 0
   let failures = 0
-  let deadUrlId: string | undefined
-  /** Of sessions that ended soon, one after the other: a letter for each. */
-  let ends = ''
-  let offset = clockOffset()
+  let invalidUrlId: string | undefined
+  /** Sessions in a row that ended soon: a letter for each. */
+  let quickEnds = ''
+  let lastOffset = clockOffset()
   let timer: ReturnType<typeof setTimeout> | undefined
 
   /**
-   * Does what is due. Looks often rather than once at the right time: a timer stands still while the machine sleeps.
-   * Nothing is asked for a page that nobody sees, unless it waits in line.
+   * Does what is due. It runs often rather than once at the right time, because timers stand still while the machine sleeps.
+   * A hidden page sends no requests, unless it waits in the queue.
    */
   function tick (): void {
     clearTimeout(timer)
     if (signal.aborted) return
-    const now = steadyTime()
-    // after sleep, or when the clock was set, the server knows how much life is left
-    if (clockOffset() - offset > Ms.Jump) {
-      leadMs = Infinity
-      if (ticket) askAt = 0
+    const now = monotonicNow()
+    // after sleep, or when the clock was set, only the server knows how long the URL is still valid
+    if (clockOffset() - lastOffset > Ms.Jump) {
+      renewLeadMs = Infinity
+      if (ticket) nextRequestAt = 0
     }
-    offset = clockOffset()
+    lastOffset = clockOffset()
     const leftMs = msLeft(active)
     const isBusy = request || pending
     if (isBusy && !pending?.loads && now - busySince > timeoutMs) {
       fail(pending ? { code: 'SILENT', status: 0 } : noAnswer(), pending && failures > 1)
-      abandon()
+      cancelPending()
     } else if (pending && now - pending.since! >= Math.min(Ms.UntilReveal, timeoutMs)) {
       reveal(pending)
     } else if (active && leftMs <= (isBusy ? -Ms.Grace : 0)) {
-      close(active, 'timeup')
+      closeFrame(active, 'timeup')
       return tick()
-    } else if (!isBusy && leftMs <= leadMs && now >= askAt && (ticket || !document.hidden) && (!active || isWelcome(leftMs))) {
-      ask()
+    } else if (!isBusy && leftMs <= renewLeadMs && now >= nextRequestAt && (ticket || !document.hidden) && (!active || announceRenewal(leftMs))) {
+      requestNewUrl()
     }
     if (signal.aborted) return
     render()
-    // where timers follow one another in a hidden page, browsers let them run once a minute: a turn is waited for by one, and in whole ms
-    const hiddenMs = ticket && document.hidden ? Math.min(askAt, active?.endsAt ?? askAt) - steadyTime() + 1 : 0
-    timer = setTimeout(tick, Math.max(hiddenMs, !pending && msLeft(active) > leadMs + Ms.CalmTick ? Ms.CalmTick : Ms.Tick))
+    // browsers run chained timers of a hidden page once a minute: wait for the turn by a single one, in whole ms
+    const hiddenMs = ticket && document.hidden ? Math.min(nextRequestAt, active?.endsAt ?? nextRequestAt) - monotonicNow() + 1 : 0
+    timer = setTimeout(tick, Math.max(hiddenMs, !pending && msLeft(active) > renewLeadMs + Ms.CalmTick ? Ms.CalmTick : Ms.Tick))
   }
 
   function wake (): void {
-    hurry()
+    skipPause()
     tick()
   }
 
-  /** Unless the server said when, or the user is to. */
-  function hurry (): void {
-    if (fallback === 'loading' || (fallback === 'error' && !problem.retryAfter)) askAt = 0
+  /** Ends a pause, unless the server set it, or the user has to act first. */
+  function skipPause (): void {
+    if (stateWithoutApp === 'loading' || (stateWithoutApp === 'error' && !problem.retryAfter)) nextRequestAt = 0
   }
 
-  function isWelcome (leftMs: number): boolean {
-    isAnnounced ||= emit('beforerenew', { urlId: active!.told.urlId, expiresIn: Math.floor(leftMs / 1000) })
-    if (!isAnnounced) askAt = steadyTime() + Math.min(5000, leftMs / 4)
+  function announceRenewal (leftMs: number): boolean {
+    isAnnounced ||= emit('beforerenew', { urlId: active!.renewal.urlId, expiresIn: Math.floor(leftMs / 1000) })
+    if (!isAnnounced) nextRequestAt = monotonicNow() + Math.min(5000, leftMs / 4)
     return isAnnounced && !signal.aborted
   }
 
-  async function ask (): Promise<void> {
-    const own = request = new AbortController()
-    busySince = steadyTime()
-    const answer = await requestUrl(get, host, { replaces: deadUrlId, ticket }, own.signal)
-    if (request !== own) return // nobody wants to know any more
+  async function requestNewUrl (): Promise<void> {
+    const current = request = new AbortController()
+    busySince = monotonicNow()
+    const answer = await requestUrl(get, host, { replaces: invalidUrlId, ticket }, current.signal)
+    if (request !== current) return // it was cancelled meanwhile
     request = undefined
-    if ('code' in answer) (answer.queue ? wait : fail)(answer)
-    else if (active && answer.urlId === active.told.urlId) extend(active, answer)
-    else mount(answer)
+    if ('code' in answer) (answer.queue ? waitInQueue : fail)(answer)
+    else if (active && answer.urlId === active.renewal.urlId) extendActive(active, answer)
+    else openFrame(answer)
     tick()
   }
 
-  /** Neither early nor late: a turn that nobody takes goes to the next. */
-  function wait (answer: Failure): void {
+  /** Waits for the turn. The next request has to come in time: a turn that is not used goes to the next in the queue. */
+  function waitInQueue (answer: Failure): void {
     const { retryAfter = 1, queue } = problem = answer
     ticket = queue!.ticket
     turnAt = timeIn(queue!.etaSeconds!)
-    askAt = timeIn(retryAfter)
+    nextRequestAt = timeIn(retryAfter)
     failures = 0
-    enter('queued')
+    setState('queued')
   }
 
-  /** The server has none yet that is newer. */
-  function extend (mount: Mount, answer: EmbedUrl): void {
-    mount.endsAt = endOf(answer)
-    leadMs = leadOf(answer)
-    isAnnounced &&= msLeft(mount) <= leadMs
-    askAt = steadyTime() + msLeft(mount) / 4
-    fallback = 'loading'
+  /** For an answer with the same URL: the server has no newer one yet. */
+  function extendActive (appFrame: AppFrame, answer: EmbedUrl): void {
+    appFrame.endsAt = endOf(answer)
+    renewLeadMs = leadOf(answer)
+    isAnnounced &&= msLeft(appFrame) <= renewLeadMs
+    nextRequestAt = monotonicNow() + msLeft(appFrame) / 4
+    stateWithoutApp = 'loading'
   }
 
-  function mount ({ redirectUrl, ...told }: EmbedUrl): void {
+  function openFrame ({ redirectUrl, ...renewal }: EmbedUrl): void {
     const appOrigin = new URL(redirectUrl).origin
-    const frame = view.add(redirectUrl, appOrigin, () => onLoad(mounted))
-    const mounted: Mount = pending = { told, appOrigin, frame, endsAt: endOf(told), loads: 0 }
-    busySince = steadyTime()
+    const frame = view.add(redirectUrl, appOrigin, () => onLoad(opened))
+    const opened: AppFrame = pending = { renewal, appOrigin, frame, endsAt: endOf(renewal), loads: 0 }
+    busySince = monotonicNow()
     ticket = undefined
-    if (fallback === 'queued') {
-      fallback = 'loading'
-      if (!active) state = fallback
+    if (stateWithoutApp === 'queued') {
+      stateWithoutApp = 'loading'
+      if (!active) state = stateWithoutApp
     }
   }
 
-  function onLoad (mount: Mount): void {
-    mount.loads++
-    mount.since ??= steadyTime()
-    if (mount === pending && mount.loads >= loads) reveal(mount)
-    // an app does not leave its page: this is a reload after its session's end, or ToolJet's page for an error or a login
-    else if (mount === active && mount.loads > loads) close(mount, 'navigated')
+  function onLoad (appFrame: AppFrame): void {
+    appFrame.loads++
+    appFrame.since ??= monotonicNow()
+    if (appFrame === pending && appFrame.loads >= loads) reveal(appFrame)
+    // an app never leaves its page: this is a reload after its session has ended, or ToolJet's page for an error or the login
+    else if (appFrame === active && appFrame.loads > loads) closeFrame(appFrame, 'navigated')
     tick()
   }
 
-  function reveal (mount: Mount): void {
+  function reveal (appFrame: AppFrame): void {
     const type = active ? 'renewed' : 'ready'
-    view.reveal(mount.frame, active?.frame)
-    if (active) ends = ''
-    active = mount
-    mount.since = steadyTime()
-    pending = deadUrlId = undefined
-    askAt = 0
-    if (mount.loads >= loads) failures = 0
+    view.reveal(appFrame.frame, active?.frame)
+    if (active) quickEnds = ''
+    active = appFrame
+    appFrame.since = monotonicNow()
+    pending = invalidUrlId = undefined
+    nextRequestAt = 0
+    if (appFrame.loads >= loads) failures = 0
     isAnnounced = false
-    leadMs = leadOf(mount.told)
-    fallback = 'loading'
+    renewLeadMs = leadOf(appFrame.renewal)
+    stateWithoutApp = 'loading'
     state = 'ready'
     render()
-    emit(type, mount.told)
+    emit(type, appFrame.renewal)
   }
 
   function onMessage ({ source, origin, data }: MessageEvent): void {
-    const mount = [active, pending].find((mount) => mount?.frame.contentWindow === source && mount!.appOrigin === origin)
+    const appFrame = [active, pending].find((appFrame) => appFrame?.frame.contentWindow === source && appFrame!.appOrigin === origin)
     const { type, error } = Object(data)
     // older versions of ToolJet send no type
-    if (!mount || (type ? type !== 'TJ_EMBED_APP_LOGOUT' : !(error > 399))) return
+    if (!appFrame || (type ? type !== 'TJ_EMBED_APP_LOGOUT' : !(error > 399))) return
     const status = +error || undefined
-    if (!status && mount === active) {
-      // the user does not want to be signed in again at once
-      abandon()
-      fallback = 'signed-out'
-      askAt = Infinity
-      close(mount, 'logout')
+    if (!status && appFrame === active) {
+      // a log-out by the user: do not sign in again at once
+      cancelPending()
+      stateWithoutApp = 'signed-out'
+      nextRequestAt = Infinity
+      closeFrame(appFrame, 'logout')
     } else if (status && status !== 401 && status !== 403) {
-      close(mount, mount === active && 'logout', status, { code: 'OUTAGE', status: 500 })
+      closeFrame(appFrame, appFrame === active && 'logout', status, { code: 'OUTAGE', status: 500 })
     } else {
-      deadUrlId = mount.told.urlId
-      leadMs = 0 // ToolJet may take no new token before the end of an old one that still shows
-      const isDenied = mount.told.source === 'minted' && mount.loads < 2 && mount === (active ?? pending) && !isStuck()
-      close(mount, 'logout', status, status && isDenied && { code: 'TOOLJET_EMBED_ACCESS_DENIED', status: 403 })
+      invalidUrlId = appFrame.renewal.urlId
+      renewLeadMs = 0 // some ToolJets accept no new token while an older one is valid
+      const isDenied = appFrame.renewal.source === 'minted' && appFrame.loads < 2 && appFrame === (active ?? pending) && !mayBeStuck()
+      closeFrame(appFrame, 'logout', status, status && isDenied && { code: 'TOOLJET_EMBED_ACCESS_DENIED', status: 403 })
     }
     tick()
   }
@@ -225,60 +225,60 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
   function onViolation ({ effectiveDirective, blockedURI, disposition }: SecurityPolicyViolationEvent): void {
     if (!pending || effectiveDirective !== 'frame-src' || disposition !== 'enforce' || !blockedURI.startsWith(pending.appOrigin)) return
     console.error(`tooljet-embed: Content-Security-Policy lacks frame-src ${pending.appOrigin}`)
-    abandon()
+    cancelPending()
     fail({ code: 'BLOCKED_BY_CSP', status: 0 }, true)
     tick()
   }
 
   /**
-   * Takes a frame away at once: the next thing in it may be a login page.
-   * @param reason how its session ended, where there was one
-   * @param failure where it is not to be opened anew at once
+   * Removes a frame at once: the next page in it may be the login.
+   * @param reason how its session ended, if there was one
+   * @param failure prevents that the app is opened again at once
    */
-  function close (mount: Mount, reason: Expiry['reason'] | false, toldStatus?: number, failure?: Failure | false | 0): void {
-    const livedMs = mount === active ? steadyTime() - mount.since! : 0
-    drop(mount)
-    hurry()
-    if (reason) emit('expired', { urlId: mount.told.urlId, reason, status: toldStatus })
+  function closeFrame (appFrame: AppFrame, reason: Expiry['reason'] | false, endStatus?: number, failure?: Failure | false | 0): void {
+    const livedMs = appFrame === active ? monotonicNow() - appFrame.since! : 0
+    removeFrame(appFrame)
+    skipPause()
+    if (reason) emit('expired', { urlId: appFrame.renewal.urlId, reason, status: endStatus })
     if (signal.aborted) return
-    if (reason && !active && askAt < Infinity) {
-      ends = livedMs > Ms.Soon || reason === 'timeup' ? '' : ends + (livedMs < Ms.Quick ? reason[0] : '-')
-      const code = ends.endsWith('nn') ? 'NOT_AVAILABLE' : ends[2] && 'LOOP'
+    if (reason && !active && nextRequestAt < Infinity) {
+      quickEnds = livedMs > Ms.Soon || reason === 'timeup' ? '' : quickEnds + (livedMs < Ms.Quick ? reason[0] : '-')
+      const code = quickEnds.endsWith('nn') ? 'NOT_AVAILABLE' : quickEnds[2] && 'LOOP'
       if (code) failure ||= { code, status: 0 }
     }
     if (failure) fail(failure, failure.status < 500)
-    else enter(fallback)
+    else setState(stateWithoutApp)
   }
 
-  /** @param isFinal there is no sense in asking again: the user has to do something first */
-  function fail (what: Failure, isFinal = /^4(?!29)/.test(`${what.status}`)): void {
-    const { retryAfter = 0 } = problem = what
+  /** @param isFinal another request makes no sense before the user acts */
+  function fail (failure: Failure, isFinal = /^4(?!29)/.test(`${failure.status}`)): void {
+    const { retryAfter = 0 } = problem = failure
     const seconds = Math.max(Math.min(Seconds.LongestPause, 2 ** failures++), retryAfter)
-    askAt = isFinal ? Infinity : timeIn(seconds * (1 + Math.random() / 4))
+    nextRequestAt = isFinal ? Infinity : timeIn(seconds * (1 + Math.random() / 4))
     if (isFinal) ticket = undefined
-    emit('error', what)
-    if (!signal.aborted) enter(isFinal ? 'fatal' : 'error')
+    emit('error', failure)
+    if (!signal.aborted) setState(isFinal ? 'fatal' : 'error')
   }
 
-  function drop (mount: Mount | undefined): void {
-    if (mount === pending) pending = undefined
+  function removeFrame (appFrame: AppFrame | undefined): void {
+    if (appFrame === pending) pending = undefined
     else active = undefined
-    view.drop(mount?.frame)
+    view.drop(appFrame?.frame)
   }
 
-  /** Of what the user does not see. */
-  function abandon (): void {
-    drop(pending)
+  /** Cancels the request and the frame that the user does not see. */
+  function cancelPending (): void {
+    removeFrame(pending)
     request?.abort()
     request = undefined
   }
 
-  /** Tells of a state, unless there is an app to see. */
-  function enter (next: State): void {
-    fallback = next
+  /** Sets the state, and reports it unless an app is shown. */
+  function setState (next: State): void {
+    stateWithoutApp = next
     if (active) return
     state = next
-    loadingSince = steadyTime()
+    loadingSince = monotonicNow()
     render()
     const { queue } = problem
     if (state === 'queued') emit(state, { position: queue!.position, etaSeconds: queue!.etaSeconds && secondsUntil(turnAt) })
@@ -286,28 +286,28 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
     else if (state === 'fatal') emit(state, problem)
   }
 
-  /** It may be. */
-  function isStuck (): boolean {
-    return !!active && active.loads < loads && steadyTime() - active.since! > Ms.UntilReload
+  /** Whether the app may be stuck: there were fewer `load` events than expected. */
+  function mayBeStuck (): boolean {
+    return !!active && active.loads < loads && monotonicNow() - active.since! > Ms.UntilReload
   }
 
   function render (): void {
     const { code, status, queue } = problem
     const strings = stringsOf(host)
-    const seconds = secondsUntil(state === 'queued' ? turnAt : askAt)
+    const seconds = secondsUntil(state === 'queued' ? turnAt : nextRequestAt)
     const minutes = Math.round(seconds / 60)
     let sentence = strings[state]
     let label: string | undefined
     if (state === 'loading') {
-      if (steadyTime() - loadingSince > Ms.UntilSlow) sentence = strings.slow
+      if (monotonicNow() - loadingSince > Ms.UntilSlow) sentence = strings.slow
     } else if (state === 'queued') {
       sentence += ' ' + strings[queue!.etaSeconds === null ? 'stalled' : seconds < 60 ? 'soon' : minutes < 2 ? 'minute' : 'minutes']
     } else if (state === 'error' || state === 'fatal') {
-      // a 403 that is not the plugin's own may be about anything
+      // a 403 of another server may have any reason
       sentence = strings[code] ?? strings[status === 403 && !code.startsWith('TOOLJET_') ? 'error' : status] ?? strings[status > 499 ? '5xx' : 'error']
       if (state === 'error') sentence += ' ' + strings[seconds ? 'retrying' : 'loading']
       label = strings.retry
-    } else if (state === 'signed-out' || isStuck()) {
+    } else if (state === 'signed-out' || mayBeStuck()) {
       label = strings.reload
     }
     const values = { position: queue?.position, minutes, seconds } as unknown as Record<string, string>
@@ -322,12 +322,12 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
   const listeners = { message: onMessage, securitypolicyviolation: onViolation, visibilitychange: wake, online: wake }
   for (const type in listeners) addEventListener(type, listeners[type as keyof typeof listeners] as EventListener, { signal })
   function begin (): void {
-    enter('loading')
+    setState('loading')
     tick()
   }
 
   render()
-  // not before whoever starts it can stop it, too: listeners may want to
+  // asynchronous, so that listeners can already stop it
   timer = setTimeout(() => {
     if (get('loading') !== 'lazy') return begin()
     const sight = new IntersectionObserver((entries) => {
@@ -340,31 +340,31 @@ export function startSession (host: HTMLElement & RequestSettings & OwnStrings, 
   }, waitMs)
 
   return () => {
-    over.abort()
+    stopped.abort()
     clearTimeout(timer)
-    abandon()
-    drop(active)
+    cancelPending()
+    removeFrame(active)
   }
 }
 
 function timeIn (seconds: number): number {
-  return steadyTime() + seconds * 1000
+  return monotonicNow() + seconds * 1000
 }
 
 function secondsUntil (at: number): number {
-  return Math.max(0, Math.ceil((at - steadyTime()) / 1000))
+  return Math.max(0, Math.ceil((at - monotonicNow()) / 1000))
 }
 
-/** `expiresIn` is rounded down. */
+/** End of a URL's life; `expiresIn` is rounded down. */
 function endOf ({ expiresIn }: Renewal): number {
   return timeIn(expiresIn + 1)
 }
 
-function msLeft (mount: Mount | undefined): number {
-  return mount ? mount.endsAt - steadyTime() : -Infinity
+function msLeft (appFrame: AppFrame | undefined): number {
+  return appFrame ? appFrame.endsAt - monotonicNow() : -Infinity
 }
 
-/** The server gives a new URL near the end of the old one's life, and not before. */
+/** How long before its end a URL is renewed: the server returns a new one only near the end of the old one. */
 function leadOf ({ expiresIn }: Renewal): number {
   return 1000 * (1 + Math.max(Math.min(30, expiresIn / 20), Math.min(2, expiresIn / 4)))
 }

@@ -1,4 +1,4 @@
-/** What the element says. A problem's sentence is looked up by its code, by its status, as `5xx`, and else as `error`. */
+/** Sentences of the element. A problem's sentence is looked up by its code, then by its status, then as `5xx`, and else as `error`. */
 export interface TooljetEmbedStrings {
   /** Title of the frame. */
   title: string
@@ -6,29 +6,29 @@ export interface TooljetEmbedStrings {
   loading: string
   /** When that takes longer than 8 seconds. */
   slow: string
-  /** For screen readers, when the app shows. */
+  /** For screen readers, when the app is shown. */
   ready: string
   /** After the user has logged out in the app. */
   'signed-out': string
   /** The button's label after a failure. */
   retry: string
-  /** The button's label after that, and of the small one at an app that may be stuck. */
+  /** The button's label after a log-out, and of the small button at an app that may be stuck. */
   reload: string
-  /** Follows an error's sentence while it is tried again without the user's doing; `{seconds}`: until then. While it is tried, `loading` does. */
+  /** Follows an error's sentence before an automatic retry, `{seconds}` from now. During the retry, `loading` follows it. */
   retrying: string
-  /** While others come first; `{position}` is 1 for who is next. One of the following four is behind it. */
+  /** While the user waits for a turn; `{position}` 1 is next. One of the following four follows it. */
   queued: string
-  /** `{minutes}`: until the turn, 2 or more. */
+  /** `{minutes}` until the turn, 2 or more. */
   minutes: string
-  /** A minute until the turn. */
+  /** One minute until the turn. */
   minute: string
-  /** Less than that. */
+  /** Less than a minute until the turn. */
   soon: string
   /** The queue stands still. */
   stalled: string
   /** For a problem without a sentence of its own. */
   error: string
-  /** Sentences by code or status, that by 403 only for the plugin's own codes; `{seconds}` is the time until the next try. */
+  /** Sentences by code or status (403 only for the plugin's own codes); `{seconds}` is the time until the next retry. */
   [codeOrStatus: string]: string
 }
 
@@ -61,12 +61,12 @@ export const strings: TooljetEmbedStrings = {
   BLOCKED_BY_CSP: 'This site does not allow the app. Ask your administrator.',
 }
 
-/** What has sentences of its own. */
+/** A host with sentences of its own. */
 export interface OwnStrings {
   strings?: Partial<TooljetEmbedStrings> | undefined
 }
 
-/** A code of the page's own server may be `constructor`: nothing is inherited. */
+/** Without a prototype, because a code of the page's own server may be `constructor`. */
 export function stringsOf (host: OwnStrings): TooljetEmbedStrings {
   return { __proto__: null, ...strings, ...host.strings } as unknown as TooljetEmbedStrings
 }

@@ -1,4 +1,4 @@
-/** Of the shadow tree. Font and colours are those of the page around it. */
+/** Style of the shadow tree. Font and colours are inherited from the page. */
 export const CSS = `
 :host{display:grid;overflow:hidden}
 :host([hidden]),[hidden]{display:none!important}

@@ -1,14 +1,14 @@
-import { steadyTime } from './clock.js'
+import { monotonicNow } from './clock.js'
 import { stringsOf, type OwnStrings } from './strings.js'
 import { CSS } from './style.js'
 
-/** What an element is at; its attribute `state` tells it. */
+/** State of an element, also in its attribute `state`. */
 export type State = 'loading' | 'queued' | 'ready' | 'error' | 'fatal' | 'signed-out'
 
-/** A count down is read out this often at most. */
+/** A countdown is read out this often at most. */
 const enum Ms { ReadOut = 60_000 }
 
-/** By attributes: that ARIA has properties is newer in some browsers. */
+/** Creates an element. By attributes, because some browsers have no ARIA properties yet. */
 function make<Tag extends keyof HTMLElementTagNameMap> (tag: Tag, attributes: Record<string, string> = {}): HTMLElementTagNameMap[Tag] {
   const element = document.createElement(tag)
   for (const name in attributes) element.setAttribute(name, attributes[name]!)
@@ -20,7 +20,7 @@ const setText = (element: HTMLElement, text: string): void => { if (element.text
 
 export type View = ReturnType<typeof createView>
 
-/** The shadow tree of an element: a frame or two, or in their place what there is to say. */
+/** The shadow tree of an element: the frames, or a notice in their place. */
 export function createView (host: HTMLElement & OwnStrings, onRetry: () => void) {
   const root = host.attachShadow({ mode: 'open' })
   const base = make('div', { part: 'base', role: 'group', tabindex: '-1' })
@@ -28,7 +28,7 @@ export function createView (host: HTMLElement & OwnStrings, onRetry: () => void)
   const icon = make('span', { 'aria-hidden': 'true' })
   const message = make('p', { part: 'message', 'aria-hidden': 'true' })
   const button = make('button', { part: 'retry', type: 'button' })
-  // the notice is for the eye, and may be what the page has in its slot: this is what screen readers hear
+  // the notice is visual only, and may be replaced by the page's slot: screen readers get this one
   const live = make('p', { role: 'status', 'aria-live': 'polite' })
   let state: State | null = null
   let readOutAt = -Infinity
@@ -43,20 +43,20 @@ export function createView (host: HTMLElement & OwnStrings, onRetry: () => void)
   root.append(base)
 
   const view = {
-    /** What may change while a frame is open. */
+    /** Applies the attributes that may change while a frame is open. */
     updateAttributes (): void {
       const title = host.getAttribute('frame-title') ?? stringsOf(host).title
       const height = host.getAttribute('height') ?? ''
-      // of each pair the one that is no length is ignored
+      // the browser ignores the one of each pair that is not a valid length
       base.style.cssText = `height:${height}px;height:${height};min-height:${height}px;min-height:${height}`
       base.setAttribute('aria-label', title)
       for (const frame of base.querySelectorAll('iframe')) frame.title = title
     },
 
     /**
-     * Shows what differs from before, and no more.
-     * @param next `null`: nothing is going on, and nothing is seen
-     * @param label of the button, where there is one
+     * Updates the notice where it differs.
+     * @param next `null` hides everything
+     * @param label of the button; '' for none
      */
     show (next: State | null = null, sentence = '', label = ''): void {
       const isLoading = next === 'loading'
@@ -64,7 +64,7 @@ export function createView (host: HTMLElement & OwnStrings, onRetry: () => void)
       const isLeaving = !label && root.activeElement === button
       if (next !== state || isLoading) readOutAt = -Infinity
       state = next
-      // a page that is morphed may have taken it away
+      // a library that morphs the page may have removed it
       if (host.getAttribute('state') !== next) host[next ? 'setAttribute' : 'removeAttribute']('state', next!)
       base.setAttribute('aria-busy', `${isLoading}`)
       notice.name = next === 'fatal' ? 'error' : next ?? ''
@@ -75,22 +75,22 @@ export function createView (host: HTMLElement & OwnStrings, onRetry: () => void)
       setText(button, label)
       button.hidden = !label
       if (isLeaving) focus(base)
-      // the same once more is no news
-      if (live.textContent === sentence || steadyTime() - readOutAt < Ms.ReadOut) return
+      // the same text is not read out again
+      if (live.textContent === sentence || monotonicNow() - readOutAt < Ms.ReadOut) return
       live.textContent = sentence
-      readOutAt = steadyTime()
+      readOutAt = monotonicNow()
     },
 
     /**
-     * A new frame that cannot be seen or reached yet. Without a name: ToolJet keeps its token in `window.name`. It begins
-     * blank and follows a link: so the URL is neither in the page's resource timing nor in its history, and no referrer is sent.
+     * Adds a frame that is not visible or reachable yet. Without a name, because ToolJet keeps its token in `window.name`. It
+     * begins blank and follows a link, so the URL is neither in resource timing nor in the history, and no referrer is sent.
      */
     add (url: string, origin: string, onload: () => void): HTMLIFrameElement {
       const frame = make('iframe', { part: 'frame', inert: '', title: base.getAttribute('aria-label')!, referrerpolicy: 'no-referrer' })
       frame.onload = () => {
         frame.onload = onload
         frame.setAttribute('sandbox', host.getAttribute('sandbox') ?? 'allow-scripts allow-same-origin allow-forms allow-popups allow-popups-to-escape-sandbox allow-downloads allow-modals')
-        // what names no origin is for that of `src`, which there is none
+        // a feature without an origin would be for that of `src`, which is not set
         frame.allow = (host.getAttribute('allow') ?? 'clipboard-read; clipboard-write; fullscreen').replace(/[\w-]+(?=\s*(;|$))/g, `$& ${origin}`)
         const link = frame.contentDocument!.createElement('a')
         link.href = url
@@ -101,14 +101,14 @@ export function createView (host: HTMLElement & OwnStrings, onRetry: () => void)
       return frame
     },
 
-    /** Takes a frame away; whoever was in it stays in this element. */
+    /** Removes a frame; a focus in it moves to this element. */
     drop (frame: HTMLIFrameElement | undefined): void {
       const isLeaving = frame && root.activeElement === frame
       frame?.remove()
       if (isLeaving) focus(base)
     },
 
-    /** Shows a frame that has loaded, in the place of another. */
+    /** Shows a loaded frame in place of another. */
     reveal (frame: HTMLIFrameElement, old: HTMLIFrameElement | undefined): void {
       frame.inert = false
       view.drop(old)

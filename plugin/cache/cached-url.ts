@@ -1,20 +1,20 @@
 import type { App } from '../access/apps.js'
 
-/** A URL as this process holds it. */
+/** A decrypted URL in this process. */
 export interface CachedUrl {
   redirectUrl: string
   urlId: string
   /** Every name by which ToolJet knows its app: `id:…`, `slug:…`. */
   names: readonly string[]
-  /** Start of its mint call on this process's monotonic clock, ms, at the earliest. */
+  /** Earliest possible start of its mint call, on this process's monotonic clock, ms. */
   bornAt: number
-  /** Milliseconds, from the start of its mint call. */
+  /** Lifetime in milliseconds, from the start of its mint call. */
   lifeMs: number
-  /** The same start by Redis's clock, ms since 1970; not known of a URL that was minted while Redis was never heard. */
+  /** The same start by Redis's clock, ms since 1970; `undefined` for a URL that was minted before Redis's first answer. */
   startsAt: number | undefined
 }
 
-/** Milliseconds of life that an app's URL has: its own, or less where this name of the app has less. */
+/** Lifetime of an app's URL in milliseconds: its own, or that of this name of the app if it is shorter. */
 function lifeMsFor (app: Pick<App, 'patExpiry'>, url: CachedUrl): number {
   return Math.min(url.lifeMs, app.patExpiry * 1000)
 }
@@ -24,12 +24,12 @@ export function secondsLeft (app: Pick<App, 'patExpiry'>, url: CachedUrl, now: n
   return (url.bornAt + lifeMsFor(app, url) - now) / 1000
 }
 
-/** End of life in milliseconds since 1970, for people. @param clock Redis's, for a URL of which Redis was never told */
+/** End of life in milliseconds since 1970, for people. @param clock Redis's, for a URL that was never in Redis */
 export function expiresAt (app: Pick<App, 'patExpiry'>, url: CachedUrl, clock: { now: () => number }, now: number): number {
   return (url.startsAt ?? clock.now() - (now - url.bornAt)) + lifeMsFor(app, url)
 }
 
-/** Whether what was forgotten by this name is a URL with these: as in `user.lua`. */
+/** Whether a forget of this name concerns a URL whose app has these names; the same rule is in `user.lua`. */
 export function concerns (names: readonly string[], forgotten: string): boolean {
   if (forgotten === '*' || names.includes(forgotten)) return true
   const kind = forgotten.slice(0, forgotten.indexOf(':') + 1)

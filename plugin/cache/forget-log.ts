@@ -12,31 +12,31 @@ import type { Forgotten, UrlStore } from './store.js'
 const APPEND = Script.of('cache/scripts/forgets-append.lua')
 const READ = Script.of('cache/scripts/forgets-read.lua')
 
-/** Idle instances read it, too. */
+/** Interval of reading the log, also by idle instances. */
 const READ_EVERY_MS = 2000
 /**
- * An instance that had an answer of Redis this long after a forget knows of it. One that has read the log less recently
- * before its last answer gives nothing out of its memory.
+ * An instance that got an answer of Redis this long after a forget knows of that forget. If its last read of the log was
+ * longer than this before its last answer, it serves nothing from its memory.
  */
 const MAX_BEHIND_MS = 5000
 const PAGE = 500
 const MAX_USERS = 100_000
 const MAX_FORGETS_EACH = 16
-const MAX_OWED = 10_000
+const MAX_PENDING = 10_000
 
 type Forget = Pick<Forgotten, 'moment' | 'names'>
 
-/** A forget that Redis has to be told of: it was unavailable, or has lost it. */
-interface Owed {
+/** A forget that is still to be written to Redis, which was unavailable or has lost it. */
+interface PendingForget {
   user: string
   names: readonly string[]
-  /** By Redis's clock, ms; until it was heard, on the monotonic clock. */
+  /** By Redis's clock, ms; before Redis's first answer, on the monotonic clock. */
   moment: number | { monotonic: number }
 }
 
 /**
- * What the fleet has forgotten within the life of a URL: read every two seconds, and before Redis counts as available
- * again. What this instance knows and Redis has lost, it writes again.
+ * The forgets of the fleet within the lifetime of a URL: read every two seconds, and before Redis counts as available
+ * again. Forgets that this instance knows and Redis has lost are written again.
  */
 export class ForgetLog {
   readonly #key: string
@@ -48,14 +48,14 @@ export class ForgetLog {
   readonly #timers: Timers
   readonly #onForget: (user: string, forget: Forget) => void
   readonly #known: LRUCache<string, Forget[]>
-  readonly #owed: Owed[] = []
-  /** Written by this instance, and not read yet: when Redis said so, on the monotonic clock. */
+  readonly #pending: PendingForget[] = []
+  /** Written by this instance, and not read back yet; `writtenAt` on the monotonic clock. */
   #unread: { user: string, forget: Forget, writtenAt: number }[] = []
   #last = '-'
   /** When the last complete read was sent, on the monotonic clock. */
   #readAt = -Infinity
   #reading: Promise<void> | undefined
-  #paying: Promise<void> | undefined
+  #writing: Promise<void> | undefined
   #cancel = (): void => {}
   #closed = false
 
@@ -74,7 +74,7 @@ export class ForgetLog {
     this.#known = new LRUCache({ max: maxUsers })
   }
 
-  /** Reads from now on, again and again. */
+  /** Starts to read regularly. */
   open (): void {
     this.#cancel = this.#timers.after(READ_EVERY_MS, () => {
       this.#tick().catch(() => { /* the circuit breaker has logged it */ }).finally(() => { if (!this.#closed) this.open() })
@@ -87,15 +87,15 @@ export class ForgetLog {
   }
 
   /**
-   * Whether a URL that this instance remembers may be handed out without asking Redis: a forget that it has to know of
-   * would be in the log as it was read, or older than the URL.
+   * Whether a URL in this instance's memory may be served without asking Redis: any forget that it has to know of was in
+   * the log when it was last read, or is older than the URL.
    */
   mayServe ({ bornAt }: { bornAt: number }): boolean {
     const mustKnowUntil = this.#breaker.lastAnswerAt - MAX_BEHIND_MS
     return mustKnowUntil === -Infinity || mustKnowUntil < this.#readAt || mustKnowUntil < bornAt
   }
 
-  /** Until which moment, by Redis's clock, this URL's app is forgotten; `undefined`: its mint began later. */
+  /** The moment, by Redis's clock, up to which URLs of this app are forgotten; `undefined` when the URL's mint began later. */
   coveredUntil (user: string, url: { names: readonly string[], startsAt: number | undefined }): number | undefined {
     const { startsAt } = url
     if (startsAt === undefined || this.#known.size === 0) return undefined
@@ -103,27 +103,27 @@ export class ForgetLog {
     return moments.length === 0 ? undefined : Math.max(...moments)
   }
 
-  /** Tells the fleet. @throws TOOLJET_EMBED_REDIS_DOWN, and it is told later */
+  /** Writes a forget to the log. @throws TOOLJET_EMBED_REDIS_DOWN, and writes it later */
   async publish (user: string, { moment, names }: Forget): Promise<void> {
     this.#learn(user, { moment, names })
     try {
       await this.#append(user, { moment, names })
     } catch (error) {
-      this.#owe({ user, names, moment })
+      this.#addPending({ user, names, moment })
       throw error
     }
   }
 
-  /** Of an outage: Redis is told when it is available again. */
-  owe (user: string, names: readonly string[]): void {
-    const owed: Owed = { user, names, moment: { monotonic: this.#timers.now() } }
-    this.#owe(owed)
-    this.#date(owed)
+  /** For a forget during an outage: it is written when Redis is available again. */
+  publishLater (user: string, names: readonly string[]): void {
+    const pending: PendingForget = { user, names, moment: { monotonic: this.#timers.now() } }
+    this.#addPending(pending)
+    this.#setMoment(pending)
   }
 
   /**
    * Reads what is new.
-   * @param send how; by default refused at once while Redis is unavailable
+   * @param send runs a script; the default refuses at once while Redis is unavailable
    * @throws TOOLJET_EMBED_REDIS_DOWN
    */
   read (send: Pick<ScriptClient, 'run'>['run'] = (...call) => this.#scripts.run(...call)): Promise<void> {
@@ -131,15 +131,15 @@ export class ForgetLog {
     return this.#reading
   }
 
-  /** Tells Redis what it has lost, as soon as it is available. */
-  paySoon (): void {
-    this.#timers.after(0, () => { this.#pay().catch(() => { /* the next reading tries again */ }) })
+  /** Writes the pending forgets now that Redis is available again. */
+  writePendingSoon (): void {
+    this.#timers.after(0, () => { this.#writePending().catch(() => { /* the next reading tries again */ }) })
   }
 
   async #tick (): Promise<void> {
     if (this.#breaker.isOpen) return
     await this.read()
-    await this.#pay()
+    await this.#writePending()
   }
 
   async #read (send: Pick<ScriptClient, 'run'>['run']): Promise<void> {
@@ -158,55 +158,55 @@ export class ForgetLog {
         if (isLost || this.#unread.length > 0) seen.add(forgetKey(user, forget))
       }
       if (flat.length >= 4 * PAGE) continue
-      if (isLost) this.#oweAllBut(seen, reply)
-      else this.#oweUnreadBut(seen, reply)
+      if (isLost) this.#addMissing(seen, reply)
+      else this.#addUnread(seen, reply)
       this.#readAt = reply.sentAt
-      for (const owed of this.#owed) this.#date(owed)
+      for (const pending of this.#pending) this.#setMoment(pending)
       return
     }
   }
 
-  /** Redis came back with older data, or with none. */
-  #oweAllBut (seen: ReadonlySet<string>, { at }: ScriptReply): void {
+  /** After Redis came back with older data or none: adds the forgets that it lacks. */
+  #addMissing (seen: ReadonlySet<string>, { at }: ScriptReply): void {
     for (const [user, forgets] of this.#known.entries()) {
       for (const forget of forgets) {
-        if (forget.moment > at - this.#longestLifeMs && !seen.has(forgetKey(user, forget))) this.#owe({ user, ...forget })
+        if (forget.moment > at - this.#longestLifeMs && !seen.has(forgetKey(user, forget))) this.#addPending({ user, ...forget })
       }
     }
   }
 
-  /** What this instance wrote before this reading is lost, if it has not been read. */
-  #oweUnreadBut (seen: ReadonlySet<string>, { sentAt }: ScriptReply): void {
+  /** A forget that this instance wrote before this read began, and that the read did not return, is lost. */
+  #addUnread (seen: ReadonlySet<string>, { sentAt }: ScriptReply): void {
     const unread = this.#unread.filter(({ user, forget }) => !seen.has(forgetKey(user, forget)))
     this.#unread = unread.filter(({ writtenAt }) => writtenAt > sentAt)
-    for (const { user, forget, writtenAt } of unread) if (writtenAt <= sentAt) this.#owe({ user, ...forget })
+    for (const { user, forget, writtenAt } of unread) if (writtenAt <= sentAt) this.#addPending({ user, ...forget })
   }
 
-  #owe (owed: Owed): void {
-    if (this.#owed.length < MAX_OWED) this.#owed.push(owed)
+  #addPending (pending: PendingForget): void {
+    if (this.#pending.length < MAX_PENDING) this.#pending.push(pending)
   }
 
-  /** What Redis is not told yet is forgotten here all the same. */
-  #date (owed: Owed): void {
-    if (typeof owed.moment === 'number' || !this.#clock.isKnown) return
-    owed.moment = this.#clock.latest(owed.moment.monotonic)
-    this.#learn(owed.user, { names: [...owed.names], moment: owed.moment })
+  /** Gives a pending forget its moment by Redis's clock as soon as that is known; from then on it counts in this instance. */
+  #setMoment (pending: PendingForget): void {
+    if (typeof pending.moment === 'number' || !this.#clock.isKnown) return
+    pending.moment = this.#clock.latest(pending.moment.monotonic)
+    this.#learn(pending.user, { names: [...pending.names], moment: pending.moment })
   }
 
-  #pay (): Promise<void> {
-    this.#paying ??= this.#payAll().finally(() => { this.#paying = undefined })
-    return this.#paying
+  #writePending (): Promise<void> {
+    this.#writing ??= this.#writeAllPending().finally(() => { this.#writing = undefined })
+    return this.#writing
   }
 
-  async #payAll (): Promise<void> {
-    for (let owed = this.#owed[0]; owed !== undefined; owed = this.#owed[0]) {
-      const { user, names, moment } = owed
+  async #writeAllPending (): Promise<void> {
+    for (let next = this.#pending[0]; next !== undefined; next = this.#pending[0]) {
+      const { user, names, moment } = next
       try {
         await this.restore(user, names, typeof moment === 'number' ? moment : this.#clock.latest(moment.monotonic))
       } catch (error) {
         if (isRedisOutage(error)) throw error
       }
-      this.#owed.shift()
+      this.#pending.shift()
     }
   }
 
@@ -226,7 +226,7 @@ export class ForgetLog {
     const known = this.#known.get(user) ?? []
     if (known.some((one) => forgetKey(user, one) === forgetKey(user, forget))) return
     const kept = [...known, forget]
-    if (kept.length > MAX_FORGETS_EACH) { // the oldest two become one, of all apps
+    if (kept.length > MAX_FORGETS_EACH) { // the two oldest are merged to one of all apps
       const [first, second] = kept.splice(0, 2) as [Forget, Forget]
       kept.unshift({ names: ['*'], moment: Math.max(first.moment, second.moment) })
     }

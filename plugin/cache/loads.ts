@@ -1,24 +1,24 @@
 import { concerns } from './cached-url.js'
 
-/** Who loads, and what has been forgotten of this user since it began. */
+/** For whom a URL is loaded, and what has been forgotten of this user since the load began. */
 export interface Load {
   readonly user: string
   readonly app: { readonly key: string }
   readonly forgotten: string[]
 }
 
-/** The loads of this process, from asking for the lock to having a URL: requests for the same user and app join one. */
+/** The loads in progress in this process. Requests for the same user and app share one, as in `dedupe`. */
 export class Loads<Result> {
-  /** Those that can be joined. */
+  /** Loads that further requests may join. */
   readonly #open = new Map<string, Promise<Result>>()
   readonly #all = new Set<Load>()
 
-  /** One to join, if there is one. */
+  /** A load that may be joined, if there is one. */
   find (of: Pick<Load, 'user' | 'app'>): Promise<Result> | undefined {
     return this.#open.get(loadKey(of))
   }
 
-  /** Begins one, which others join until it ends or is closed. */
+  /** Starts a load, which others may join until it ends or is closed. */
   start<L extends Load> (load: L, run: (load: L) => Promise<Result>): Promise<Result> {
     const name = loadKey(load)
     this.#all.add(load)
@@ -30,17 +30,17 @@ export class Loads<Result> {
     return result
   }
 
-  /** Nobody joins those of this user and app from now on. */
+  /** No request joins the load of this user and app any more. */
   close (of: Pick<Load, 'user' | 'app'>): void {
     this.#open.delete(loadKey(of))
   }
 
-  /** Nobody joins any of them from now on. */
+  /** No request joins any running load any more. */
   closeAll (): void {
     this.#open.clear()
   }
 
-  /** Nobody joins those of this user from now on. @param names of apps that are forgotten: their URLs are not kept */
+  /** No request joins a load of this user any more. @param names of apps that were forgotten: their URLs are not kept */
   forget (user: string, names: readonly string[] = []): void {
     for (const name of this.#open.keys()) {
       if (name.startsWith(`${user} `)) this.#open.delete(name)

@@ -7,13 +7,13 @@ const MAX_USERS = 10_000
 const MAX_APPS_EACH = 100
 
 export interface MemoryEntry extends CachedUrl {
-  /** Redis has not got it. */
+  /** Not in Redis yet. */
   isUnsaved: boolean
 }
 
 /**
- * This instance's own memory of URLs that Redis confirmed, or that it minted while Redis was unavailable: handed out
- * only during an outage, otherwise it saves a decryption.
+ * This instance's own memory of URLs that Redis confirmed, or that it minted while Redis was unavailable. They are served
+ * only during an outage; otherwise the memory saves a decryption.
  */
 export class LocalCache {
   readonly #users: LRUCache<string, Map<string, MemoryEntry>>
@@ -44,7 +44,7 @@ export class LocalCache {
     this.#users.get(user)?.delete(app.key)
   }
 
-  /** @param isForgotten of an entry that the names concern: whether its mint began soon enough */
+  /** @param isForgotten whether the mint of an entry with these names began early enough to be concerned */
   forget (user: string, names: readonly string[], isForgotten: (url: MemoryEntry) => boolean): void {
     const apps = this.#users.get(user)
     for (const [key, entry] of apps ?? []) {

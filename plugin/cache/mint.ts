@@ -1,25 +1,25 @@
 import type { Minted } from '../tooljet/tooljet.js'
 
-/** What is known where a URL is to be minted. */
+/** What the cache tells the mint. */
 interface MintCall {
-  /** To be called right before ToolJet is; throws when the lock may have passed to another meanwhile. */
+  /** To be called right before ToolJet is called. @throws LockExpired when another process may have the lock by now */
   checkLock: () => void
   /** The user has a URL for another app. */
   hasOther: boolean
-  /** Milliseconds for which it has been held until now. */
+  /** Milliseconds for which this mint has been held back until now. */
   heldMs: number
 }
 
 /**
  * Mints a URL at ToolJet.
- * @returns the URL, and all names by which its app is known; or after how long to call again
+ * @returns the URL and all names of its app, or the time after which to call again
  */
 export type Mint = (call: MintCall) => Promise<Minted>
 
-/** This process stood still for longer than it held the lock. */
+/** This process was suspended for longer than its lock lasts. */
 export class LockExpired extends Error {}
 
-/** It is not this user's turn yet, and soon will be. */
+/** It will soon be this user's turn: the mint is held back for `ms`. */
 export class Held extends Error {
   constructor (readonly ms: number) {
     super()

@@ -14,18 +14,18 @@ const PROBE = Script.of('redis/scripts/probe.lua')
 
 export interface CacheSettings {
   keyPrefix: string
-  /** Milliseconds for each wait for Redis. */
+  /** Bound of each wait for Redis, ms. */
   redisTimeoutMs: number
-  /** Of the limiter, ms. */
+  /** Window of the rate limit, ms. */
   limitWindowMs: number
   /** Longest `patExpiry` of any app, seconds. */
   longestPatExpiry: number
   serveWithoutRedis: boolean
-  /** Users that this instance has in mind; memory for them is allocated at once. By default 10,000, and 100,000 of whom something was forgotten. */
+  /** Users that this instance remembers; memory for them is allocated at once. @default 10,000, and 100,000 with a forget */
   maxUsers?: number
 }
 
-/** Makes the way to Redis and the cache of one registration, and ties them together. */
+/** Creates the cache of one registration, and what it reaches Redis with. */
 export function openCache (connection: Omit<Connection, 'disconnect'>, settings: CacheSettings, { encryptor, timers, log }: { encryptor: Encryptor, timers: Timers, log: Log }) {
   const { keyPrefix, redisTimeoutMs, limitWindowMs, longestPatExpiry, serveWithoutRedis, maxUsers } = settings
   const longestLifeMs = longestPatExpiry * 1000
@@ -37,7 +37,7 @@ export function openCache (connection: Omit<Connection, 'disconnect'>, settings:
   const cache = new UrlCache({ store, breaker, scripts, clock, timers }, { serveWithoutRedis, forgetLogKey: `${keyPrefix}forgets`, longestLifeMs, maxUsers })
 
   const probe = async (): Promise<void> => {
-    await cache.catchUp() // first: a Redis that takes no writes tells what was forgotten all the same
+    await cache.catchUp() // first: a Redis that accepts no writes can still be read
     await scripts.attempt(PROBE, [`${keyPrefix}probe`], [])
     cache.restored()
   }

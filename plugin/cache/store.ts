@@ -16,7 +16,7 @@ const FAIL = userScript('fail')
 const RELEASE = userScript('release')
 const FORGET = userScript('forget')
 
-/** What asking for the lock came to; `lastUrl`: a URL with less life than wanted, but alive. */
+/** Outcome of asking for the lock; `lastUrl`: a URL that is valid, but for less long than wanted. */
 export type Claim = { sentAt: number } & (
   | { kind: 'url', url: CachedUrl }
   | { kind: 'unreadable', urlId: string }
@@ -25,9 +25,9 @@ export type Claim = { sentAt: number } & (
   | { kind: 'acquired', start: MintStart & { at: number }, lastUrl: CachedUrl | undefined }
 )
 
-/** The moment from which a URL's life counts: by Redis's clock, and on this process's monotonic one, ms. */
+/** When a mint began: by Redis's clock, and on this process's monotonic clock, ms. */
 export interface MintStart {
-  /** `undefined` without Redis. */
+  /** By Redis's clock; `undefined` without Redis. */
   at: number | undefined
   monotonic: number
   /** When ToolJet was called, on the monotonic clock. */
@@ -43,13 +43,13 @@ export interface ClaimOptions {
   invalidatedId: string | undefined
   /** Id of a URL that cannot be decrypted. */
   unreadableId: string | undefined
-  /** The owner waited for so far. */
+  /** Owner of the lock that this request has been waiting for. */
   observedOwner: string | undefined
-  /** It waits for mints by another name, too, that may be of the same app. */
+  /** Waits also for mints by another name, which may be of the same app. */
   isInNoHurry?: boolean
 }
 
-/** What a forget came to. */
+/** Outcome of a forget. */
 export interface Forgotten {
   /** By Redis's clock: mints that began until then are concerned. */
   moment: number
@@ -57,12 +57,12 @@ export interface Forgotten {
   dropped: number
 }
 
-/** ToolJet's verdicts on user and app; any other failure may be over the next moment. */
+/** ToolJet's verdicts on a user and an app; any other failure may be transient. */
 const DENIALS: ReadonlySet<EmbedErrorCode> = new Set([
   'TOOLJET_EMBED_USER_NOT_FOUND', 'TOOLJET_EMBED_ACCESS_DENIED', 'TOOLJET_EMBED_APP_NOT_FOUND',
 ])
 const DENIAL_MS = 30_000
-/** Longer than any pause between two looks of one who waits. */
+/** Longer than the pause between two tries of a request that waits. */
 const FAILURE_MS = 5_000
 
 /** Start and end before the ciphertext, 13 digits each. */
@@ -92,7 +92,7 @@ export class UrlStore {
     this.#longestLifeMs = longestLifeMs
   }
 
-  /** @param known the URL as this process saw it last: it need not be sent, nor decrypted, again */
+  /** @param known the URL as this process has it: it is not sent or decrypted again */
   async lookUp (user: string, app: App, known?: CachedUrl): Promise<CachedUrl | undefined> {
     const found = await this.#batch.lookUp(user, app.key, known?.urlId)
     if (found === undefined) return undefined
@@ -116,15 +116,15 @@ export class UrlStore {
       case 'wait':
         return { kind, owner: detail, lastUrl: url, sentAt }
       default: {
-        const lockedAt = Number(detail) // before now, when this call was sent again
+        const lockedAt = Number(detail) // earlier than `at` when this call was sent again
         return { kind: 'acquired', start: { at: lockedAt, monotonic: sentAt - (at - lockedAt), hasOther: Number(values[4]) > 0 }, lastUrl: url, sentAt }
       }
     }
   }
 
   /**
-   * @param owner of the lock; none: it was minted while Redis was unavailable
-   * @returns whether it was stored: not when it was forgotten, nor by one whose lock has passed to another
+   * @param owner of the lock; omitted for a URL that was minted while Redis was unavailable
+   * @returns 'forgotten' when it was forgotten meanwhile, 'superseded' when another process has the lock by now
    */
   async store (user: string, app: App, url: CachedUrl, owner?: string): Promise<'stored' | 'forgotten' | 'superseded'> {
     const keys = this.#keysOf(user)
@@ -136,7 +136,7 @@ export class UrlStore {
     return String(outcome) as 'stored' | 'forgotten' | 'superseded'
   }
 
-  /** Ends the owner's mint without a URL. @returns what a denial by ToolJet has made forgotten */
+  /** Ends the owner's mint without a URL. @returns the forget that a denial by ToolJet is, too */
   async fail (user: string, app: App, owner: string, { monotonic, calledAt = monotonic }: MintStart, error: unknown): Promise<Forgotten | undefined> {
     const denial = isDenial(error)
     const keys = this.#keysOf(user)
@@ -148,14 +148,14 @@ export class UrlStore {
     return { moment: Number(moment), names: names!.split(' '), dropped: 0 }
   }
 
-  /** Lets go of a lock whenever Redis hears it. */
+  /** Releases a lock without waiting for Redis. */
   release (user: string, app: App, owner: string): void {
     this.#scripts.fireAndForget(RELEASE, [this.#keysOf(user).urls], [this.#longestLifeMs, app.key, owner])
   }
 
   /**
    * @param name of an app; '*': all of the user's
-   * @param call names this forget, however often it is sent
+   * @param call id of this forget: sent twice, it counts once
    * @param until by Redis's clock, ms: mints that began until then are concerned; default: now
    */
   async forget (user: string, name: string, call: string, until = 0): Promise<Forgotten> {
@@ -167,7 +167,7 @@ export class UrlStore {
     return this.#scripts.run(script, [keys.urls], [this.#longestLifeMs, name, ...args])
   }
 
-  /** An owner that cannot reach Redis right now leaves a lock behind for as short as can be. */
+  /** When an owner cannot reach Redis, it releases its lock as soon as Redis can be reached. */
   async #releaseOnError<T> (user: string, app: App, owner: string | undefined, run: () => Promise<T>): Promise<T> {
     try {
       return await run()
@@ -196,14 +196,14 @@ export class UrlStore {
   }
 }
 
-/** Redis has it still; nobody makes it younger than it was. */
+/** Redis still has it: takes the earliest start that is possible by both clocks. */
 function atTheEarliest (known: CachedUrl, { at, sentAt }: { at: number, sentAt: number }): CachedUrl | undefined {
   if (known.startsAt === undefined || known.startsAt > at) return undefined
   known.bornAt = Math.min(known.bornAt, sentAt - (at - known.startsAt))
   return known
 }
 
-/** Bound to its user, its id and its times: what is changed, or copied elsewhere, cannot be decrypted. */
+/** Associated data of a URL's ciphertext: when user, id or times were changed, it cannot be decrypted. */
 function boundTo (keys: UserKeys, urlId: string, times: string): string {
   return `${keys.urls}\n${urlId}\n${times}`
 }
@@ -212,7 +212,7 @@ function timesOf (startsAt: number, lifeMs: number): [starts: string, ends: stri
   return [startsAt, startsAt + lifeMs].map((ms) => String(ms).padStart(TIME_DIGITS, '0')) as [string, string]
 }
 
-/** Names of the app that the URL does not tell, then the URL. */
+/** The names of the app that are not in the URL, then the URL. */
 function plaintextOf ({ redirectUrl, names }: CachedUrl): string {
   const inUrl = namesIn(redirectUrl)
   return `${names.filter((name) => !inUrl.includes(name)).join(' ')}\n${redirectUrl}`
@@ -229,7 +229,7 @@ function writeOutcome (error: unknown): string {
   return JSON.stringify({ code, retryAfter, queue })
 }
 
-/** An instance of another version may know more codes, and anything may have been written there. */
+/** Reads a failure from Redis, which may be of an instance of another version, or of any form. */
 function readOutcome (outcome: string): EmbedError {
   let read: { code?: unknown, retryAfter?: unknown, queue?: unknown } = {}
   try {

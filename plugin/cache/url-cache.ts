@@ -12,11 +12,12 @@ import { LocalCache, type MemoryEntry } from './local-cache.js'
 import { Held, LockExpired, type Mint } from './mint.js'
 import { isDenial, type Claim, type MintStart, type UrlStore } from './store.js'
 
-/** Whose URL, for which app, and the id of one that turned out dead. */
+/** A request for a URL. */
 export interface UrlRequest {
   /** What stands for the user in key names. */
   user: string
   app: App
+  /** Id of a URL that is no longer valid. */
   replaces?: string | undefined
   /** What `prefetch` returned. */
   prefetched?: Promise<CachedUrl | undefined> | undefined
@@ -24,7 +25,7 @@ export interface UrlRequest {
   lockTtlMs: number
   /** Longest time of the mint call alone, ms. */
   mintTimeoutMs: number
-  /** Nobody waits for it: in place of waiting for a turn, for Redis, or for a mint that may be of its app, it throws `Held`. */
+  /** For `warm`: throws `Held` where it would have to wait for a turn, for Redis, or for a mint that may be of its app. */
   isInNoHurry?: boolean
 }
 
@@ -37,20 +38,20 @@ export interface UrlResult {
   secondsLeft: number
 }
 
-/** What one load brought: all who wait for it share the URL, one of them may call it minted. */
+/** Result of one load: all requests that joined it share the URL, and one of them answers `minted`. */
 interface LoadResult {
   url: CachedUrl
   minted: boolean
-  /** On the monotonic clock: what joined later than this cannot tell whether the URL was forgotten before it joined. */
+  /** On the monotonic clock: a request that joined later has to load again, for the URL may have been forgotten before it joined. */
   validFor: number
 }
 
-/** One that brought nothing. */
+/** A load without a result. */
 const ENDED = { url: undefined, minted: false, validFor: -Infinity }
 
 type RunningLoad = UrlRequest & Load
 
-/** Until Redis is asked for again by one that is in no hurry. */
+/** For how long a request that is in no hurry is held back while Redis is unavailable. */
 const NO_REDIS_MS = 1000
 const FIRST_PAUSE_MS = 15
 const LAST_PAUSE_MS = 100
@@ -94,28 +95,28 @@ export class UrlCache {
     this.#forgets.close()
   }
 
-  /** Learns what was forgotten during an outage. @throws what the client throws */
+  /** Reads what was forgotten during an outage. @throws what the client throws */
   async catchUp (): Promise<void> {
     await this.#forgets.read((...call) => this.#scripts.attempt(...call))
   }
 
   /** Redis is available again. */
   restored (): void {
-    this.#loads.closeAll() // what is minted without Redis knows of no forget
-    this.#forgets.paySoon()
+    this.#loads.closeAll() // a mint without Redis does not know what was forgotten
+    this.#forgets.writePendingSoon()
   }
 
-  /** Asks Redis for the cached URL before it is needed, for `get`; may be dropped. */
+  /** Asks Redis for the cached URL before it is needed. The result is for `get`, and need not be used. */
   prefetch (user: string, app: App): Promise<CachedUrl | undefined> {
     const found = this.#lookUp(user, app)
     found.catch(() => { /* `get` throws it */ })
     return found
   }
 
-  /** @throws what `mint` throws, when there is no URL alive to fall back on */
+  /** @throws what `mint` throws, when there is no valid URL to fall back on */
   async get (request: UrlRequest, mint: Mint): Promise<UrlResult> {
     const cached = await (request.prefetched ?? this.#lookUp(request.user, request.app))
-    if (request.isInNoHurry === true && this.#breaker.isOpen) throw new Held(NO_REDIS_MS) // what it brings is for the fleet
+    if (request.isInNoHurry === true && this.#breaker.isOpen) throw new Held(NO_REDIS_MS) // a URL in the memory of one instance is of no use to the fleet
     if (cached !== undefined && this.#isUsable(request, cached)) return this.#resultOf(request, cached, 'reused')
 
     for (;;) {
@@ -123,10 +124,10 @@ export class UrlCache {
       const shared = this.#loads.find(request)
       const load = shared ?? this.#loads.start({ ...request, forgotten: [] }, (load) => this.#load(load, mint))
       const { url, minted, validFor } = await load.catch((error: unknown) => {
-        if (shared !== undefined && error instanceof Held) return ENDED // it was in no hurry
+        if (shared !== undefined && error instanceof Held) return ENDED // the one who began the load was in no hurry
         throw error
       })
-      if (url === undefined || secondsLeft(request.app, url, this.#timers.now()) <= 0) continue // the process may have stood still meanwhile
+      if (url === undefined || secondsLeft(request.app, url, this.#timers.now()) <= 0) continue // the process may have been suspended meanwhile
       if (shared === undefined) return this.#resultOf(request, url, minted ? 'minted' : 'reused')
       if (joinedAt <= validFor && url.urlId !== request.replaces) return this.#resultOf(request, url, 'reused')
     }
@@ -149,30 +150,30 @@ export class UrlCache {
   async #lookUp (user: string, app: App): Promise<CachedUrl | undefined> {
     try {
       const own = this.#local.get(user, app)
-      if (own?.isUnsaved === true && !this.#breaker.isOpen && await this.#saves(user, app, own)) return own
+      if (own?.isUnsaved === true && !this.#breaker.isOpen && await this.#saveLocal(user, app, own)) return own
       const found = await this.#store.lookUp(user, app, own?.isUnsaved === true ? undefined : own)
       const isAsItWas = found !== undefined && found === own && this.#forgets.coveredUntil(user, own) === undefined
-      return isAsItWas ? found : await this.#remembered(user, app, found)
+      return isAsItWas ? found : await this.#reconcile(user, app, found)
     } catch (error) {
       this.#rethrowUnlessServing(error)
       return this.#fromMemory(user, app)
     }
   }
 
-  /** Stores what was minted while Redis was unavailable. */
-  async #saves (user: string, app: App, own: MemoryEntry): Promise<boolean> {
+  /** Stores what was minted while Redis was unavailable. @returns whether it may be used */
+  async #saveLocal (user: string, app: App, own: MemoryEntry): Promise<boolean> {
     const isStored = await this.#store.store(user, app, own) === 'stored'
-    return await this.#remembered(user, app, isStored ? own : undefined) !== undefined
+    return await this.#reconcile(user, app, isStored ? own : undefined) !== undefined
   }
 
   /**
-   * Keeps this instance's memory as Redis is, unless that has come back with older data.
-   * @returns nothing for a URL that was forgotten, whatever Redis has brought back
+   * Brings this instance's memory in line with what Redis returned, unless Redis came back with older data.
+   * @returns the URL to use; nothing for one that was forgotten, even if Redis has it again
    */
-  async #remembered (user: string, app: App, url: CachedUrl | undefined): Promise<CachedUrl | undefined> {
+  async #reconcile (user: string, app: App, url: CachedUrl | undefined): Promise<CachedUrl | undefined> {
     const own = this.#local.get(user, app)
     if (own !== undefined && url !== undefined && isYounger(own, url) && this.#forgets.coveredUntil(user, own) === undefined) {
-      return await this.#saves(user, app, own) ? own : undefined
+      return await this.#saveLocal(user, app, own) ? own : undefined
     }
     const forgottenUntil = url && this.#forgets.coveredUntil(user, url)
     if (url !== undefined && forgottenUntil === undefined) {
@@ -184,19 +185,19 @@ export class UrlCache {
     return undefined
   }
 
-  /** Of an outage. */
+  /** For an outage. */
   #fromMemory (user: string, app: App): MemoryEntry | undefined {
     const known = this.#local.get(user, app)
     return known !== undefined && this.#forgets.mayServe(known) ? known : undefined
   }
 
-  /** Forgets what this instance has, and what it is about to have. @param isForgotten of a URL of these names; default: all */
+  /** Drops what this instance has in memory, and what it is loading. @param isForgotten whether a URL of these names is concerned; default: all are */
   #drop (user: string, names: readonly string[], isForgotten: (url: MemoryEntry) => boolean = () => true): void {
     this.#loads.forget(user, names)
     this.#local.forget(user, names, isForgotten)
   }
 
-  /** Of what was minted, and cannot be stored now. @returns whether it may be given to others */
+  /** Keeps a URL that cannot be stored now. @returns whether other requests may use it */
   #keepUnsaved (load: RunningLoad, url: CachedUrl): boolean {
     if (isForgotten(load, url.names)) return false
     this.#local.set(load.user, load.app, url, { isUnsaved: true })
@@ -226,7 +227,7 @@ export class UrlCache {
       const claim = await this.#claim(request, { owner, unreadableId, observedOwner })
       switch (claim.kind) {
         case 'url': {
-          const url = await this.#remembered(user, app, claim.url)
+          const url = await this.#reconcile(user, app, claim.url)
           if (url !== undefined) return { url, minted: false, validFor: claim.sentAt }
           break
         }
@@ -263,7 +264,7 @@ export class UrlCache {
     try {
       return await this.#store.claim(user, app, { owner, lockTtlMs, invalidatedId: replaces, unreadableId, observedOwner, isInNoHurry })
     } catch (error) {
-      this.#store.release(user, app, owner) // it may have been taken though the answer did not come
+      this.#store.release(user, app, owner) // the lock may have been acquired although no reply came
       throw error
     }
   }
@@ -279,10 +280,10 @@ export class UrlCache {
       return this.#serveStaleOr(request, claim, error)
     }
     const sentAt = this.#timers.now()
-    this.#loads.close(request) // requests from now on look in Redis
+    this.#loads.close(request) // later requests ask Redis
     try {
       const isStored = await this.#store.store(user, app, url, owner) === 'stored'
-      const isKept = isStored && await this.#remembered(user, app, url) !== undefined // Redis may have lost what was forgotten
+      const isKept = isStored && await this.#reconcile(user, app, url) !== undefined // Redis may have lost a forget
       return { url, minted: true, validFor: isKept ? sentAt : -Infinity }
     } catch (error) {
       this.#rethrowUnlessServing(error)
@@ -290,7 +291,7 @@ export class UrlCache {
     }
   }
 
-  /** Tells those who wait; a denial drops what is cached, here too, and is told to the fleet. */
+  /** Stores the failure for the requests that wait. A denial drops cached URLs in the whole fleet. */
   async #recordFailure (user: string, app: App, owner: string, start: MintStart, error: unknown): Promise<void> {
     const denied = isDenial(error)
     if (denied) this.#drop(user, [app.key])
@@ -299,11 +300,11 @@ export class UrlCache {
       if (forgotten !== undefined) await this.#forgets.publish(user, forgotten)
     } catch (failure) {
       if (!isRedisOutage(failure)) throw failure
-      if (denied) this.#forgets.owe(user, [app.key])
+      if (denied) this.#forgets.publishLater(user, [app.key])
     }
   }
 
-  /** Without Redis: by what this instance knows. */
+  /** Without Redis: from this instance's memory, or by a mint of its own. */
   async #loadLocally (request: RunningLoad, mint: Mint): Promise<LoadResult> {
     const { user, app } = request
     const known = this.#fromMemory(user, app)
@@ -315,22 +316,22 @@ export class UrlCache {
     } catch (error) {
       if (isDenial(error)) {
         this.#drop(user, [app.key])
-        this.#forgets.owe(user, [app.key])
+        this.#forgets.publishLater(user, [app.key])
       }
       return this.#serveStaleOr(request, { lastUrl: known, sentAt: now }, error)
     }
   }
 
-  /** Of what was just minted without Redis: when Redis is there again, it knows what was forgotten meanwhile. */
+  /** `validFor` of a URL that was just minted without Redis. When Redis is available again, it decides: it knows what was forgotten meanwhile. */
   async #validityOf (user: string, app: App): Promise<number> {
     const now = this.#timers.now()
     const own = this.#local.get(user, app)
     if (this.#breaker.isOpen) return now
-    // where it cannot be stored it stays to be stored
-    return own?.isUnsaved === true && await this.#saves(user, app, own).catch(() => false) ? now : -Infinity
+    // if it cannot be stored, the next lookup tries again
+    return own?.isUnsaved === true && await this.#saveLocal(user, app, own).catch(() => false) ? now : -Infinity
   }
 
-  /** Its life counts from before the mint request was sent: not from the lock, or it would seem older than what was minted without one meanwhile. */
+  /** The lifetime begins right before the mint call: from the start of the lock it would seem older than a URL that was minted without a lock meanwhile. */
   async #mintFrom (start: MintStart, { app, lockTtlMs, mintTimeoutMs }: UrlRequest, mint: Mint): Promise<CachedUrl> {
     const minted = await mint({
       checkLock: () => {
@@ -344,16 +345,16 @@ export class UrlCache {
     const { redirectUrl, names } = minted
     const { calledAt = start.monotonic } = start
     const url = { redirectUrl, urlId: randomId(), names: [...new Set([app.key, ...names])], bornAt: calledAt, lifeMs: app.patExpiry * 1000, startsAt: start.at && this.#startOfCall(start.at, calledAt) }
-    if (secondsLeft(app, url, this.#timers.now()) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it came' })
+    if (secondsLeft(app, url, this.#timers.now()) <= 0) throw embedError('TOOLJET_EMBED_TIMEOUT', { detail: 'the URL had expired when it arrived' })
     return url
   }
 
-  /** By Redis's clock, which may have changed since the lock was taken. */
+  /** Start of the mint call by Redis's clock, which may have jumped since the lock was acquired. */
   #startOfCall (lockedAt: number, calledAt: number): number {
     return Math.min(Math.max(lockedAt, this.#clock.earliest(calledAt)), this.#clock.latest(calledAt))
   }
 
-  /** A URL in the last seconds of its life beats an error, unless ToolJet said that this user may not have one. */
+  /** Returns a URL that ends soon in place of an error, unless ToolJet denied it to this user. */
   #serveStaleOr ({ app, user }: UrlRequest, { lastUrl, sentAt }: { lastUrl: CachedUrl | undefined, sentAt: number }, error: unknown): LoadResult {
     const isAlive = lastUrl !== undefined && secondsLeft(app, lastUrl, this.#timers.now()) > 0
     if (!isAlive || isDenial(error) || this.#forgets.coveredUntil(user, lastUrl) !== undefined) throw error
@@ -375,7 +376,7 @@ export class UrlCache {
     }
   }
 
-  /** By Redis's clock; of a URL that it was never told of the earliest there can be. */
+  /** By Redis's clock; for a URL that was never in Redis, the earliest possible. */
   #startOf ({ startsAt, bornAt }: CachedUrl): number {
     return startsAt ?? (this.#clock.isKnown ? this.#clock.earliest(bornAt) : 0)
   }

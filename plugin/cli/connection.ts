@@ -7,9 +7,9 @@ import { parseRedisUrl, RedisUrlError } from '../redis/url.js'
 import { RedisError, UsageError } from './errors.js'
 import { message } from './text.js'
 
-/** For a connection to come about, and for a Redis that has something to answer to say anything at all. */
+/** Time for a connection, and for each reply, ms. */
 const SILENCE_MS = 5000
-/** How long a connection that was lost is tried again in the middle of something. */
+/** How long a lost connection is retried in the middle of a command, ms. */
 const PATIENCE_MS = 15_000
 const RETRY_MS = 200
 
@@ -18,7 +18,7 @@ export interface ConnectionSettings {
   url: string
   /** Waits for ever for a Redis that was there before. */
   isPatient?: boolean
-  /** Told when a connection is lost, and when there is one again. */
+  /** Called when the connection is lost, and when it is restored. */
   onChange?: (isThere: boolean) => void
 }
 
@@ -31,7 +31,7 @@ export class Connection implements AuditRedis {
   #isClosed = false
   #wasThere = false
   #isUnavailable = false
-  /** Since then there was no answer. */
+  /** Time since which there was no reply. */
   #lostAt: number | undefined
   #lastError: Error | undefined
 
@@ -81,7 +81,7 @@ export class Connection implements AuditRedis {
     return this.#run((client) => client.xrange(key, start, end, count, n))
   }
 
-  /** Ends what is under way, too. */
+  /** Closes the connection; commands in progress fail. */
   close (): void {
     this.#isClosed = true
     disconnect(this.#client)
@@ -103,7 +103,7 @@ export class Connection implements AuditRedis {
   }
 
   async #turnToCluster (): Promise<void> {
-    if (this.#isCluster) return // another command has seen it first
+    if (this.#isCluster) return // another command was first
     this.#isCluster = true
     const { Cluster } = await import('ioredis')
     const { host, port, db: _, ...access } = this.#target
@@ -138,7 +138,7 @@ export class Connection implements AuditRedis {
     client.on('ready', () => { if (this.#wasThere) this.#isBack() })
   }
 
-  /** An answer, and not a connection, says that Redis is there: proxies, tunnels and a TLS port take any connection, and drop it. */
+  /** Only a reply shows that Redis is there: proxies, tunnels and a TLS port accept any connection, and drop it. */
   #heard (): void {
     this.#lostAt = undefined
     this.#wasThere = true
@@ -150,7 +150,7 @@ export class Connection implements AuditRedis {
     this.#isUnavailable = false
   }
 
-  /** Nothing: it is given up. */
+  /** Nothing means: give up. */
   #retryInMs (): number | null {
     if (this.#isClosed || !this.#wasThere) return null
     this.#lostAt ??= performance.now()

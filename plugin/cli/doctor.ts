@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { start } from './process.js'
+import { start } from './start.js'
 
 /* `node_modules/.bin/tooljet-embed-doctor` */
 

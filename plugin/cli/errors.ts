@@ -1,4 +1,4 @@
-/** What a program ends with. */
+/** Exit codes. */
 export const EXIT = {
   fine: 0,
   /** `verify` found something. */
@@ -11,11 +11,11 @@ export const EXIT = {
   unreachable: 3,
   /** A defect of the program: `EX_SOFTWARE` of sysexits.h. */
   unexpected: 70,
-  /** As a shell says of a program that Ctrl-C has ended. */
+  /** As shells have it for a program that Ctrl-C has ended. */
   stopped: 130,
 } as const
 
-/** Something is wrong with how the program was called; the message is for people. */
+/** Wrong usage of the program; the message is for people. */
 export class UsageError extends Error {
   /** @param command whose help tells more */
   constructor (message: string, readonly command?: string, options?: ErrorOptions) {
@@ -29,12 +29,12 @@ export class UnreachableError extends Error {}
 /** Redis cannot be reached, or refuses. */
 export class RedisError extends UnreachableError {}
 
-/** What is said of a defect of a program, on one line. */
+/** The message for a defect of the program, on one line. */
 export function unexpected (program: string, error: unknown): string {
   return `${program}: unexpected error: ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`
 }
 
-/** A file that was named cannot be used. */
+/** The error for a file that cannot be used. */
 export function fileError (file: string, error: unknown): UsageError {
   return new UsageError(`${file}: ${error instanceof Error ? error.message : String(error)}`, undefined, { cause: error })
 }

@@ -4,7 +4,7 @@ import { UsageError } from './errors.js'
 import { TIMES } from './times.js'
 
 interface Option {
-  /** What stands for its value in the help; none: it takes none. */
+  /** What stands for its value in the help; without one it is a flag. */
   value?: string
   about: string
 }
@@ -66,8 +66,8 @@ type ListName = typeof LISTS[number]
 export type ParsedOptions = { [name in Exclude<OptionName, ListName>]?: string } & { [name in ListName]?: string[] }
 
 /**
- * @param known options that are taken here, `help` besides
- * @throws UsageError that names what is wrong and what is taken
+ * @param known the options of this command, `help` besides
+ * @throws UsageError that names what is wrong and what was expected
  */
 export function parseOptions (args: string[], known: readonly OptionName[], command?: string): { given: ParsedOptions, positionals: string[] } {
   const names: readonly OptionName[] = [...known, 'help']
@@ -75,7 +75,7 @@ export function parseOptions (args: string[], known: readonly OptionName[], comm
     const type = OPTIONS[name].value === undefined ? 'boolean' as const : 'string' as const
     return [name, name === 'help' ? { type, short: 'h' } : { type }]
   }))
-  // not strict: its messages would repeat whole arguments, and know nothing of what is taken
+  // not strict: its messages would repeat whole arguments, and not name the options that there are
   const { tokens } = parseArgs({ args, options, strict: false, allowPositionals: true, tokens: true })
   const given: ParsedOptions = {}
   const positionals: string[] = []
@@ -85,8 +85,7 @@ export function parseOptions (args: string[], known: readonly OptionName[], comm
     if (token.kind !== 'option') continue
     const name = names.find((known) => known === token.name)
     if (name === undefined) {
-      const takes = `${command ?? 'it'} takes ${names.map((known) => `--${known}`).join(', ')}`
-      throw new UsageError(`there is no option ${token.rawName} here, ${takes}`, command)
+      throw new UsageError(`unknown option ${token.rawName}, expected one of ${names.map((known) => `--${known}`).join(', ')}`, command)
     }
     const problem = given[name] === undefined || isList(name) ? problemWith(name, token) : 'is there twice'
     if (problem !== undefined) throw new UsageError(`--${name} ${problem}`, command)
@@ -105,7 +104,7 @@ function problemWith (name: OptionName, { value, inlineValue }: { value: string 
   const option = OPTIONS[name]
   if (option.value === undefined) return value === undefined ? undefined : 'takes no value'
   const isMissing = value === undefined || value === '' || (inlineValue !== true && value.startsWith('-'))
-  return isMissing ? `has no value; it takes ${option.value}: ${option.about}` : undefined
+  return isMissing ? `has no value, expected ${option.value}: ${option.about}` : undefined
 }
 
 function isList (name: OptionName): name is ListName {
@@ -118,7 +117,7 @@ export function wholeNumber (given: ParsedOptions, name: 'limit' | 'last' | 'pai
   if (value === undefined) return undefined
   const number = /^\d+$/.test(value) ? Number(value) : NaN
   if (Number.isSafeInteger(number) && number >= least) return number
-  throw new UsageError(`--${name} is "${value}", it takes a whole number, ${least} or more`)
+  throw new UsageError(`--${name} is "${value}", expected a whole number, ${least} or more`)
 }
 
 /** @throws UsageError */
@@ -127,7 +126,7 @@ export function days (given: ParsedOptions, name: 'retention'): number | undefin
   if (value === undefined) return undefined
   const [, number] = /^(\d{1,6}(?:\.\d{1,6})?)d$/.exec(value) ?? []
   if (number !== undefined) return Number(number)
-  throw new UsageError(`--${name} is "${value}", it takes a number of days, like 90d`)
+  throw new UsageError(`--${name} is "${value}", expected a number of days, like 90d`)
 }
 
 /** @throws UsageError */
@@ -135,12 +134,12 @@ export function oneOf<T extends string> (given: ParsedOptions, name: 'format', a
   const value = given[name] ?? allowed[0]
   const found = allowed.find((one) => one === value)
   if (found !== undefined) return found
-  throw new UsageError(`--${name} is "${value}", it takes ${allowed.join(', ')}`)
+  throw new UsageError(`--${name} is "${value}", expected one of ${allowed.join(', ')}`)
 }
 
 /** @throws UsageError */
 export function eventId (given: ParsedOptions): string | undefined {
   const { after } = given
   if (after === undefined || isEntryId(after) || isEntryId(`${after}-0`)) return after
-  throw new UsageError(`--after is "${after}", it takes the id of an event, like 1767225600000-0`)
+  throw new UsageError(`--after is "${after}", expected the id of an event, like 1767225600000-0`)
 }

@@ -24,7 +24,7 @@ export class Output {
       if (error.code !== 'EPIPE') this.#failure ??= error
       this.#gone.abort()
     })
-    stderr.on('error', () => {}) // whoever read it has gone, which changes no result
+    stderr.on('error', () => {}) // nobody reads it any more, which changes no result
   }
 
   /** Aborted when nobody reads the results any more. */
@@ -32,12 +32,12 @@ export class Output {
     return this.#gone.signal
   }
 
-  /** Why results could not be written: a full disk, and not a reader that has seen enough. */
+  /** Why results could not be written, such as a full disk; not that the reader has closed the pipe. */
   get failure (): Error | undefined {
     return this.#failure
   }
 
-  /** Places in a line of the terminal; any number when it is none. */
+  /** Columns of the terminal; Infinity without a terminal. */
   get width (): number {
     return this.#stdout.isTTY === true ? this.#stdout.columns || 80 : Infinity
   }
@@ -61,7 +61,7 @@ export class Output {
     await once(this.#stdout, 'drain', { signal: this.gone }).catch(() => {})
   }
 
-  /** Waits until what was written is out, or will never be. */
+  /** Waits until all output is written, or cannot be written any more. */
   async flush (): Promise<void> {
     await new Promise<void>((resolve) => { this.#stdout.write('', () => resolve()) })
   }
@@ -71,7 +71,7 @@ export class Output {
     this.#stderr.write(`${message(text)}\n`)
   }
 
-  /** A line that the next one replaces; none given: takes it away. */
+  /** A progress line, which the next one replaces; without a text it is removed. */
   progress (text = ''): void {
     if (this.showsProgress) this.#stderr.write(`\r${message(text)}\u001b[K`)
   }

@@ -8,7 +8,7 @@ import { UsageError } from './errors.js'
 import { wholeNumber, type ParsedOptions } from './options.js'
 import { secretsOf } from './secrets.js'
 
-/** By which name of the plugin's options an argument or a variable is known. */
+/** Arguments and variables by the plugin option that they set. */
 const NAMES: Record<string, string> = {
   'tooljet.url': 'TOOLJET_URL',
   'tooljet.apiToken': 'TOOLJET_API_TOKEN',
@@ -23,9 +23,9 @@ const NAMES: Record<string, string> = {
   'tooljet.mintLimit.timeWindow': '--mint-limit',
 }
 
-/** What a portal is registered with, as far as the environment and the arguments tell. */
+/** The portal's options, from environment and arguments. */
 export interface PortalSettings {
-  /** With those on which it depends that the portal finds what is cached. */
+  /** Options for the plugin, with all that key names and ciphertexts depend on. */
   options: TooljetEmbedOptions & { redis: string }
   /** The same with every default filled in. */
   resolved: ReturnType<typeof resolveOptions>
@@ -36,9 +36,9 @@ export interface PortalSettings {
 /** @throws UsageError for what is missing or wrong; no secret is in it */
 export function portalSettingsOf (given: ParsedOptions, env: NodeJS.ProcessEnv): PortalSettings {
   const redis = env['REDIS_URL'] ?? ''
-  if (redis === '') throw new UsageError(`REDIS_URL is missing, it takes ${REDIS_URL}`)
+  if (redis === '') throw new UsageError(`REDIS_URL is missing, expected ${REDIS_URL}`)
   const problem = redisUrlProblem(redis)
-  if (problem !== undefined) throw new UsageError(`REDIS_URL is something else (not shown): it ${problem}; it takes ${REDIS_URL}`)
+  if (problem !== undefined) throw new UsageError(`REDIS_URL is something else (not shown): it ${problem}, expected ${REDIS_URL}`)
   const embedOrigins = (env['TOOLJET_EMBED_ORIGINS'] ?? '').split(',').map((origin) => origin.trim()).filter((origin) => origin !== '')
   const secrets = secretsOf(given, { TOOLJET_EMBED_ENCRYPTION_KEY: env['ENCRYPTION_KEY'] || env['TOOLJET_EMBED_ENCRYPTION_KEY'] })
   const options: PortalSettings['options'] = {
@@ -59,7 +59,7 @@ export function portalSettingsOf (given: ParsedOptions, env: NodeJS.ProcessEnv):
     }),
     // the portal trims the log, by its own retention
     audit: { ...defined({ stream: given.stream }), ...(given.pseudonyms !== undefined && { identity: 'hmac' }), retentionDays: 0, maxEntries: 0, functions: false },
-    onRedisDown: 'fail', // no portal would find what is minted without Redis
+    onRedisDown: 'fail', // URLs that are minted without Redis are of no use to the portal
     rateLimit: false,
     route: false,
     client: false,
@@ -67,7 +67,7 @@ export function portalSettingsOf (given: ParsedOptions, env: NodeJS.ProcessEnv):
   const resolved = checked(options)
   const { patExpiry } = resolved.lifetimes
   const validFor = given['valid-for'] === undefined ? undefined : durationOf('valid-for', given['valid-for']) / 1000
-  if (validFor !== undefined && validFor >= patExpiry) throw new UsageError(`--valid-for is "${given['valid-for']}", it takes less than --pat-expiry, which is ${patExpiry} seconds`)
+  if (validFor !== undefined && validFor >= patExpiry) throw new UsageError(`--valid-for is "${given['valid-for']}", expected less than --pat-expiry, which is ${patExpiry} seconds`)
   return { options, resolved, validFor }
 }
 
@@ -87,15 +87,15 @@ function mintLimitOf (given = 'auto'): TooljetTarget['mintLimit'] {
   if (given === 'auto') return 'auto'
   if (given === 'none') return false
   const [, max, timeWindow] = /^([1-9]\d{0,8})\/(.+)$/.exec(given) ?? []
-  if (max === undefined) throw new UsageError(`--mint-limit is "${given}", it takes auto, none, or a number and a time like 10/1m`)
+  if (max === undefined) throw new UsageError(`--mint-limit is "${given}", expected auto, none, or a number and a time like 10/1m`)
   return { max: Number(max), timeWindow: durationOf('mint-limit', timeWindow!) }
 }
 
-/** Milliseconds of words; a number alone could be of anything. */
+/** Milliseconds of a duration in words; a number alone has no unit. */
 function durationOf (name: 'valid-for' | 'mint-limit', text: string): number {
   const ms = /[a-z]/i.test(text) ? parseDuration(text) : undefined
   if (ms !== undefined && ms > 0) return Math.round(ms)
-  throw new UsageError(`--${name} has "${text}", it takes a time like 10h, "45 minutes" or 90s`)
+  throw new UsageError(`--${name} has "${text}", expected a time like 10h, "45 minutes" or 90s`)
 }
 
 function defined<T extends object> (values: T): { [name in keyof T]?: Exclude<T[name], undefined> } {

@@ -5,8 +5,8 @@ import { fileError, UsageError } from './errors.js'
 import type { ParsedOptions } from './options.js'
 
 /**
- * The plugin's `encryptionKey`, from a file or the environment: an argument could be read by everyone who may use ps.
- * @returns the current key first; none when none is given
+ * The plugin's `encryptionKey`, from a file or the environment: an argument could be read by everyone with ps.
+ * @returns the current key first; an empty list when there is none
  * @throws UsageError when the file cannot be read, or holds none
  */
 export function secretsOf (given: ParsedOptions, env: NodeJS.ProcessEnv): string[] {
@@ -24,7 +24,7 @@ function secretsIn (file: string): string[] {
     throw fileError(file, error)
   }
   const secrets = lines.filter((line) => line !== '')
-  if (secrets.length === 0) throw new UsageError(`--key-file: there is no key in ${file}, it takes one on each line, the current one first`)
+  if (secrets.length === 0) throw new UsageError(`--key-file: there is no key in ${file}, expected one key on each line, the current one first`)
   return secrets
 }
 

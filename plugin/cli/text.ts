@@ -1,8 +1,8 @@
-/** What is no letter for a terminal but an order: control characters, and invisible ones that change how others look. */
+/** Characters that steer a terminal: control characters, and invisible ones that change how others look. */
 const ORDERS = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu
 const PASSWORD = /\/\/\S*@/g
 
-/** Text that anyone may have chosen, for a terminal: what could steer it is shown as its code. */
+/** Makes any text safe for a terminal: characters that could steer it are shown by their codes. */
 export function printable (text: string): string {
   return text.replace(ORDERS, (character) => {
     const code = character.codePointAt(0)!
@@ -23,7 +23,7 @@ export function jsonLine (value: object): string {
   return `${json}\n`
 }
 
-// East Asian characters and emoji take two places, combining ones none.
+// East Asian characters and emoji have two columns, combining ones none.
 const WIDE = /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}/u
 const COMBINING = /\p{M}/u
 const PLAIN = /^[\x20-\x7e]*$/
@@ -33,7 +33,7 @@ function widthOfOne (character: string): number {
   return WIDE.test(character) ? 2 : 1
 }
 
-/** Places that a text takes on a terminal. */
+/** Columns of a text on a terminal. */
 export function widthOf (text: string): number {
   if (PLAIN.test(text)) return text.length
   let width = 0
@@ -41,7 +41,7 @@ export function widthOf (text: string): number {
   return width
 }
 
-/** Text that takes exactly so many places: cut with an ellipsis, or filled up. */
+/** Text of exactly that many columns: cut with an ellipsis, or padded. */
 export function fitted (text: string, width: number): string {
   const missing = width - widthOf(text)
   if (missing >= 0) return text + ' '.repeat(missing)
@@ -55,7 +55,7 @@ export function fitted (text: string, width: number): string {
   return `${kept}…${' '.repeat(width - 1 - widthOf(kept))}`
 }
 
-/** A whole number with its thousands apart. */
+/** A whole number with thousands separators. */
 export function grouped (count: number): string {
   return String(count).replace(/\B(?=(?:\d{3})+$)/g, ',')
 }

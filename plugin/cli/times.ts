@@ -1,27 +1,27 @@
-/** What `--since` and `--until` take. */
+/** Values of `--since` and `--until`, for help and messages. */
 export const TIMES = 'ISO 8601 (UTC unless it has an offset), milliseconds since 1970, how long ago (90s, 30m, 24h, 7d), or a local time: 22:00, today, yesterday, "2026-11-26 22:00"'
 
 const MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 const AGO = /^(\d{1,10})([smhd])$/
 const DATE = /^(?:(\d{4})-(\d\d)-(\d\d))?(?:(^|[T ])(\d{1,2}):(\d\d)(?::(\d\d)(\.\d{1,9})?)?(Z|[+-]\d\d:?\d\d)?)?$/
 const OFFSET = /^([+-])([01]\d|2[0-3]):?([0-5]\d)$/
-/** As milliseconds a number of seconds would be a moment in 1970. */
+/** Smaller numbers may be seconds: as milliseconds they would be a time in 1970. */
 const LEAST_MS = 1e11
 const MOST_MS = 1e14
 
-/** A moment that was given. */
+/** A parsed time. */
 export interface Moment {
   /** Milliseconds since 1970. */
   ms: number
-  /** It was taken in the machine's zone. */
+  /** It was read in the machine's time zone. */
   isLocal: boolean
-  /** By how long it is ago, which Redis's clock knows better. */
+  /** It was given as a time ago: Redis's clock decides. */
   isAgo: boolean
 }
 
 type Time = readonly [hour: number, minute: number, second: number, ms: number]
 
-/** @returns nothing when it is no time, or there is no such one */
+/** @returns nothing when it is not a time, or a time that does not exist */
 export function parseTime (text: string, now: Date): Moment | undefined {
   const [, count, unit] = AGO.exec(text) ?? []
   if (count !== undefined) return moment(Math.max(0, now.getTime() - Number(count) * MS[unit as keyof typeof MS]), { isAgo: true })
@@ -72,7 +72,7 @@ function localTime (year: number, month: number, day: number, [hour, ...rest]: T
   return date.getHours() === hour % 24 && date.getMinutes() === rest[0] ? date.getTime() : undefined
 }
 
-/** With which a day of the machine's zone began. */
+/** Start of a day in the machine's time zone. */
 function midnight (now: Date, daysAgo: number): Date {
   return new Date(now.getFullYear(), now.getMonth(), now.getDate() - daysAgo)
 }

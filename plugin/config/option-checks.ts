@@ -5,35 +5,35 @@ import { embedError } from '../errors.js'
 
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-// `expected` is what an error message says that the option accepts.
+// `expected` is for error messages: "…, expected a whole number".
 export const milliseconds = Type.Integer({ minimum: 1, maximum: MAX_TIMER_MS, expected: 'a whole number of milliseconds, 1 or more' })
 
-/** Milliseconds of a number of them, or of words like '1 minute'. @throws TOOLJET_EMBED_OPTIONS */
+/** Milliseconds, given as a number or as words like '1 minute'. @throws TOOLJET_EMBED_OPTIONS */
 export function durationOf (name: string, value: number | string): number {
   const ms = typeof value === 'number' ? value : parseDuration(value)
   if (ms !== undefined && ms >= 1 && ms <= MAX_TIMER_MS) return Math.round(ms)
   throw optionError(name, 'milliseconds, or words like \'1 minute\'', describeValue(value, false))
 }
 
-/** What is wrong with one option. */
+/** The error for one option. @param value describes the wrong value; `undefined`: the option is missing */
 export function optionError (name: string, expected: string, value?: string) {
-  return embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "${name}" ${value === undefined ? 'is missing' : `is ${value}`}, it takes ${expected}` })
+  return embedError('TOOLJET_EMBED_OPTIONS', { detail: `option "${name}" ${value === undefined ? 'is missing' : `is ${value}`}, expected ${expected}` })
 }
 
-/** What is wrong with one option, as its schema says. */
+/** The error for one option that does not match its schema. */
 export function wrongOption (error: ValueError) {
   const name = error.path.slice(1).replaceAll('/', '.')
   const schema = error.schema as TSchema & { expected?: string, secret?: boolean, properties?: object }
   if (error.type === ValueErrorType.ObjectAdditionalProperties) {
     const known = Object.keys(schema.properties ?? {}).join(', ')
-    return embedError('TOOLJET_EMBED_OPTIONS', { detail: `there is no option "${name}", here are known: ${known}` })
+    return embedError('TOOLJET_EMBED_OPTIONS', { detail: `unknown option "${name}", expected one of ${known}` })
   }
   const expected = schema.expected ?? 'another value'
   if (error.value === undefined) return optionError(name, expected)
   return optionError(name, expected, describeValue(error.value, schema.secret === true))
 }
 
-/** A value for an error message, without the secrets that a string, or something inside an object, may be. */
+/** Describes a value for an error message, without secrets: the contents of objects, and of any string with `secret`. */
 export function describeValue (value: unknown, secret: boolean): string {
   if (value === null) return 'null'
   if (Array.isArray(value)) return 'a list'

@@ -118,7 +118,7 @@ export type Settings = ReturnType<typeof resolveOptions>
 
 const MAX_SECONDS = 10 * 365 * 86_400
 
-// `expected` is what an error message says that the option accepts.
+// `expected` is for error messages: "…, expected a whole number".
 const seconds = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, expected: 'a whole number of seconds, 1 or more' })
 const minutes = Type.Integer({ minimum: 1, maximum: MAX_SECONDS, expected: 'a whole number of minutes, 1 or more' })
 const remaining = Type.Number({ minimum: 0, maximum: MAX_SECONDS, expected: 'a number of seconds, 0 or more and less than patExpiry' })
@@ -234,7 +234,7 @@ export function resolveOptions (options: TooljetEmbedOptions, inherited?: unknow
   })
 }
 
-/** The log would be written over, or end with a TTL. */
+/** A key of the plugin's own would overwrite the log, or give it a TTL. */
 function streamOf (stream: string | undefined, keyPrefix: string): string {
   const own = [`${keyPrefix}probe`, `${keyPrefix}forgets`]
   if (stream !== undefined && own.includes(stream)) {
@@ -245,7 +245,7 @@ function streamOf (stream: string | undefined, keyPrefix: string): string {
 
 function encryptionKeysOf ({ tooljet, encryptionKey }: TooljetEmbedOptions): string[] {
   if (encryptionKey !== undefined) return [encryptionKey].flat()
-  // one key is needed for all: the audit log has one chain, however many ToolJets and tokens there are
+  // one key for all ToolJets and tokens: there is one audit log
   if (typeof tooljet === 'function') throw optionError('encryptionKey', `${ENCRYPTION_KEY}: it is required where "tooljet" is a function`)
   return [tooljet.apiToken]
 }
@@ -278,7 +278,7 @@ function checkAliases (apps: unknown): void {
   if (wrong !== undefined) throw optionError('apps', 'aliases of 1 to 64 letters, digits, "_", "-" and "."', `with an alias ${describeValue(wrong, false)}`)
 }
 
-/** One that takes a callback would have let a request through before it was done. */
+/** With a callback a request would be let through before it is called. */
 function authenticateOf (authenticate: TooljetEmbedOptions['authenticate']) {
   if (authenticate === undefined || authenticate.length <= 2) return authenticate
   throw optionError('authenticate', 'a function (request, reply) that returns a promise', 'a function that takes a callback')

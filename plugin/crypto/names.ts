@@ -5,7 +5,7 @@ const MAX_USERS = 10_000
 /** Of base64url: 132 bits. */
 const HASH_CHARACTERS = 22
 
-/** What stands for users and for their ToolJet in the names of Redis keys: keyed hashes, which reveal nothing without the key. */
+/** Keyed hashes that stand for users and for their ToolJet in the names of Redis keys; they reveal nothing without the key. */
 export class KeyNames {
   readonly #userKey: Buffer
   readonly #toolJetHash: string
@@ -13,7 +13,7 @@ export class KeyNames {
 
   /**
    * @param namesKey of purpose `key names`
-   * @param toolJetIdentity what tells this ToolJet from others; users of two identities have nothing in common
+   * @param toolJetIdentity identifies this ToolJet; the same user has another hash for another identity
    * @param maxUsers number of users whose hash is kept; memory for them is allocated at once
    */
   constructor (namesKey: Buffer, toolJetIdentity: string, maxUsers = MAX_USERS) {

@@ -1,10 +1,10 @@
 import { randomFillSync } from 'node:crypto'
 
-/** Random bytes at hand: a call of the generator costs as much for a hundred ids as for one. */
+/** Random bytes in reserve: one call of the generator costs as much for a hundred ids as for one. */
 const pool = Buffer.alloc(4096)
 let used = pool.length
 
-/** Says nothing of what it names. @returns base64url, four characters for three bytes */
+/** A random id. @returns base64url, four characters for three bytes */
 export function randomId (bytes = 12): string {
   if (used + bytes > pool.length) {
     randomFillSync(pool)

@@ -1,7 +1,7 @@
 import { hkdfSync, scrypt } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 
-/** What a key is for. Keys of different purposes tell nothing about each other. */
+/** What a key is used for. One key reveals nothing about the keys of other purposes. */
 export type KeyPurpose = 'key names' | 'urls' | 'audit' | 'audit identity' | 'tickets'
 
 /** All keys that come from one secret. */
@@ -11,7 +11,7 @@ export interface SecretKeys {
 }
 
 const KEY_BYTES = 32
-const SALT = 'fastify-tooljet-embed' // fixed: instances and commands know nothing in common but the secret
+const SALT = 'fastify-tooljet-embed' // fixed: the secret is all that instances and commands share
 const COST = { N: 2 ** 15, r: 8, p: 1 }
 const SCRYPT = { ...COST, maxmem: 2 * 128 * COST.N * COST.r } // it needs slightly more than half of that, 32 MiB
 const MAX_SECRETS = 8
@@ -19,8 +19,8 @@ const MAX_SECRETS = 8
 const derived = new LRUCache<string, Promise<SecretKeys>>({ max: MAX_SECRETS })
 
 /**
- * Derives the keys of a secret with scrypt: about 100 ms and 32 MiB, in a thread of its own. It makes every guess at a
- * weak secret as costly. Done once per secret: the results for the last 8 secrets are kept.
+ * Derives the keys of a secret with scrypt: about 100 ms and 32 MiB, in a thread of its own, so that each guess at a weak
+ * secret costs as much. Done once per secret: the results for the last 8 secrets are kept.
  */
 export function deriveSecretKeys (secret: string): Promise<SecretKeys> {
   let keys = derived.get(secret)

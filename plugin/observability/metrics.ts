@@ -9,16 +9,16 @@ export interface MetricsRegistry {
   removeSingleMetric (name: string): void
 }
 
-interface ToolJetVitals {
+interface ToolJetState {
   /** Seconds. */
   pausedFor?: number
   queue?: { waiting: number }
 }
 
-/** One registration of the plugin: what its messages carry, and how it is. */
+/** One registration of the plugin: its name in trace messages, and its health. */
 interface Registration {
   instance: string
-  health (): Promise<{ redis: { state: 'up' | 'down' }, tooljet: ToolJetVitals, tooljets?: ToolJetVitals[], audit: { backlog: number } }>
+  health (): Promise<{ redis: { state: 'up' | 'down' }, tooljet: ToolJetState, tooljets?: ToolJetState[], audit: { backlog: number } }>
 }
 
 interface Snapshot {
@@ -44,18 +44,18 @@ const NAMES = {
 }
 const MINT_SECONDS = [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 const WAIT_SECONDS = [1, 5, 15, 60, 300, 900, 3600, 4 * 3600]
-/** What became of a call that the mint queue granted. */
+/** Outcomes of a call that the mint queue granted. */
 const SLOTS = { used: 'used', refused: 'refused' }
 const OK = 'ok'
 const OTHER = 'other'
-/** All that the label `code` may be besides. */
+/** The values of the label `code`, besides `OK` and `OTHER`. */
 const CODES = Object.keys(errorCodes).filter((code) => code !== 'TOOLJET_EMBED_OPTIONS')
 
 const registries = new WeakMap<MetricsRegistry, Metrics>()
 
 /**
- * Counts and measures a registration until the function that it gives is called. Registrations with one registry share its
- * metrics: counters add up, gauges tell the worst of them.
+ * Measures a registration. Registrations with one registry share its metrics: counters add up, gauges have the worst value.
+ * @returns a function that ends it
  * @throws TOOLJET_EMBED_OPTIONS without prom-client, or when a name is already taken in the registry
  */
 export async function openMetrics (registry: MetricsRegistry, registration: Registration): Promise<() => void> {
@@ -89,7 +89,7 @@ class Metrics {
 
     const answers = new Counter({ name: NAMES.answers, help: 'Answers to requests for an embed URL, by its source and by error code', labelNames: ['source', 'code'], registers })
     const mints = new Histogram({ name: NAMES.mints, help: 'Seconds that mint calls to ToolJet took, retries included, by error code', labelNames: ['code'], buckets: MINT_SECONDS, registers })
-    // an increase is only seen of what was there before
+    // Prometheus sees an increase only of a series that was there before
     for (const source of ['minted', 'reused']) answers.inc({ source, code: OK }, 0)
     const slots = new Counter({ name: NAMES.slots, help: 'Calls to ToolJet that its mint limit was asked for: used, or refused by ToolJet all the same', labelNames: ['outcome'], registers })
     const wait = new Histogram({ name: NAMES.wait, help: 'Seconds from the first request for a mint to its turn', buckets: WAIT_SECONDS, registers })
@@ -129,7 +129,7 @@ class Metrics {
     this.#registrations.set(registration.instance, registration)
   }
 
-  /** With its last registration all of it goes. */
+  /** With the last registration the metrics are removed, too. */
   remove ({ instance }: Registration): void {
     this.#registrations.delete(instance)
     if (this.#registrations.size > 0) return
@@ -139,7 +139,7 @@ class Metrics {
     for (const name of Object.values(NAMES)) this.#registry.removeSingleMetric(name)
   }
 
-  /** All gauges of one scrape share one look, which waits for Redis no longer than `health()` does. */
+  /** All gauges of one scrape share one snapshot, which waits for Redis no longer than `health()` does. */
   #snapshot (): Promise<Snapshot> {
     this.#pending ??= this.#takeSnapshot().finally(() => { this.#pending = undefined })
     return this.#pending
@@ -156,7 +156,7 @@ class Metrics {
   }
 }
 
-/** Codes of the host's own errors could be any number. */
+/** Codes of the host's own errors are one label, for there could be any number of them. */
 function labelOf (code: string | undefined): string {
   if (code === undefined) return OK
   return CODES.includes(code) ? code : OTHER

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 
-/** As text, where it can be told: a host's `genReqId` may give anything. */
+/** The request's id as text; nothing for an object: a host's `genReqId` may return any value. */
 export function requestIdOf ({ id }: { id: unknown }): string | undefined {
   try {
     const text = String(id ?? '')
@@ -12,7 +12,7 @@ export function requestIdOf ({ id }: { id: unknown }): string | undefined {
 
 const TRACEPARENT = /^[\da-f]{2}-(?!0{32})([\da-f]{32})-[\da-f]{16}-[\da-f]{2}/
 
-/** Of W3C's header, where the request has one. */
+/** The trace id of W3C's `traceparent` header. */
 export function traceIdOf ({ headers: { traceparent } }: FastifyRequest): string | undefined {
   return typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent)?.[1] : undefined
 }

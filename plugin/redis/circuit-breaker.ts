@@ -2,26 +2,26 @@ import { embedError, sanitizeError, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import type { Timers } from '../timers.js'
 import type { Connection, ConnectionFailure } from './connect.js'
-import { classify, connectionError, isReply, remedyOf, remedyWhenNeverHeard } from './errors.js'
+import { classify, connectionError, isReply, remedyOf, remedyBeforeFirstAnswer } from './errors.js'
 import { isCluster, type RedisLike } from './redis-like.js'
 
-/** While Redis is unavailable it is tried that often, and no request waits for that. */
+/** Interval of the probes while Redis is unavailable; no request waits for one. */
 const PROBE_EVERY_MS = 1000
-/** So long the log does not repeat that Redis refuses a command. */
+/** That Redis refuses a command is logged once in this time. */
 const REFUSAL_LOGGED_EVERY_MS = 60_000
 
-/** What the breaker has of a connection. */
-type Way = Pick<Connection, 'redis'> & Partial<Connection>
+/** What the breaker needs of a connection. */
+type BreakerConnection = Pick<Connection, 'redis'> & Partial<Connection>
 
 /**
- * The one way to Redis: no wait is longer than its bound, a Redis that is unavailable is tried once a second in the
- * background while all requests are refused at once, and each change of state is one log line. What Redis refuses
- * without being unavailable fails the one request that needs it.
+ * All commands to Redis pass here. No wait is longer than its bound. While Redis is unavailable all requests are refused
+ * at once, and a probe is sent once a second in the background; each change of state is one log line. A command that Redis
+ * refuses while it is available fails the one request that needs it.
  */
 export class RedisCircuitBreaker {
   readonly #redis: RedisLike
   readonly #address: string | undefined
-  readonly #trouble: ConnectionFailure
+  readonly #lastFailure: ConnectionFailure
   readonly #check: Connection['check']
   readonly timeoutMs: number
   readonly #timers: Timers
@@ -35,11 +35,11 @@ export class RedisCircuitBreaker {
   #lastAnswerAt = -Infinity
   #refusalLoggedAt = -Infinity
 
-  /** @param timeoutMs bound of each wait */
-  constructor ({ redis, address, lastFailure = {}, check }: Way, timeoutMs: number, { timers, log }: { timers: Timers, log: Log }) {
+  /** @param timeoutMs bound of each wait, ms */
+  constructor ({ redis, address, lastFailure = {}, check }: BreakerConnection, timeoutMs: number, { timers, log }: { timers: Timers, log: Log }) {
     this.#redis = redis
     this.#address = address
-    this.#trouble = lastFailure
+    this.#lastFailure = lastFailure
     this.#check = check
     this.timeoutMs = timeoutMs
     this.#timers = timers
@@ -57,7 +57,7 @@ export class RedisCircuitBreaker {
       await this.#probe()
       this.#openSince = undefined
     } catch (error) {
-      if (this.#isThere(error)) this.#openSince = undefined
+      if (this.#isAvailable(error)) this.#openSince = undefined
       else {
         this.#logLost(error)
         this.#probeLater()
@@ -79,25 +79,25 @@ export class RedisCircuitBreaker {
     return this.#openSince === undefined ? 0 : this.#timers.now() - this.#openSince
   }
 
-  /** Why Redis is unavailable, by its own code or the system's; `undefined`: it is not, or keeps silent. */
+  /** Why Redis is unavailable: its own error code or the system's; `undefined` while it is available, or does not answer. */
   get openReason (): string | undefined {
     return this.isOpen ? this.#reason?.code : undefined
   }
 
-  /** Redis has answered something. */
-  heard (): void {
+  /** Records that Redis has answered. */
+  recordAnswer (): void {
     this.#lastAnswerAt = this.#timers.now()
   }
 
-  /** When the last answer came, be it an error or too late for the one who waited, on the monotonic clock. */
+  /** When the last answer came, an error or a late one included, on the monotonic clock. */
   get lastAnswerAt (): number {
     return this.#lastAnswerAt
   }
 
   /**
    * Waits for one answer of Redis.
-   * @throws TOOLJET_EMBED_REDIS_DOWN when Redis is unavailable or keeps silent past the bound, and, with `isRefusal`, when
-   * it refuses the command; what code threw is thrown on
+   * @throws TOOLJET_EMBED_REDIS_DOWN when Redis is unavailable or does not answer within the bound, and, with `isRefusal`, when
+   * it refuses the command; an error of code is thrown as it is
    */
   async run<T> (command: (redis: RedisLike) => Promise<T>): Promise<T> {
     if (this.isOpen) throw embedError('TOOLJET_EMBED_REDIS_DOWN')
@@ -113,7 +113,7 @@ export class RedisCircuitBreaker {
     return this.#withinBound(this.#send(command))
   }
 
-  /** What a request is to be told of an error that `attempt` threw, or that is part of a reply; opens when Redis is unavailable. */
+  /** The error for a request, of one that `attempt` threw or that is part of a reply; opens the breaker when Redis is unavailable. */
   failure (error: unknown): unknown {
     const kind = classify(error)
     if (kind === 'unexpected') return error
@@ -136,9 +136,9 @@ export class RedisCircuitBreaker {
     const check = this.#check?.()
     const answer = check === undefined ? command(this.#redis) : check.then(() => command(this.#redis))
     answer.then(() => {
-      this.heard()
-      this.#trouble.error = undefined
-    }, (error: unknown) => { if (isReply(error)) this.heard() }) // the error is told to who waits
+      this.recordAnswer()
+      this.#lastFailure.error = undefined
+    }, (error: unknown) => { if (isReply(error)) this.recordAnswer() }) // the caller gets the error itself
     return answer
   }
 
@@ -164,30 +164,30 @@ export class RedisCircuitBreaker {
     this.#log.error({ err: this.#reason, redis: this.#address }, `tooljet-embed: Redis connection lost${this.#remedy === undefined ? '' : `: ${this.#remedy}`}`)
   }
 
-  /** Why there is no connection says more than that there was no answer. */
+  /** The reason why there is no connection, where one is known: it says more than "no answer". */
   #reasonOf (error: unknown): Error & { code?: string } {
-    return connectionError(isReply(error) ? error : this.#trouble.error ?? error)
+    return connectionError(isReply(error) ? error : this.#lastFailure.error ?? error)
   }
 
   #remedyFor (reason: Error & { code?: string }): string | undefined {
-    return (this.#lastAnswerAt === -Infinity ? remedyWhenNeverHeard : remedyOf)(reason)
+    return (this.#lastAnswerAt === -Infinity ? remedyBeforeFirstAnswer : remedyOf)(reason)
   }
 
   #probeLater (): void {
     if (this.#closed) return
     this.#cancelProbe = this.#timers.after(PROBE_EVERY_MS, () => {
       this.#probe().then(() => this.#restored(), (error: unknown) => {
-        if (this.#isThere(error)) return this.#restored()
+        if (this.#isAvailable(error)) return this.#restored()
         this.#reason = this.#reasonOf(error)
         const remedy = this.#remedyFor(this.#reason)
-        if (remedy !== undefined && remedy !== this.#remedy) this.#logLost(error) // that somebody has to mend it shows only now
+        if (remedy !== undefined && remedy !== this.#remedy) this.#logLost(error) // only now it shows that somebody has to act
         this.#probeLater()
       })
     })
   }
 
-  /** One that refuses a probe is there, and refuses requests by itself. */
-  #isThere (error: unknown): boolean {
+  /** A Redis that refuses the probe is available: it will refuse the requests by itself. */
+  #isAvailable (error: unknown): boolean {
     if (classify(error) !== 'refused') return false
     this.#refusal(sanitizeError(error))
     return true
@@ -199,12 +199,12 @@ export class RedisCircuitBreaker {
     this.#log.info({ downMs, redis: this.#address }, 'tooljet-embed: Redis connection restored')
   }
 
-  /** Rejects when the answer is not there in time; an answer that comes later is dropped. */
+  /** Rejects when the answer does not come within the bound; a later one is dropped. */
   #withinBound<T> (answer: Promise<T>): Promise<T> {
     const { timeoutMs } = this
     return new Promise((resolve, reject) => {
       const late = (): void => reject(new Error(`no answer of Redis within ${timeoutMs} ms`))
-      // A busy process runs its timers before it reads what has long arrived: look once more at the sockets first.
+      // A busy process runs its timers before it reads what has already arrived: let it read its sockets first.
       const cancel = this.#timers.after(timeoutMs, () => this.#timers.endOfTurn(() => this.#timers.endOfTurn(late)))
       const inTime = <V>(settle: (value: V) => void) => (value: V): void => {
         cancel()

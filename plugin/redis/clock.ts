@@ -1,12 +1,12 @@
 import type { Timers } from '../timers.js'
 
 /**
- * Redis's clock, carried on by this process's monotonic clock between two readings: a machine whose own date is wrong
- * thus agrees with all others. A reading is known within bounds: it was taken between sending and receiving.
+ * Redis's clock as this process knows it: the time in Redis's replies, carried on by the monotonic clock. All machines agree
+ * on it, whatever their own dates are. It is known within bounds: a reply's time lies between sending and receiving.
  */
 export class RedisClock {
   readonly #timers: Timers
-  /** Redis's time less the monotonic clock's is at least, and at most, this. */
+  /** Bounds of the difference: Redis's time minus the monotonic clock's. */
   #offset: { least: number, most: number } | undefined
 
   constructor (timers: Timers) {
@@ -25,28 +25,28 @@ export class RedisClock {
     this.#offset = both !== undefined && both.least <= both.most ? both : seen // another Redis after a failover has another clock
   }
 
-  /** Milliseconds since 1970, for people: by the machine's date while Redis was never heard. */
+  /** Milliseconds since 1970, for people: the machine's date until Redis has answered once. */
   now (): number {
     return Math.round(this.#offset === undefined ? this.#timers.date() : this.#timers.now() + this.#offset.most)
   }
 
-  /** Redis's time at a moment of the monotonic clock, at the earliest. @throws while Redis was never heard */
+  /** Redis's time at a moment of the monotonic clock, at the earliest. @throws before Redis's first answer */
   earliest (moment: number): number {
-    return Math.floor(moment + this.#known().least)
+    return Math.floor(moment + this.#bounds().least)
   }
 
-  /** Redis's time at a moment of the monotonic clock, at the latest. @throws while Redis was never heard */
+  /** Redis's time at a moment of the monotonic clock, at the latest. @throws before Redis's first answer */
   latest (moment: number): number {
-    return Math.ceil(moment + this.#known().most)
+    return Math.ceil(moment + this.#bounds().most)
   }
 
-  /** Redis's time after which a call that is sent now is to do nothing; 0 while Redis was never heard. */
+  /** Redis's time after which a call that is sent now must do nothing; 0 before Redis's first answer. */
   deadline (afterMs: number): number {
     return this.#offset === undefined ? 0 : this.latest(this.#timers.now() + afterMs)
   }
 
-  #known (): { least: number, most: number } {
-    if (this.#offset === undefined) throw new Error('Redis was never heard')
+  #bounds (): { least: number, most: number } {
+    if (this.#offset === undefined) throw new Error('Redis has not answered yet')
     return this.#offset
   }
 }

@@ -4,24 +4,24 @@ import { connectionError, isReply } from './errors.js'
 import { isCluster, type RedisLike } from './redis-like.js'
 import { parseRedisUrl } from './url.js'
 
-/** After Redis has refused what a client of ours begins with. */
+/** Time until a client of ours connects again after Redis has refused its handshake. */
 const REFUSED_RETRY_MS = 1000
 
-/** A way to Redis. */
+/** A client of Redis, and what the circuit breaker needs besides. */
 export interface Connection {
   redis: RedisLike
   /** Where Redis is, for log lines; no password. */
   address: string
-  /** What last went wrong with it, until an answer came. */
+  /** The last error of the connection, until an answer comes. */
   lastFailure?: ConnectionFailure
-  /** Before commands are sent: what has to succeed for them to go where they belong; most times nothing. */
+  /** Has to succeed before commands are sent, so that they go to the right database; returns nothing when there is nothing to check. */
   check?: (() => Promise<unknown> | undefined) | undefined
-  /** Resolves when it is connected, at the latest after that many milliseconds. */
+  /** Resolves when the client is connected, or after `timeoutMs`. */
   whenReady?: (timeoutMs: number) => Promise<void>
   disconnect: () => void
 }
 
-/** Why there is no connection: what waits for one hears only that there is no answer. */
+/** Why there is no connection. Commands that wait for one only fail with "no answer". */
 export interface ConnectionFailure {
   error?: Error | undefined
 }
@@ -32,10 +32,10 @@ export interface ConnectionFailure {
  * @throws RedisUrlError when the URL is none
  */
 export async function connect (redis: RedisLike | string): Promise<Connection> {
-  return typeof redis === 'string' ? connectTo(redis) : useOf(redis)
+  return typeof redis === 'string' ? createClient(redis) : useClient(redis)
 }
 
-async function connectTo (url: string): Promise<Connection> {
+async function createClient (url: string): Promise<Connection> {
   const options = parseRedisUrl(url)
   const { Redis } = await import('ioredis')
   // the circuit breaker's probe is the check whether it is ready, and the server need not know the library's name
@@ -45,7 +45,7 @@ async function connectTo (url: string): Promise<Connection> {
   let retry: NodeJS.Timeout | undefined
   endWhenRefused(client)
   client.on('end', () => {
-    if (!isOver) retry = setTimeout(() => { client.connect().catch(() => { /* `error` has told */ }) }, REFUSED_RETRY_MS).unref()
+    if (!isOver) retry = setTimeout(() => { client.connect().catch(() => { /* event `error` has it */ }) }, REFUSED_RETRY_MS).unref()
   })
   return {
     redis: client,
@@ -59,7 +59,7 @@ async function connectTo (url: string): Promise<Connection> {
   }
 }
 
-function useOf (redis: RedisLike): Connection {
+function useClient (redis: RedisLike): Connection {
   return {
     redis,
     address: addressOf(redis),
@@ -72,7 +72,7 @@ function useOf (redis: RedisLike): Connection {
 
 const tracked = new WeakMap<object, ConnectionFailure>()
 
-/** Hears of errors without handling them: the host's client, too, is as it was. One listener, however often it is used. */
+/** Records errors without handling them, so that the host's client behaves as before. One listener for each client. */
 function trackFailures (client: RedisLike): ConnectionFailure {
   const known = tracked.get(client)
   if (known !== undefined) return known
@@ -84,8 +84,8 @@ function trackFailures (client: RedisLike): ConnectionFailure {
 }
 
 /**
- * A client whose SELECT was refused while it connected is in database 0, and does not know it: so each new connection
- * is told once more which database it is believed to be in.
+ * A client whose SELECT was refused while it connected is in database 0 without knowing it: so SELECT is sent once more
+ * on each new connection.
  */
 function databaseCheck (redis: RedisLike): () => Promise<unknown> | undefined {
   let checked: unknown
@@ -97,7 +97,7 @@ function databaseCheck (redis: RedisLike): () => Promise<unknown> | undefined {
   }
 }
 
-/** A client that queues nothing while it connects refuses whatever it is asked first. */
+/** A client with `enableOfflineQueue: false` refuses commands until it is connected: wait for it. */
 async function whenReady (redis: RedisLike, timeoutMs: number): Promise<void> {
   const { status, once, off } = redis as RedisLike & Partial<EventEmitter> & { status?: string }
   if (status === undefined || status === 'ready' || status === 'end' || once === undefined || off === undefined) return
@@ -113,7 +113,7 @@ async function whenReady (redis: RedisLike, timeoutMs: number): Promise<void> {
   })
 }
 
-/** A client of ours goes on when its SELECT is refused, in another database: what waits for the connection is to fail with it. */
+/** Our client would go on in another database when its SELECT is refused: instead, what waits for the connection fails. */
 export function endWhenRefused (client: Redis | Cluster): void {
   client.on('error', (error: unknown) => { if (isReply(error)) client.disconnect() })
 }
@@ -121,10 +121,10 @@ export function endWhenRefused (client: Redis | Cluster): void {
 /** Closes a client of ours. */
 export function disconnect (client: Redis | Cluster): void {
   const sockets = ('nodes' in client ? client.nodes() : [client]).flatMap(({ stream }) => stream ?? [])
-  // ioredis takes one error of each socket; a TLS handshake that is broken off brings two, and the second would end the process
+  // ioredis handles one error of each socket; a TLS handshake that is broken off has two, and the second would end the process
   for (const socket of sockets) socket.on('error', () => {})
   client.disconnect()
-  // ioredis keeps the process for 2 s, or until the socket closes: one that has closed does not do so again, one that was never open not by itself
+  // ioredis keeps the process alive for 2 s or until the socket closes, so make sure that each emits `close`
   for (const socket of sockets) {
     if (socket.closed) socket.emit('close')
     else if (socket.connecting) socket.destroy()

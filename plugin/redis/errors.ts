@@ -1,11 +1,11 @@
 import { sanitizeError } from '../errors.js'
 
-/** What Redis, or what stands in for it, says when it is unavailable as a whole; any other error reply is about one command. */
+/** Error replies that mean that Redis (or a proxy for it) is unavailable as a whole; any other is about one command. */
 const UNAVAILABLE = new Set([
   'LOADING', 'READONLY', 'OOM', 'MISCONF', 'NOREPLICAS', 'MASTERDOWN', 'CLUSTERDOWN', 'TRYAGAIN', 'BUSY', 'NOAUTH', 'WRONGPASS', 'UNKILLABLE',
 ])
 
-/** What ioredis calls an error that Redis answered with. */
+/** The name that ioredis gives to an error reply. */
 const REPLY_ERROR = 'ReplyError'
 
 interface ReplyError extends Error {
@@ -14,11 +14,11 @@ interface ReplyError extends Error {
   command?: { name: string }
 }
 
-/** What ioredis says when there is no connection any more. */
+/** ioredis's message when its connection has ended. */
 const CLOSED = /^Connection is closed/
 
-/** With which clients begin a connection. What is refused of these fails everything that waits for it. */
-const BEGINNING = new Set(['hello', 'auth', 'select', 'info'])
+/** Commands with which clients begin a connection: when one of them is refused, everything that waits for it fails. */
+const HANDSHAKE = new Set(['hello', 'auth', 'select', 'info'])
 
 /** An error reply to a part of a script. */
 export function replyError (message: string): Error {
@@ -27,7 +27,7 @@ export function replyError (message: string): Error {
   return error
 }
 
-/** Whether Redis has answered with it. */
+/** Whether it is an error reply of Redis. */
 export function isReply (error: unknown): error is ReplyError {
   return error instanceof Error && error.name === REPLY_ERROR
 }
@@ -38,40 +38,40 @@ export function isReply (error: unknown): error is ReplyError {
  */
 export function classify (error: unknown): 'unavailable' | 'refused' | 'unexpected' {
   if (!(error instanceof Error)) return 'unexpected'
-  if (isReply(error)) return BEGINNING.has(error.command?.name.toLowerCase() ?? '') || UNAVAILABLE.has(replyCode(error.message)) ? 'unavailable' : 'refused'
+  if (isReply(error)) return HANDSHAKE.has(error.command?.name.toLowerCase() ?? '') || UNAVAILABLE.has(replyCode(error.message)) ? 'unavailable' : 'refused'
   // errors of sockets and of ioredis's own carry a code, or are plain
   const isOfCode = error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError || error instanceof SyntaxError
   return isOfCode && !('code' in error) ? 'unexpected' : 'unavailable'
 }
 
-/** The word that an error reply begins with. A script of Redis 6 says which of its lines failed before it says why. */
+/** The word that an error reply begins with; Redis 6 puts the line of the script before it. */
 function replyCode (message: string): string {
   return /^(?:.*user_script: ?\d+: )?-?([A-Z]+)\b/s.exec(message)?.[1] ?? ''
 }
 
-/** Why there is no connection, or no use of it: words, and Redis's or the system's code. */
+/** Why there is no connection, or none that works: a message, and Redis's or the system's code. */
 export function connectionError (error: unknown): Error & { code?: string } {
-  const { lastNodeError } = error as { lastNodeError?: Error } // of a Cluster, which does not tell why it reached none
+  const { lastNodeError } = error as { lastNodeError?: Error } // a Cluster's own error does not say why it reached no node
   if (lastNodeError !== undefined && !CLOSED.test(lastNodeError.message)) return connectionError(lastNodeError)
   const plain = sanitizeError(error)
   if (isReply(error)) plain.code = replyCode(plain.message)
   return plain
 }
 
-/** What to do about a Redis that is unavailable, where its reason tells; `undefined`: wait, or see the reason. */
+/** What an operator can do about a Redis that is unavailable; `undefined` when the reason does not say: wait. */
 export function remedyOf ({ message, code = '' }: Error & { code?: string }): string | undefined {
   if (/WRONGPASS|NOAUTH|invalid username|invalid password/i.test(message)) return 'give the user and password that Redis knows, percent-encoded, as in redis://user:password@host'
   if (/NOPERM.*\bselect\b/is.test(message)) return 'the user may not choose a database: give it +select, or use database 0'
   if (/DB index is out of range|SELECT is not allowed/i.test(message)) return 'this Redis has no such database: use one that it has'
-  if (/max number of clients/i.test(message)) return 'Redis takes no more connections: raise maxclients, or find out who opens them'
+  if (/max number of clients/i.test(message)) return 'Redis accepts no more connections: raise maxclients, or find out who opens them'
   if (code === 'READONLY') return 'this is a replica: give the address of the master'
   if (code === 'OOM') return 'Redis is full: give it more memory'
   if (code === 'ECONNREFUSED') return 'nothing listens there: is the address right, and does Redis run?'
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'there is no such host name'
-  if (/certificate|SIGNED|SIGNATURE/i.test(`${code} ${message}`)) return 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed Redis\'s'
+  if (/certificate|SIGNED|SIGNATURE/i.test(`${code} ${message}`)) return 'set NODE_EXTRA_CA_CERTS to a file with the certificate of who has signed Redis\'s'
   if (/RESP type|reply type byte/i.test(message)) return 'something else than Redis answers there: is it the right port?'
   if (/wrong version number|packet length|Protocol error/i.test(message)) return 'is one side TLS and the other not? rediss:// is TLS, redis:// is not'
-  if (/subscriber mode|monitoring mode/.test(message)) return 'the client that the host gave serves another purpose: give the plugin one of its own'
+  if (/subscriber mode|monitoring mode/.test(message)) return 'the host\'s client is subscribed or monitors: give the plugin a client of its own'
   if (/refresh slots cache/.test(message)) return 'no node of the Cluster can be reached: are the addresses right, as this machine sees them?'
   if (/cluster support disabled/.test(message)) return 'this Redis is no Cluster: give a client for one server'
   if (/sentinels are unreachable/.test(message)) return 'no Sentinel can be reached, or none knows a master of that name: are the addresses right, as this machine sees them, and the name?'
@@ -79,7 +79,7 @@ export function remedyOf ({ message, code = '' }: Error & { code?: string }): st
   return undefined
 }
 
-/** The same of one that has never answered: what takes connections and says nothing may well be a Redis, behind TLS or without. */
-export function remedyWhenNeverHeard (error: Error & { code?: string }): string | undefined {
+/** The same for a Redis that has never answered: it may be one with TLS that is called without, or the other way round. */
+export function remedyBeforeFirstAnswer (error: Error & { code?: string }): string | undefined {
   return remedyOf(error) ?? (/no answer|ECONNRESET/.test(error.message) ? 'is the address right, and is TLS on both sides (rediss://) or on neither (redis://)?' : undefined)
 }

@@ -9,15 +9,16 @@ export interface RedisLike {
   eval (script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
   evalsha (sha1: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
   /**
-   * Like `eval` and `evalsha`, with bytes in place of strings. ioredis has them, and does not tell its types; its
-   * `callBuffer`, which it does tell, loses the command's name with auto-pipelining.
+   * Like `eval` and `evalsha`, with bytes in place of strings. ioredis has them, but not in its types; its
+   * `callBuffer`, which is in its types, loses the command's name with auto-pipelining.
    */
   evalBuffer? (script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
   evalshaBuffer? (sha1: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
+  /** Of a client with `enableAutoPipelining`. */
   pipeline? (commands: [command: string, ...args: RedisArgument[]][]): { exec (): Promise<[error: Error | null, reply: unknown][] | null> }
   /** Of a Cluster. */
   nodes?: (role: 'master') => { call (command: string, ...args: (string | number)[]): Promise<unknown> }[]
-  /** The socket, while there is one; a Cluster has several, and shows none. */
+  /** The socket, while there is one; `undefined` for a Cluster. */
   stream?: object
   /** `host`, `port` or `path` of a single Redis, for log lines. */
   options?: object
@@ -32,7 +33,7 @@ export function isRedisLike (value: unknown): value is RedisLike {
     METHODS.every((method) => typeof (value as Record<string, unknown>)[method] === 'function')
 }
 
-/** What a value is that is no such client, and why it does not fit; `undefined`: not known. */
+/** Names a client of another library, and why it does not fit; `undefined` for a value of no known kind. */
 export function otherClient (value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null) return undefined
   const names = value as Record<string, unknown>
@@ -65,7 +66,7 @@ function hasAutoPipelining ({ options = {} }: RedisLike): boolean {
   return (options as { enableAutoPipelining?: boolean }).enableAutoPipelining === true
 }
 
-/** What a client puts before every key: then Redis knows them by another name. */
+/** The prefix that the client itself puts before every key. */
 export function keyPrefixOf ({ options = {} }: RedisLike): string {
   const { keyPrefix, redisOptions } = options as { keyPrefix?: string, redisOptions?: { keyPrefix?: string } }
   return keyPrefix ?? redisOptions?.keyPrefix ?? ''

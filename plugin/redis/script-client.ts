@@ -8,7 +8,7 @@ import type { Script } from './script.js'
 /** How long after the bound of a wait a script may still have an effect, by Redis's clock. */
 const SPARE_MS = 2000
 
-/** A script's answer: its values after the time, and what the clocks were. */
+/** The reply of a script, with the times it was sent and run at. */
 export interface ScriptReply {
   /** Redis's time at which it ran, ms. */
   at: number
@@ -18,8 +18,8 @@ export interface ScriptReply {
 }
 
 /**
- * Runs scripts that begin with the prelude. Each call carries the moment after which it does nothing, so that what a
- * client sends again after a lost connection takes effect soon or never; each reply sets the clock.
+ * Runs scripts that begin with the prelude. Each call carries the moment after which it does nothing, so that a
+ * call that the client sends again after a lost connection takes effect soon or never; each reply sets the clock.
  */
 export class ScriptClient {
   readonly #breaker: RedisCircuitBreaker
@@ -46,9 +46,9 @@ export class ScriptClient {
     return reply
   }
 
-  /** Sends it, and waits for nothing: for what may be done at any later time. */
+  /** Sends it without waiting, and without a deadline: for what may be done at any later time. */
   fireAndForget (script: Script, keys: readonly string[], args: readonly RedisArgument[]): void {
-    this.#breaker.fireAndForget((redis) => script.runForBytes(redis, keys, [0, ...args], () => this.#breaker.heard()))
+    this.#breaker.fireAndForget((redis) => script.runForBytes(redis, keys, [0, ...args], () => this.#breaker.recordAnswer()))
   }
 
   /** Whether keys of one call have to be in one slot. */
@@ -56,7 +56,7 @@ export class ScriptClient {
     return this.#breaker.isCluster
   }
 
-  /** Twice at most: a reply that says 'late' has set the clock, which had changed, or this process stood still. */
+  /** Tries twice: after a reply 'late' the clock is right again, which had jumped, or this process was suspended. */
   async #inTime (send: () => Promise<ScriptReply>): Promise<ScriptReply | undefined> {
     const reply = await send()
     if (!isLate(reply)) return reply
@@ -67,7 +67,7 @@ export class ScriptClient {
   async #send (redis: RedisLike, script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
     const sentAt = this.#timers.now()
     const deadline = this.#clock.deadline(this.#breaker.timeoutMs + SPARE_MS)
-    const [time, ...values] = await this.#followingSlots(() => script.runForBytes(redis, keys, [deadline, ...args], () => this.#breaker.heard())) as unknown[]
+    const [time, ...values] = await this.#followingSlots(() => script.runForBytes(redis, keys, [deadline, ...args], () => this.#breaker.recordAnswer())) as unknown[]
     const at = Number(time)
     this.#clock.observe(at, sentAt)
     return { at, sentAt, values }
@@ -85,7 +85,7 @@ export class ScriptClient {
   }
 }
 
-/** A Cluster client with auto-pipelining may tell of a slot that has moved, in place of following it. */
+/** A Cluster client with auto-pipelining may return that a slot has moved, in place of following it. */
 const MOVED = /^(?:MOVED|ASK) /
 const MAX_MOVES = 4
 

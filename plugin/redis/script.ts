@@ -3,7 +3,7 @@ import { lua } from './lua.js'
 import { callForBytes, type RedisArgument, type RedisLike } from './redis-like.js'
 
 /**
- * A Lua script that Redis runs by its digest, and gets in full only when it does not know it yet.
+ * A Lua script, run by its digest (EVALSHA); the text is sent only when Redis does not know it yet.
  * Not `defineCommand`: that would add a method to a client which belongs to the host.
  */
 export class Script {
@@ -15,7 +15,7 @@ export class Script {
     this.#sha1 = createHash('sha1').update(lua).digest('hex')
   }
 
-  /** @param paths of Lua files below plugin/, run one after the other as one script after what all scripts share */
+  /** @param paths of Lua files below plugin/, joined to one script after the prelude */
   static of (...paths: string[]): Script {
     return new Script(['redis/scripts/prelude.lua', ...paths].map(lua).join('\n'))
   }
@@ -25,7 +25,7 @@ export class Script {
     return this.#runBy((sha1) => redis.evalsha(sha1, keys.length, ...keys, ...args), () => redis.eval(this.#lua, keys.length, ...keys, ...args))
   }
 
-  /** @param onUnknown called when Redis has answered that it does not know the script @returns strings as bytes */
+  /** @param onUnknown called when Redis does not know the script yet @returns strings as bytes */
   async runForBytes (redis: RedisLike, keys: readonly string[], args: readonly RedisArgument[], onUnknown = (): void => {}): Promise<unknown> {
     const reply = await this.#runBy((sha1) => callForBytes(redis, 'evalshaBuffer', sha1, keys.length, ...keys, ...args), () => {
       onUnknown()
@@ -64,7 +64,7 @@ function hasStringNumbers ({ options = {} }: Pick<RedisLike, 'options'>): boolea
   return stringNumbers === true || redisOptions?.stringNumbers === true
 }
 
-/** Where what was a string comes as bytes, any string was a number. */
+/** In a reply whose strings are bytes, any string is a number. */
 function withNumbers (reply: unknown): unknown {
   if (Array.isArray(reply)) return reply.map(withNumbers)
   return typeof reply === 'string' ? Number(reply) : reply

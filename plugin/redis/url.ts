@@ -1,18 +1,18 @@
 import type { RedisOptions } from 'ioredis'
 
-/** What a URL of Redis has to be, for messages. */
+/** The form of a Redis URL, for messages. */
 export const REDIS_URL = 'a URL like redis://user:password@host:6379/0, or rediss:// for TLS'
 
-/** Parameters that mean the same as a string; any other of ioredis's options would be something else than was written. */
+/** The query parameters that are allowed: options of ioredis whose value is a string. */
 const PARAMETERS = ['db', 'family', 'connectionName', 'keyPrefix']
 
-/** A URL that is none of Redis; the message completes "the URL …" and shows nothing of it. */
+/** A URL that is not one of Redis; the message completes "the URL …", and shows no part of it. */
 export class RedisUrlError extends Error {}
 
 /**
- * Reads a URL as ioredis does, and refuses what ioredis would take for something else than was meant: a database that is
- * no number would be another one, a host that is missing this machine.
- * @returns what a client is made with: there is no other reading of it
+ * Reads a URL as ioredis does, but refuses what ioredis would misread: it would take a database that is no number for
+ * another one, and a missing host for this machine.
+ * @returns the options of the client
  * @throws RedisUrlError
  */
 export function parseRedisUrl (url: string): RedisOptions {
@@ -39,7 +39,7 @@ export function parseRedisUrl (url: string): RedisOptions {
   }
 }
 
-/** What is wrong with a URL, to be said after "it"; nothing of it is shown. */
+/** What is wrong with a URL, to complete "it …"; `undefined` when it is right. No part of it is shown. */
 export function redisUrlProblem (url: string): string | undefined {
   try {
     parseRedisUrl(url)

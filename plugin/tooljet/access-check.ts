@@ -4,12 +4,13 @@ import type { Log } from '../observability/log.js'
 import type { SessionRequest, ToolJetClient } from './client.js'
 
 /**
- * Proves after a mint that the user may open the app, by a session that nobody uses: ToolJet's mint need not check that.
+ * Checks after a mint that the user may open the app, by opening a session that is not used: some ToolJets check access
+ * only there.
  */
 export class AccessCheck {
   readonly #client: ToolJetClient
   readonly #log: Log
-  #isBlind = false
+  #isUnchecked = false
 
   constructor ({ client, log }: { client: ToolJetClient, log: Log }) {
     this.#client = client
@@ -17,7 +18,7 @@ export class AccessCheck {
   }
 
   /**
-   * What is neither a session nor a refusal proves nothing, and the URL is used without.
+   * An outcome that is neither a session nor a refusal proves nothing: the URL is used unchecked.
    * @throws TOOLJET_EMBED_ACCESS_DENIED
    */
   async run (redirectUrl: string, app: App): Promise<void> {
@@ -26,14 +27,14 @@ export class AccessCheck {
       this.#log.warn({ app: app.displayName, status: outcome }, 'tooljet-embed: ToolJet refuses the URL that it has just minted: the user may not open the app, or a new token is not valid while an older one lives')
       throw embedError('TOOLJET_EMBED_ACCESS_DENIED')
     }
-    const isBlind = outcome !== 200 && outcome !== 201
-    if (isBlind && !this.#isBlind && !this.#client.closed) {
+    const isUnchecked = outcome !== 200 && outcome !== 201
+    if (isUnchecked && !this.#isUnchecked && !this.#client.closed) {
       this.#log.warn({ outcome }, 'tooljet-embed: access to apps cannot be checked, URLs are used without')
     }
-    this.#isBlind = isBlind
+    this.#isUnchecked = isUnchecked
   }
 
-  /** @returns the status, or what is in its place */
+  /** @returns the status, or why there is none */
   async #open (redirectUrl: string): Promise<number | string> {
     const request = sessionRequestOf(redirectUrl)
     if (request === undefined) return 'the redirectUrl names no app, or no token'
@@ -41,7 +42,7 @@ export class AccessCheck {
   }
 }
 
-/** What the page of that URL sends. The path has the app's id where the mint was by slug, too. */
+/** The request that the page of this URL sends. The URL's path has the app's id, also after a mint by slug. */
 export function sessionRequestOf (redirectUrl: string): SessionRequest | undefined {
   const { pathname, searchParams } = new URL(redirectUrl)
   const appId = /\/embed-apps\/([^/]+)\/?$/.exec(pathname)?.[1]

@@ -3,7 +3,7 @@ import { brotliDecompress, gunzip, inflate, inflateRaw } from 'node:zlib'
 import { embedError } from '../errors.js'
 import type { Reply } from './replies.js'
 
-/** Reads no further than the bound, past which `tooLong` decides. */
+/** Reads a stream up to `maxBytes`. @param tooLong called when there is more; throws by default, else what was read is returned */
 export async function readBytes (stream: AsyncIterable<Buffer>, maxBytes: number, tooLong: () => void = () => { throw longerThan(maxBytes) }): Promise<Buffer> {
   const chunks: Buffer[] = []
   let bytes = 0
@@ -20,13 +20,13 @@ export async function readBytes (stream: AsyncIterable<Buffer>, maxBytes: number
 const DECODERS: Record<string, (bytes: Buffer, maxOutputLength: number) => Promise<Buffer>> = {
   gzip: (bytes, maxOutputLength) => promisify(gunzip)(bytes, { maxOutputLength }),
   br: (bytes, maxOutputLength) => promisify(brotliDecompress)(bytes, { maxOutputLength }),
-  // with zlib's header, as it should be, or without
+  // with zlib's header, as the standard has it, or without
   deflate: (bytes, maxOutputLength) => ((bytes[0]! & 0x0f) === 8 ? promisify(inflate) : promisify(inflateRaw))(bytes, { maxOutputLength }),
 }
 
 /**
- * A reply's text: decompressed, for a gateway may compress though nobody asked, in the charset that it names, and without
- * a byte order mark. Gateways also decompress and keep the header, or compress and drop it: then it is what it looks like.
+ * A reply's text: decompressed (gateways compress unasked), in its charset, and without a byte order mark. Some gateways
+ * decompress and keep the header, or compress and drop it: then the first bytes decide.
  * @throws TOOLJET_EMBED_BAD_REPLY when it is not what its headers say, or longer than the bound
  */
 export async function textOf (bytes: Buffer, headers: Reply['headers'], maxBytes: number): Promise<string> {
@@ -47,7 +47,7 @@ function encodingsOf (headers: Reply['headers'], bytes: Buffer): string[] {
   return named.length === 0 && bytes.subarray(0, 2).equals(GZIP) ? ['gzip'] : named
 }
 
-/** With which no text begins. */
+/** The first bytes of gzip; no text begins with them. */
 const GZIP = Buffer.from([0x1f, 0x8b])
 
 function looksLikeJson (bytes: Buffer): boolean {
@@ -58,7 +58,7 @@ function decoded (bytes: Buffer, charset: string | undefined): string {
   try {
     return new TextDecoder(charset).decode(bytes)
   } catch {
-    return new TextDecoder().decode(bytes) // of a charset that does not exist
+    return new TextDecoder().decode(bytes) // an unknown charset
   }
 }
 

@@ -11,7 +11,7 @@ const MAX_REPLY_BYTES = 64 * 1024
 const MAX_RETRIES = 2
 const RETRY_AFTER_MS = 100
 
-/** Failures from before a byte of the request was sent. */
+/** Error codes of calls of which no byte was sent. */
 const NOT_REACHED = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
 
 export interface MintRequest {
@@ -24,7 +24,7 @@ export interface MintRequest {
   sessionExpiry: number
 }
 
-/** What opens a session. */
+/** Body of a session call. */
 export interface SessionRequest {
   appId: string
   accessToken: string
@@ -34,7 +34,7 @@ type MayRetry = (isUnsure: boolean) => Promise<boolean>
 
 type ClientTarget = Pick<Target, 'url' | 'apiToken' | 'timeoutMs' | 'headers' | 'dispatcher'>
 
-/** Calls ToolJet: one deadline over the whole call, and a second try only where the first did nothing. */
+/** Calls ToolJet: with one deadline for the whole call, and with retries only where the call before had no effect. */
 export class ToolJetClient {
   readonly #pools: Pools
   readonly #timers: Timers
@@ -52,7 +52,7 @@ export class ToolJetClient {
   }
 
   /**
-   * @param mayRetry asked before each further call; `isUnsure`: that the first did nothing is likely, and no more
+   * @param mayRetry asked before each retry; `isUnsure`: the call before probably had no effect, but that is not certain
    * @throws TOOLJET_EMBED_TIMEOUT when the deadline passed
    * @throws TOOLJET_EMBED_UNAVAILABLE when ToolJet cannot be reached
    * @throws TOOLJET_EMBED_BAD_REPLY when the reply is longer than its bound
@@ -86,7 +86,7 @@ export class ToolJetClient {
     }
   }
 
-  /** Its connections are closed for good. */
+  /** Whether its connections were closed by `close()`. */
   get closed (): boolean {
     return this.#pools.closed
   }
@@ -102,7 +102,7 @@ export class ToolJetClient {
       } catch (error) {
         isUnsure = wasClosedAsIdle(error)
         if (signal.aborted || tries > MAX_RETRIES || !(isUnsure || isNotReached(error))) throw error
-        fail = () => { throw unreachable(error) } // which is told, and not that the time was over in the pause
+        fail = () => { throw unreachable(error) } // this error, and not a timeout, when the deadline passes in the pause
       }
       await Promise.race([this.#timers.sleep(RETRY_AFTER_MS * 2 ** (tries - 1) * (0.5 + this.#timers.random())), aborted(signal)])
       if (signal.aborted || !await mayRetry(isUnsure)) return fail()
@@ -129,15 +129,15 @@ function aborted (signal: AbortSignal): Promise<void> {
 }
 
 /**
- * What says that nothing was processed: 408, 421 and 425 are of a server that did not take the request up, 502 and 503 of a
- * gateway without its server behind it. With `Retry-After` a 503 is a pause, not a hiccup.
- * A 422 is a constraint of ToolJet's database, against which two mints at once can run: nothing was written, and once more is enough.
+ * Replies after which nothing was processed: 408, 421 and 425 of a server that did not accept the request, 502 and 503 of a
+ * gateway that did not reach its server (a 503 with `Retry-After` asks for a pause, and is not retried here). A 422 is a
+ * constraint of ToolJet's database that two mints at once can violate: nothing was written, one retry is enough.
  */
 function isRetryable ({ status, headers }: Reply, tries: number): boolean {
   return status === 408 || status === 421 || status === 425 || status === 502 || (status === 503 && headers['retry-after'] === undefined) || (status === 422 && tries === 1)
 }
 
-/** Of several addresses of a name, the last one's code is all of them's. */
+/** Whether ToolJet was not reached. With several addresses of a name, the error has the code of the last one. */
 function isNotReached (error: unknown): boolean {
   const { code, message } = error as NodeJS.ErrnoException
   return NOT_REACHED.has(code ?? '') || /before secure TLS connection was established/.test(message)

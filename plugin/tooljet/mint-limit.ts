@@ -1,7 +1,7 @@
-/** How many mints the fleet may ask of a ToolJet. */
+/** How many mints the fleet may request from a ToolJet. */
 export type MintLimit = 'auto' | false | Rate
 
-/** So many calls in any window. */
+/** At most `max` calls in any window. */
 export interface Rate {
   max: number
   /** Milliseconds. */

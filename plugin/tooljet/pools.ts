@@ -4,14 +4,14 @@ import type { Socket } from 'node:net'
 import { buildConnector, Pool, ProxyAgent, type Dispatcher } from 'undici'
 import { embedError } from '../errors.js'
 
-/** Of one ToolJet. */
+/** Connections to one ToolJet. */
 const CONNECTIONS = 16
 const MAX_POOLS = 100
 const LOOPBACK = /^(?:localhost|.*\.localhost|127(?:\.\d+){3}|\[::1\])$/
 
 /**
- * The connections of this instance: a pool for each ToolJet's URL, so that none waits for the calls of another one. Of
- * more ToolJets than the bound, those called last have one; a pool that has to leave brings its calls to their end.
+ * The connections of this instance: a pool for each ToolJet's URL, so that none waits for another one's calls. At most 100
+ * are open, those used last; a pool that is dropped ends its calls first.
  */
 export class Pools {
   readonly #open = new LRUCache<string, Dispatcher>({ max: MAX_POOLS, dispose: (pool) => this.#drain(pool) })
@@ -23,7 +23,7 @@ export class Pools {
     return this.#closed
   }
 
-  /** For one call that is under way: by the next one it may have left. */
+  /** The pool for one call; it may be dropped before the next call. */
   of (url: string, timeoutMs: number): Dispatcher {
     const key = `${timeoutMs} ${url}`
     const open = this.#open.get(key)
@@ -34,8 +34,8 @@ export class Pools {
   }
 
   /**
-   * A call begins, and is over when the returned function is called.
-   * @param breakOff called when they are closed meanwhile
+   * Registers a call; the returned function ends it.
+   * @param breakOff called when the pools are closed meanwhile
    * @throws TOOLJET_EMBED_UNAVAILABLE when they are closed already
    */
   begin (breakOff: () => void): () => void {
@@ -44,7 +44,7 @@ export class Pools {
     return () => { this.#calls.delete(breakOff) }
   }
 
-  /** Breaks off what is under way. */
+  /** Aborts the calls in progress. */
   async close (): Promise<void> {
     this.#closed = true
     for (const breakOff of this.#calls) breakOff()
@@ -60,14 +60,14 @@ export class Pools {
 
 /**
  * The proxy of the environment for a URL (HTTPS_PROXY or HTTP_PROXY, and NO_PROXY); never for loopback.
- * @throws TOOLJET_EMBED_OPTIONS when it is none
+ * @throws TOOLJET_EMBED_OPTIONS when the variable is not a proxy's URL
  */
 export function proxyOf (url: string): URL | undefined {
   const { protocol, hostname } = new URL(url)
   const proxy = LOOPBACK.test(hostname) ? '' : getProxyForUrl(url)
   if (proxy === '') return undefined
   if (URL.canParse(proxy) && /^https?:$/.test(new URL(proxy).protocol)) return new URL(proxy)
-  throw embedError('TOOLJET_EMBED_OPTIONS', { detail: `the variable ${protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY'} is something else (not shown), it takes a URL like http://proxy.example.com:3128` })
+  throw embedError('TOOLJET_EMBED_OPTIONS', { detail: `the variable ${protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY'} is something else (not shown), expected a URL like http://proxy.example.com:3128` })
 }
 
 /** Connections to the origin of a URL, through the environment's proxy where there is one. @throws TOOLJET_EMBED_OPTIONS as `proxyOf` does */
@@ -83,9 +83,9 @@ export function newPool (url: string, timeoutMs: number): Dispatcher {
 const CLOSED_AS_IDLE = Symbol('closed as idle')
 
 /**
- * A request failed since its connection, which had served requests before, ended with no byte of an answer to it: servers
- * and gateways close connections that lie idle, at the very moment, too, when one is used again. It is no proof, for a
- * server that dies in the middle of a call looks the same, so who retries has to tell of it.
+ * Whether a request failed because its connection, which had served requests before, ended without a byte of a reply: servers
+ * and gateways close idle connections, sometimes just when one is used again. It is no proof (a server that dies in the
+ * middle of a call looks the same), so a retry has to be logged.
  */
 export function wasClosedAsIdle (error: unknown): boolean {
   return error instanceof Error && CLOSED_AS_IDLE in error
@@ -95,13 +95,13 @@ export function wasClosedAsIdle (error: unknown): boolean {
 function watched (connector: buildConnector.connector): buildConnector.connector {
   return (options, callback) => connector(options, (...outcome) => {
     const [, socket] = outcome
-    if (socket) watch(socket) // undici gives neither null nor a socket when it fails, whatever its types say
+    if (socket) watch(socket) // `undefined` after a failure, whatever undici's types say
     callback(...outcome)
   })
 }
 
 function watch (socket: Socket): void {
-  let written = 0 // when an answer last came
+  let written = 0 // as of the last reply
   const isUnanswered = (): boolean => written > 0 && socket.bytesWritten > written
   const mark = (error: Error): Error => Object.assign(error, { [CLOSED_AS_IDLE]: true })
   socket.prependListener('readable', () => { if (socket.readableLength > 0) written = socket.bytesWritten })

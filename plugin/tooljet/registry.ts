@@ -17,7 +17,7 @@ import { ToolJet, type ToolJetHealth } from './tooljet.js'
 const MAX_TOOLJETS = 1000
 /** A ToolJet that was not used for this long may no longer exist: its token renewed, or its address changed. */
 const IDLE_TTL_MS = 3_600_000
-/** Of each ToolJet of several: cached hashes. */
+/** Cached user hashes of each ToolJet, where there are several. */
 const MAX_USERS_EACH = 500
 /** An invalid target is logged again after this time. */
 const LOGGED_AGAIN_MS = 60_000
@@ -32,19 +32,19 @@ export interface ToolJetsHealth {
 
 /** The ToolJets of this instance. */
 export interface ToolJetRegistry {
-  /** Of embed URLs, as far as they are known before any request. */
+  /** Origins of embed URLs that are known before any request. */
   readonly origins: readonly string[]
-  /** How the audit log names one: where there are several, by its URL. */
+  /** Name in the audit log: the URL where there are several ToolJets, else nothing. */
   displayNameOf (tooljet: ToolJet | undefined): string | undefined
   /**
-   * The one that a request is for.
+   * The ToolJet that a request is for.
    * @throws TOOLJET_EMBED_TENANT_UNKNOWN, TOOLJET_EMBED_MISCONFIGURED, and what the host's function throws
    */
   forRequest (request: FastifyRequest): ToolJet | Promise<ToolJet>
-  /** The one that the host names. @throws TOOLJET_EMBED_BAD_REQUEST */
+  /** The ToolJet of a target that the host gave. @throws TOOLJET_EMBED_BAD_REQUEST */
   fromTarget (target: unknown): ToolJet
   health (): Promise<ToolJetsHealth>
-  /** Stops all calls of Redis for them. */
+  /** Stops all calls to Redis for the queues. */
   close (): void
 }
 
@@ -68,13 +68,13 @@ interface ToolJetDeps {
 export function createRegistry (option: Target | TooljetOfRequest, deps: ToolJetDeps): ToolJetRegistry {
   const { namesKey, log, scripts } = deps
   if (typeof option !== 'function') {
-    // its URL alone: what is cached stays in use when the token changes
+    // named by its URL alone: cached URLs stay in use when the token changes
     const tooljet = makeToolJet(option, new KeyNames(namesKey, option.url), { ...deps, isSingleTenant: true })
     tooljet.open()
     return new SingleTenantRegistry(tooljet, scripts)
   }
   return new MultiTenantRegistry(option, (target) => {
-    // and the token: a customer who enters somebody else's URL does not get what is cached there
+    // named by the token, too: a tenant who enters somebody else's URL gets nothing that is cached there
     const names = new KeyNames(namesKey, JSON.stringify([target.url, target.apiToken]), MAX_USERS_EACH)
     return makeToolJet(target, names, { ...deps, log: log.child({ tooljet: target.url }) })
   }, scripts)
@@ -104,7 +104,7 @@ function makeToolJet (target: Target, names: KeyNames, { pools, scripts, timers,
   return new ToolJet({ client, queue, names, log, accessCheck: checkAccess ? new AccessCheck({ client, log }) : undefined }, { url, embedOrigins, timeoutMs, lockTtlMs, instance })
 }
 
-/** One for all requests. */
+/** One ToolJet for all requests. */
 class SingleTenantRegistry implements ToolJetRegistry {
   readonly #tooljet: ToolJet
   readonly #scripts: ScriptClient
@@ -126,7 +126,7 @@ class SingleTenantRegistry implements ToolJetRegistry {
 
   fromTarget (target: unknown): ToolJet {
     if (target === undefined) return this.#tooljet
-    throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes a "tooljet" only where option "tooljet" is a function' })
+    throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget accepts a "tooljet" only where option "tooljet" is a function' })
   }
 
   async health (): Promise<ToolJetsHealth> {
@@ -139,7 +139,7 @@ class SingleTenantRegistry implements ToolJetRegistry {
   }
 }
 
-/** Each tenant its own; of many, those needed last are kept in mind. */
+/** A ToolJet for each tenant; the 1000 used last are kept. */
 class MultiTenantRegistry implements ToolJetRegistry {
   readonly origins = []
   readonly #targetOf: TooljetOfRequest
@@ -165,7 +165,7 @@ class MultiTenantRegistry implements ToolJetRegistry {
       return this.#at(target)
     } catch (error) {
       this.#logInvalidTarget(request, target, error as Error)
-      throw embedError('TOOLJET_EMBED_MISCONFIGURED', { detail: 'what it knows of ToolJet is wrong', cause: error })
+      throw embedError('TOOLJET_EMBED_MISCONFIGURED', { detail: 'the "tooljet" of this request is invalid', cause: error })
     }
   }
 
@@ -173,12 +173,12 @@ class MultiTenantRegistry implements ToolJetRegistry {
     try {
       return this.#at(target)
     } catch (error) {
-      throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget takes the user\'s "tooljet", as the function of option "tooljet" gives it', cause: error })
+      throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget expects the user\'s "tooljet", as the function of option "tooljet" gives it', cause: error })
     }
   }
 
   async health (): Promise<ToolJetsHealth> {
-    const known = [...this.#known.values()] // those needed last come first
+    const known = [...this.#known.values()] // the last used ones come first
     const standings = await standingsOf(this.#scripts, known.map(({ standingKeys }) => standingKeys))
     const tooljets = known.map((tooljet, i) => ({ url: tooljet.url, ...tooljet.health(standings[i]!) }))
     const { url: _, ...worst } = tooljets.reduce((worst, one) => (isWorse(one, worst) ? one : worst), { url: '', state: 'unknown' })
@@ -213,7 +213,7 @@ class MultiTenantRegistry implements ToolJetRegistry {
 const dispatchers = new WeakMap<object, number>()
 let dispatchersSeen = 0
 
-/** Tells dispatchers apart: a function that makes a new one for each request would make a new ToolJet, too. */
+/** A number for each dispatcher: the same dispatcher means the same ToolJet. */
 function dispatcherName (dispatcher: object): number {
   let name = dispatchers.get(dispatcher)
   if (name === undefined) dispatchers.set(dispatcher, name = ++dispatchersSeen)

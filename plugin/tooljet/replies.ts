@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { embedError, type EmbedError } from '../errors.js'
 
-/** What came back from ToolJet, its body not longer than the client's bound. */
+/** A reply of ToolJet; its body is not longer than the client's bound. */
 export interface Reply {
   status: number
   headers: Record<string, string | string[] | undefined>
@@ -23,13 +23,13 @@ const ToolJetError = Type.Union([
 
 /** Without `Retry-After` ToolJet's 429 pauses for its documented window. */
 const DEFAULT_PAUSE_SECONDS = 60
-/** A longer pause is taken for a mistake: asking once an hour harms nobody. */
+/** A longer pause is taken for a mistake: one call an hour does no harm. */
 const MAX_PAUSE_SECONDS = 3600
 
-/** Of a server that did not take the request up, and of ToolJet's database. */
-const PASSING = new Set([408, 421, 422, 425])
+/** Statuses of a transient failure: of a server that did not accept the request, and of ToolJet's database. */
+const TRANSIENT = new Set([408, 421, 422, 425])
 
-/** ToolJet's 403s that refuse this server, and what to mend; any other refuses the user. */
+/** Messages of ToolJet's 403s that refuse this server, with their remedy; any other 403 refuses the user. */
 const REFUSES_SERVER: ReadonlyMap<string, string> = new Map([
   ['unauthorized', 'tooljet.apiToken is not ToolJet\'s EXTERNAL_API_ACCESS_TOKEN'],
   ['external api is disabled', 'set ENABLE_EXTERNAL_API=true at ToolJet'],
@@ -37,10 +37,10 @@ const REFUSES_SERVER: ReadonlyMap<string, string> = new Map([
   ['forbidden resource', 'this is ToolJet\'s community edition, it cannot mint'],
 ])
 
-/** ToolJet asks not to be called. */
+/** A pause that ToolJet asks for. */
 export interface PauseAsked {
   seconds: number
-  /** Whether it says for how long. */
+  /** Whether the reply has a `Retry-After`. */
   isGiven: boolean
   /** Whether too many calls are the reason. */
   isLimit: boolean
@@ -74,7 +74,7 @@ export function readReply (reply: Reply, origins: readonly string[]): string {
   throw toEmbedError(reply)
 }
 
-// White space, control characters, quotes, brackets: a URL is read past them, and a page or a header might not be.
+// White space, control characters, quotes, brackets: URL parsers accept them, but a page or a header may break.
 // eslint-disable-next-line no-control-regex
 const NOT_IN_A_URL = /[\u0000-\u0020\u007f"<>\\^`{|}]/
 
@@ -89,12 +89,12 @@ function usableUrl (body: string, origins: readonly string[]): string {
   return json.redirectUrl
 }
 
-/** Only what has ToolJet's own form is a verdict on a user or an app: whatever else refuses the call, refuses the server. */
+/** Only a reply in ToolJet's own form is a denial of a user or an app: any other refusal is of this server. */
 function toEmbedError (reply: Reply): EmbedError {
   const { status } = reply
   const pause = pauseAsked(reply)
   if (pause !== undefined) return embedError('TOOLJET_EMBED_BUSY', { retryAfter: pause.seconds })
-  if (status >= 500 || PASSING.has(status)) return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: `it answered with status ${status}` })
+  if (status >= 500 || TRANSIENT.has(status)) return embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: `it answered with status ${status}` })
   if (status >= 300 && status < 400) return badReply(`it redirects (status ${status}), and redirects are not followed: is tooljet.url right?`)
   if (status === 407) return misconfigured('the proxy on the way to ToolJet asks for credentials (status 407)')
   if (status === 401) return misconfigured('something in front of ToolJet asks for other credentials (status 401)')
@@ -117,14 +117,14 @@ function toEmbedError (reply: Reply): EmbedError {
 
 function badRequest (message: string | undefined): EmbedError {
   if (message === undefined) return badReply('something in front of ToolJet does not accept the request (status 400 without ToolJet\'s JSON)')
-  if (/\bappId must be a uuid/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet takes another form of app id' })
+  if (/\bappId must be a uuid/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet expects another form of app id' })
   if (/invalid app/i.test(message)) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
   if (/\bemail must be\b|\bemail must be provided\b/i.test(message)) return embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'ToolJet does not accept the user\'s e-mail as an address' })
   return badReply('it does not accept the request')
 }
 
 function notFound (message = ''): EmbedError {
-  // of a route that is not there, in whose path there are "users"
+  // of a missing route, whose path has "users" in it
   const isAboutRoute = /^(?:cannot|route) post\b/i.test(message)
   if (!isAboutRoute && /\buser\b|@/i.test(message)) return embedError('TOOLJET_EMBED_USER_NOT_FOUND')
   if (!isAboutRoute && /\bapp(?:id|slug)?\b/i.test(message)) return embedError('TOOLJET_EMBED_APP_NOT_FOUND')
@@ -136,7 +136,7 @@ function toolJetMessage ({ status, body }: Reply): string | undefined {
   const json = parseJson(body)
   if (!Value.Check(ToolJetError, json) || json.statusCode !== status) return undefined
   const message = Array.isArray(json.message) ? json.message.join('; ') : json.message
-  // NestJS leaves `error` out when it has no message of its own: servers that say the same twice are others
+  // NestJS leaves `error` out when it would repeat the message: a server with both the same is another one
   return 'error' in json && !('path' in json) && json.error === message ? undefined : message
 }
 

@@ -3,17 +3,17 @@ import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { Rate } from './mint-limit.js'
 
-/** Where one call cannot have keys of several ToolJets: so many are looked at, each by a call of its own. */
-const MAX_ASKED_EACH = 20
+/** Most ToolJets that are looked up by a call each, where one call cannot have the keys of several. */
+const MAX_SINGLE_CALLS = 20
 const VALUES = 4
 
 const STANDINGS = Script.of('tooljet/scripts/pause-state.lua', 'tooljet/scripts/standings.lua')
 
-/** How it stands with a ToolJet, as the fleet knows it. */
+/** State of a ToolJet in Redis, shared by the fleet. */
 export interface Standing {
   /** Milliseconds that are left of its pause; 0: none, or not known. */
   pauseMs: number
-  /** Who waits for a turn; `undefined`: not known. */
+  /** Number of users and apps that wait for a turn; `undefined`: not known. */
   waiting: number | undefined
   /** Its limit as learnt from its 429s. */
   learned: Rate | undefined
@@ -26,8 +26,8 @@ export interface StandingKeys {
 }
 
 /**
- * How it stands with several ToolJets, in one call for all of them. Their keys lie in many slots: in a Redis Cluster
- * only the first 20 are looked at, and of the others an instance knows what it has seen itself.
+ * Reads the state of several ToolJets, in one call. In a Redis Cluster, where their keys are in many slots, only the first
+ * 20 are read, by a call each; of the others an instance knows what it has seen itself.
  * @param keys the most important ones first
  */
 export async function standingsOf (scripts: ScriptClient, keys: StandingKeys[]): Promise<Standing[]> {
@@ -56,5 +56,5 @@ async function together (scripts: ScriptClient, keys: StandingKeys[]): Promise<u
 }
 
 async function each (scripts: ScriptClient, keys: StandingKeys[]): Promise<unknown[]> {
-  return (await Promise.all(keys.slice(0, MAX_ASKED_EACH).map((one) => together(scripts, [one])))).flat()
+  return (await Promise.all(keys.slice(0, MAX_SINGLE_CALLS).map((one) => together(scripts, [one])))).flat()
 }

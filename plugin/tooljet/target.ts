@@ -59,7 +59,7 @@ export const targetSchema = Type.Object({
   ], { expected: MINT_LIMIT })),
 }, { additionalProperties: false, expected: 'an object with url and apiToken', secret: true })
 
-/** The static option is checked with all others; this is what a function gave. */
+/** For a target that a function returned: the static option is checked with all others. */
 const given = Type.Object({ tooljet: targetSchema })
 
 /** @throws TOOLJET_EMBED_OPTIONS that names what is wrong, and no secret */
@@ -95,7 +95,7 @@ function dispatcherOf (dispatcher: Dispatcher | undefined): Dispatcher | undefin
   throw optionError('tooljet.dispatcher', 'an undici Dispatcher', describeValue(dispatcher, true))
 }
 
-/** Those that the plugin sets, and those of the connection. */
+/** Headers that the plugin sets, and those of the connection. */
 const OWN_HEADERS = ['authorization', 'content-type', 'content-length', 'accept', 'accept-encoding', 'connection', 'transfer-encoding', 'expect', 'keep-alive', 'upgrade']
 
 function headersOf (headers: Record<string, string>): Record<string, string> {

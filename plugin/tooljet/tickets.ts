@@ -1,16 +1,16 @@
 import type { Encryptor } from '../crypto/encryption.js'
 
-/** A place in the queue, as its owner carries it: should Redis forget it, the ticket tells. */
+/** A place in the queue, as the ticket has it, in case Redis loses it. */
 export interface Place {
   /** Of the queue. */
   epoch: string
-  /** The moment of first asking, by Redis's clock, ms. */
+  /** The time of the first request, by Redis's clock, ms. */
   place: number
-  /** Until when it is kept. */
+  /** Until when it is kept, by Redis's clock, ms. */
   ends: number
 }
 
-/** Whose place it is: a ticket of another ToolJet, user or app cannot be opened. */
+/** Whose place it is: a ticket of another ToolJet, user or app cannot be decrypted. */
 export interface TicketOwner {
   toolJet: string
   user: string
@@ -30,7 +30,7 @@ export class Tickets {
     return this.#encryptor.encrypt(boundTo(owner), `${epoch} ${place} ${ends}`).toString('base64url')
   }
 
-  /** @returns nothing for one that is foreign or broken */
+  /** @returns nothing for a ticket of somebody else, or one that is damaged */
   decrypt (owner: TicketOwner, ticket: unknown): Place | undefined {
     if (typeof ticket !== 'string' || ticket.length > MAX_TICKET) return undefined
     const [epoch, place, ends] = this.#encryptor.decrypt(boundTo(owner), Buffer.from(ticket, 'base64url'))?.split(' ') ?? []

@@ -21,19 +21,19 @@ export interface ToolJetHealth {
   queue?: QueueHealth
 }
 
-/** Who wants to mint, and what has to hold. */
+/** Request for a mint. */
 export interface MintOrder extends TurnRequest {
   email: string
-  /** Counts the mint, once its turn has come; throws when it may not be made. */
+  /** Counts the mint, once its turn has come; throws when the user has no mints left. */
   count: () => Promise<unknown> | undefined
-  /** Called right before ToolJet is; throws when it must not be any more. */
+  /** Called right before ToolJet is called; throws when another process may have the lock by now. */
   checkLock: () => void
 }
 
-/** A URL, and all names by which ToolJet knows the app; or the time after which to ask again. */
+/** A URL, and all names by which ToolJet knows the app; or the time after which to try again. */
 export type Minted = { redirectUrl: string, names: string[] } | { heldForMs: number }
 
-/** A server on the other side, and what is kept apart from all others'. */
+/** One ToolJet server, with its queue and its state. */
 export class ToolJet {
   readonly url: string
   /** Origins that its embed URLs may have. */
@@ -73,7 +73,7 @@ export class ToolJet {
     this.#queue.close()
   }
 
-  /** What stands for a user of this ToolJet in key names. */
+  /** Hash of a user of this ToolJet, for key names. */
   userHash (email: string): string {
     return this.#names.userHash(email)
   }
@@ -109,7 +109,7 @@ export class ToolJet {
     }
   }
 
-  /** Tells the subscribers of `tooljet-embed:mint`. */
+  /** Publishes the call to the channels `tooljet-embed:mint`. */
   #traced (order: MintOrder, turn: Turn): Promise<string> {
     const trace: TooljetEmbedMintTrace = { instance: this.#instance, app: order.app.displayName, waitedMs: turn.waitedMs }
     return traced(mintChannel, trace, () => this.#call(order, turn).finally(() => { trace.calls = turn.calls.length }))
@@ -121,7 +121,7 @@ export class ToolJet {
     this.#queue.begins(turn)
     try {
       const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry }, (isUnsure) => {
-        if (isUnsure) this.#log.warn('tooljet-embed: ToolJet closed a connection just when a mint was sent on it, it is asked once more')
+        if (isUnsure) this.#log.warn('tooljet-embed: ToolJet closed a connection just when a mint was sent on it, the mint is sent once more')
         return this.#queue.admitRetry(turn)
       })
       asked = pauseAsked(reply)
@@ -137,7 +137,7 @@ export class ToolJet {
     }
   }
 
-  /** Where the fleet has what `health` is told. */
+  /** Keys of what `health` needs. */
   get standingKeys (): StandingKeys {
     return this.#queue.standingKeys
   }
@@ -166,7 +166,7 @@ export class ToolJet {
   }
 }
 
-/** ToolJet is not there: a refusal, too, is an answer. */
+/** Whether ToolJet was unavailable: a refusal is a reply. */
 function isOutage (error: unknown): boolean {
   return isEmbedError(error) && (error.code === 'TOOLJET_EMBED_UNAVAILABLE' || error.code === 'TOOLJET_EMBED_TIMEOUT')
 }

@@ -2,7 +2,7 @@ import { Cluster, Redis } from 'ioredis'
 import { t as tap, test } from 'tap'
 import { freePort, startServer } from '../../example/redis.js'
 import { run as doctor } from '../../plugin/cli/doctor/run.js'
-import { run as audit } from '../../plugin/cli/run.js'
+import { run as audit } from '../../plugin/cli/audit/run.js'
 import { cliHere } from '../support/cli.js'
 import { startCluster } from '../support/cluster.js'
 import { rawRedis } from '../support/raw-redis.js'
@@ -83,7 +83,7 @@ test('a client that has ended, serves another purpose, or reaches a replica is a
   await subscriber.subscribe('news')
   for (const [client, what] of [
     [quit, /client that the host gave has ended/],
-    [subscriber, /serves another purpose/],
+    [subscriber, /is subscribed or monitors/],
     [await connected(replica.url, { readOnly: true }), /replica/],
   ] as const) {
     const portal = await Portal.open(t, { redisUrl: server.url, options: { redis: client } })

@@ -179,10 +179,10 @@ test("settings of the plugin's routes: config for hooks of the host, security fo
   t.match(own.app.swagger(), { paths: { '/api/get-tooljet-url': { post: { tags: ['mine'] } } } })
 
   for (const [options, message] of [
-    [{ route: { config: 'public' } }, /"route\.config" is "public", it takes an object/],
-    [{ client: { constraints: 5 } }, /"client\.constraints" is 5, it takes an object/],
-    [{ route: { security: {} } }, /"route\.security" is an object, it takes a list/],
-    [{ client: { security: [] } }, /there is no option "client\.security", here are known: path, config, constraints/],
+    [{ route: { config: 'public' } }, /"route\.config" is "public", expected an object/],
+    [{ client: { constraints: 5 } }, /"client\.constraints" is 5, expected an object/],
+    [{ route: { security: {} } }, /"route\.security" is an object, expected a list/],
+    [{ client: { security: [] } }, /unknown option "client\.security", expected one of path, config, constraints/],
   ] as [object, RegExp][]) await t.rejects(open(t, undefined, { options }), { code: 'TOOLJET_EMBED_OPTIONS', message })
 })
 

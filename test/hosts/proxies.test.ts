@@ -109,7 +109,7 @@ test('HTTPS_PROXY carries TLS that it cannot read', async (t) => {
 
 test('a variable that is no proxy stops the start, and is not shown', async (t) => {
   setEnv(t, { HTTPS_PROXY: 'socks5://hunter2@proxy.test' })
-  await t.rejects(openPortal(t, { url: 'https://tooljet.test' }), { code: 'TOOLJET_EMBED_OPTIONS', message: /HTTPS_PROXY is something else \(not shown\), it takes a URL like/ })
+  await t.rejects(openPortal(t, { url: 'https://tooljet.test' }), { code: 'TOOLJET_EMBED_OPTIONS', message: /HTTPS_PROXY is something else \(not shown\), expected a URL like/ })
 })
 
 test("a dispatcher of the host's: a proxy, a mock; it is not closed with the plugin", async (t) => {

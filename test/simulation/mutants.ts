@@ -120,7 +120,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 0,
     why: 'the start of a URL is told by the date of the machine that minted',
     changes: [
-      { file: 'redis/clock.ts', from: 'return Math.floor(moment + this.#known().least)', to: 'return Math.floor(this.#timers.date() - this.#timers.now() + moment)' },
+      { file: 'redis/clock.ts', from: 'return Math.floor(moment + this.#bounds().least)', to: 'return Math.floor(this.#timers.date() - this.#timers.now() + moment)' },
       { file: URL_CACHE, from: 'Math.min(Math.max(lockedAt, this.#clock.earliest(calledAt)), this.#clock.latest(calledAt))', to: 'Math.max(0 * lockedAt, this.#clock.earliest(calledAt))' },
       // and what would show it
       { file: 'cache/scripts/user.lua', from: 'over(field, ends, starts > at)', to: 'over(field, ends)' },
@@ -144,7 +144,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     why: 'a URL that Redis brings back after a forget is served',
     changes: [
       { file: FORGET_LOG, from: 'return moments.length === 0 ? undefined : Math.max(...moments)', to: 'return moments.length >= 0 ? undefined : 0' },
-      { file: FORGET_LOG, from: 'if (isLost) this.#oweAllBut(seen, reply)\n      else this.#oweUnreadBut(seen, reply)', to: '' },
+      { file: FORGET_LOG, from: 'if (isLost) this.#addMissing(seen, reply)\n      else this.#addUnread(seen, reply)', to: '' },
     ]
   },
   // what the promises rest on besides

@@ -11,8 +11,8 @@ import { AuditKeys } from '../../plugin/audit/audit-keys.js'
 import { toFields, type AuditEvent, type AuditFields } from '../../plugin/audit/event.js'
 import { EventSigner, fieldsOfSigned } from '../../plugin/audit/signer.js'
 import { deriveKeys } from '../../plugin/crypto/secret-keys.js'
-import type { Run } from '../../plugin/cli/program.js'
-import { run } from '../../plugin/cli/run.js'
+import type { Program } from '../../plugin/cli/run-program.js'
+import { run } from '../../plugin/cli/audit/run.js'
 import { plainEnv } from './plain-env.js'
 import { wayToRedis } from './way-to-redis.js'
 
@@ -43,8 +43,8 @@ export function builtPackage (): string {
   return built
 }
 
-export function mainFile (): string {
-  return join(builtPackage(), 'dist', 'cli', 'main.js')
+export function auditFile (): string {
+  return join(builtPackage(), 'dist', 'cli', 'audit.js')
 }
 
 export function warmFile (): string {
@@ -73,7 +73,7 @@ export function ended (file: string, args: string[], env: NodeJS.ProcessEnv): Pr
 
 /** Runs the command line as a process, without a terminal. */
 export function cli (args: string[], env: NodeJS.ProcessEnv = {}): Promise<Ended> {
-  return ended(process.execPath, [mainFile(), ...args], env)
+  return ended(process.execPath, [auditFile(), ...args], env)
 }
 
 export const HAS_SCRIPT = hasScript()
@@ -88,7 +88,7 @@ function hasScript (): boolean {
 
 /** What `script` takes for the command line on a terminal. @param before shell commands that come first */
 export function scriptArgs (args: string[], before = `stty cols ${PTY_COLUMNS}`): string[] {
-  const words = [process.execPath, mainFile(), ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`)
+  const words = [process.execPath, auditFile(), ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`)
   // exec: a shell that stays (which one it is, SHELL tells) gets a Ctrl-C as well, and its exit code is not the program's
   return ['-qec', `${before}; exec ${words.join(' ')}`, '/dev/null']
 }
@@ -100,7 +100,7 @@ export function cliOnTerminal (args: string[], env: NodeJS.ProcessEnv = {}, befo
 
 /** Runs the command line, or another program, in this process. */
 export async function cliHere (args: string[], { program = run, env = {}, signal, isTTY = false, columns, slow = false, failsWith, shows }: {
-  program?: Run
+  program?: Program
   env?: NodeJS.ProcessEnv
   signal?: AbortSignal
   isTTY?: boolean

@@ -1,9 +1,9 @@
--- Takes the lock where a mint is needed and nobody mints yet.
+-- Returns the cached URL, or acquires the lock where a mint is needed and nobody mints yet.
 --
 -- KEYS: user.
--- ARGV: deadline, longest life of a URL in ms, app, owner, lock's TTL in ms, life in ms that a reused URL must still have,
---       its whole life in ms as this app has it, id of a URL that is reported dead ('-': none), id of one that cannot be
---       decrypted ('-': none), the owner waited for so far ('-': none), '1' for one that is in no hurry.
+-- ARGV: deadline, longest lifetime of a URL in ms, app, owner, lock's TTL in ms, time in ms for which a reused URL must
+--       still be valid, its whole lifetime in ms by this name of the app, id of a URL that is reported dead ('-': none), id of one that cannot be
+--       decrypted ('-': none), the owner this request has been waiting for ('-': none), '1' when it is in no hurry.
 -- Reply: { time, 'url' | 'failed' | 'wait' | 'acquired', detail, id or '', URL as it is kept or '', how many other URLs the
 --        user has, if acquired } with detail: the error for 'failed', the owner for 'wait', the lock's start for 'acquired'.
 local life, app, owner, lockTtl, least, own, invalidated, unreadable, observed, isInNoHurry = unpack(ARGV, 2)
@@ -36,7 +36,7 @@ end
 
 local lockOwner, since = lockOf(app)
 if left > 0 and left >= tonumber(least) then
-  if lockOwner == owner then -- this very call, sent again: the lock it took is not needed any more
+  if lockOwner == owner then -- this very call, sent again: its lock is not needed any more
     drop('l' .. app)
     finish(life)
   end
@@ -47,7 +47,7 @@ if lockOwner == owner then return reply('acquired', string.format('%.0f', since)
 
 local failed, denial, failure = outcomeOf(app)
 if failed and (denial == '1' or failed == observed) then return reply('failed', failure) end
-if not lockOwner and isInNoHurry == '1' then -- who mints for another name may mint for this app, too
+if not lockOwner and isInNoHurry == '1' then -- a mint by another name may be of the same app
   for field in pairs(fields) do
     local other = field:match('^l(.+)$')
     if other and concerns({ app }, other) then lockOwner = lockOwner or lockOf(other) end

@@ -1,10 +1,11 @@
--- The owner's bad end: tells those who wait, and lets go of the lock. A denial by ToolJet is a forget of the app, too.
+-- Ends an owner's mint that failed: stores the error for those who wait, and releases the lock. A denial by ToolJet is a
+-- forget of the app, too.
 --
 -- KEYS: user.
 -- ARGV: deadline, longest life of a URL in ms, app, owner, error as JSON, ms for which it is kept, '1' for a denial, start
 --       of the mint call.
--- Reply: { time, moment up to which URLs are forgotten ('0': none are), names forgotten }. An owner whose lock has ended
---        tells nobody else that it failed; its denial is about what was minted before.
+-- Reply: { time, moment up to which URLs are forgotten ('0': none are), names forgotten }. The error of an owner whose
+--        lock has ended is not stored; its denial concerns what was minted before its call.
 local life, app, owner, failure, keptFor, denial, started = unpack(ARGV, 2)
 life = tonumber(life)
 begin(life)

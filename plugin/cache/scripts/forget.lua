@@ -1,4 +1,4 @@
--- Drops a user's URLs and remembered failures, of one app or of all, and keeps from being stored what is minted just now.
+-- Drops a user's URLs and stored failures, of one app or of all, and prevents that a mint under way is stored.
 --
 -- KEYS: user.
 -- ARGV: deadline, longest life of a URL in ms, app ('*': all), id of this call, moment until which mints are concerned

@@ -1,4 +1,4 @@
--- Tells the fleet what was forgotten.
+-- Adds a forget to the fleet's log of forgets.
 --
 -- KEYS: the log, a stream.
 -- ARGV: deadline, longest life of a URL in ms, user, moment until which mints are concerned, names with ' ' between.
@@ -6,7 +6,7 @@
 local key, life = KEYS[1], tonumber(ARGV[2])
 local MAX_ENTRIES = 100000
 local ttl = math.max(life, redis.call('PTTL', key))
-redis.call('PEXPIRE', key, ttl) -- an ACL that refuses this refuses it before there is an entry without an end
+redis.call('PEXPIRE', key, ttl) -- first, so that an ACL that refuses it leaves no entry without a TTL
 
 if redis.call('XLEN', key) < MAX_ENTRIES then
   redis.call('XADD', key, 'MINID', '~', string.format('%.0f', at - life), '*', 'user', ARGV[3], 'moment', ARGV[4], 'names', ARGV[5])

@@ -1,4 +1,4 @@
--- What the fleet has forgotten after an entry of the log.
+-- Reads the fleet's log of forgets after an entry.
 --
 -- KEYS: the log. ARGV: deadline, id of the last entry known ('-': none), how many at most.
 -- Reply: { time, 'ok' | 'lost', then for each entry its id, user, moment and names }: 'lost' when the last one known is no

@@ -1,4 +1,4 @@
--- Lets go of a lock, if it is one's own.
+-- Releases a lock, if this owner has it.
 --
 -- KEYS: user. ARGV: deadline, longest life of a URL in ms, app, owner. Reply: { time }.
 if lockOf(ARGV[3]) == ARGV[4] then

@@ -1,5 +1,5 @@
--- Stores a URL for each name of its app: its owner's, who thereby lets go of the lock, or one that was minted while Redis
--- was unavailable. Not one that was forgotten since its mint began, nor beside a younger one.
+-- Stores a URL for each name of its app: that of a lock's owner, whose lock is released, or one that was minted while
+-- Redis was unavailable. A URL that was forgotten since its mint began is not stored, nor one that is older than the present one.
 --
 -- KEYS: user.
 -- ARGV: deadline, longest life of a URL in ms, app, owner ('-': minted while Redis was unavailable), id, start of its mint

@@ -1,13 +1,13 @@
--- The hash of one user, the only key of every script of the cache, read as a whole and written field by field:
+-- Shared by all scripts of the cache. Their only key is the hash of one user, read as a whole and written field by field:
 --
 --   n<app>   id of the URL that this name of an app stands for; a name is "id:…" or "slug:…". "-start" where that URL
---            was reported dead: none that is older takes its place
+--            was reported dead: no older URL takes its place
 --   u<id>    a URL: the start of its mint call and its end, 13 digits each in Redis's ms, and the ciphertext
 --   l<app>   who mints: "owner start end"
 --   o<app>   how the last mint failed: "owner end denial error", with denial 1 for ToolJet's verdict and the error as JSON
 --   f        what was forgotten: "app moment call dropped names" for each, app "*" for all, with ";" between
 --
--- All ends are compared with Redis's clock here; the TTL collects garbage.
+-- Ends are compared with Redis's clock; the key's TTL is for garbage collection only.
 local key = KEYS[1]
 local fields = {}
 do
@@ -26,7 +26,7 @@ local function drop (field)
   redis.call('HDEL', key, field)
 end
 
--- Nothing for one whose times cannot be read.
+-- Returns nothing when the times cannot be read.
 local function urlOf (id)
   local kept = id and fields['u' .. id] or ''
   local starts, ends = tonumber(kept:sub(1, 13)), tonumber(kept:sub(14, 26))
@@ -65,7 +65,8 @@ end
 
 -- Forgetting ----------------------------------------------------------------------------------------------------------
 
--- An app may be known by its id alone, or by its slug alone: what is forgotten by the other name is then taken for it.
+-- Whether a forget concerns a URL with these names. An app may be known by its id alone, or by its slug alone: a forget by
+-- the other kind of name then concerns it.
 local function concerns (names, forgotten)
   if forgotten == '*' then return true end
   local kind = forgotten:match('^%a+:')
@@ -79,7 +80,7 @@ end
 
 local function forgets ()
   local list = {}
-  for entry in (fields.f or ''):gmatch('[^;]+') do -- each by itself: in no time, whatever was written there
+  for entry in (fields.f or ''):gmatch('[^;]+') do -- entry by entry, so that a damaged field costs no time
     local app, moment, call, dropped, names = entry:match('^(%S+) (%d+) (%S+) (%d+) (.+)$')
     if app then list[#list + 1] = { app = app, moment = tonumber(moment), call = call, dropped = tonumber(dropped), names = names } end
   end
@@ -99,7 +100,7 @@ end
 
 local MAX_FORGETS = 8
 
--- Drops the URLs of an app ("*": of all) whose mint began until that moment, and keeps such from being stored later.
+-- Drops the URLs of an app ("*": of all) whose mint began until that moment, and prevents that such URLs are stored later.
 local function forget (app, moment, call, life)
   local list, names = forgets(), app
   for _, one in ipairs(list) do
@@ -121,7 +122,7 @@ local function forget (app, moment, call, life)
   end
 
   list[#list + 1] = { app = app, moment = moment, call = call, dropped = dropped, names = names }
-  while #list > MAX_FORGETS do -- the oldest two become one, of all apps
+  while #list > MAX_FORGETS do -- the two oldest are merged to one of all apps
     list[2].app, list[2].names, list[2].moment = '*', '*', math.max(list[1].moment, list[2].moment)
     table.remove(list, 1)
   end
@@ -133,14 +134,14 @@ local function forget (app, moment, call, life)
   return moment, dropped, names
 end
 
--- To be called before a script writes: what an ACL would refuse at its end it refuses now.
+-- Called before a script writes: an ACL that would refuse its last command refuses this one, with nothing written.
 local function begin (life)
   redis.call('HDEL', key, '')
   redis.call('PEXPIRE', key, math.max(life, 180000))
 end
 
--- To be called at the end of a script that writes: drops what is over, and lets the key live as long as what is not, but
--- no longer than `life` ms or three minutes.
+-- Called at the end of a script that writes: drops what has expired, and sets the key's TTL to the longest end that is left,
+-- at most `life` ms or three minutes.
 local function finish (life)
   local last = 0
   local function over (field, ends, isOver)

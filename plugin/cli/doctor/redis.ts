@@ -82,7 +82,7 @@ class Examination {
     }
     const info = await this.#info()
     if (info?.['redis_mode'] === 'sentinel') {
-      yield problem('kind', 'this is a Sentinel, which keeps nothing itself', 'REDIS_URL takes the address of a Redis; for Sentinel the plugin takes an ioredis client')
+      yield problem('kind', 'this is a Sentinel, which keeps nothing itself', 'set REDIS_URL to the address of a Redis; for Sentinel give the plugin an ioredis client')
       return
     }
     yield * this.#kind(info)
@@ -138,7 +138,7 @@ class Examination {
     if (major < LEAST_VERSION[0]! || (major === LEAST_VERSION[0] && minor < LEAST_VERSION[1]!)) yield problem('version', `${what}: it is older than 6.2`, 'use Redis 6.2 or later, or Valkey')
     else yield fine('version', what)
     if (mode === 'cluster') yield problem('kind', 'it is part of a Cluster, and REDIS_URL is for one server', 'give the plugin an ioredis Cluster client as its option "redis"; of that no variable tells, so the rest was not looked at')
-    else if (role === 'slave') yield problem('role', 'it is a replica, and takes no writes', 'REDIS_URL takes the address of the master')
+    else if (role === 'slave') yield problem('role', 'it is a replica, and accepts no writes', 'set REDIS_URL to the address of the master')
     if (loading === '1') yield problem('loading', 'it still reads its data from disk', 'call again later')
   }
 
@@ -189,7 +189,7 @@ class Examination {
     if (unknown !== undefined && /unknown command/i.test(unknown)) yield noScripts(unknown)
     const refusal = await this.#refusalOf('ZADD', `{${this.#settings.keyPrefix}doctor}`, 'XX', 1, 'x')
     if (refusal === undefined || /^(?:NOPERM|READONLY)/.test(refusal)) return // which is told already
-    yield problem('writes', `it takes no writes: ${refusal}`, remedyOfWrites(refusal))
+    yield problem('writes', `it accepts no writes: ${refusal}`, remedyOfWrites(refusal))
   }
 
   * #memory (info: Record<string, string>): Generator<Finding> {

@@ -5,13 +5,13 @@ import { EXIT, UsageError } from '../errors.js'
 import { parseOptions, wholeNumber, type ParsedOptions, type OptionName } from '../options.js'
 import type { Output } from '../output.js'
 import { portalSettingsOf, type PortalSettings } from '../portal-settings.js'
-import { runProgram, writeVersion, type Run, type Io } from '../program.js'
+import { runProgram, writeVersion, type Program, type Io } from '../run-program.js'
 import type { Finding } from './finding.js'
 import { Report } from './report.js'
 
 const OPTION_NAMES: OptionName[] = ['user', 'opens', 'outsider', 'pairs', 'check-access', 'pat-expiry', 'min-remaining', 'mint-limit', 'key-prefix', 'stream', 'key-file', 'json', 'version']
 
-export const run: Run = (args, io) => runProgram('tooljet-embed-doctor', io, (out) => runDoctor(args, out, io))
+export const run: Program = (args, io) => runProgram('tooljet-embed-doctor', io, (out) => runDoctor(args, out, io))
 
 async function runDoctor (args: string[], out: Output, { env }: Io): Promise<number> {
   const { given, positionals } = parseOptions(args, OPTION_NAMES)
@@ -21,7 +21,7 @@ async function runDoctor (args: string[], out: Output, { env }: Io): Promise<num
     await out.write(doctorHelp(OPTION_NAMES))
     return EXIT.fine
   }
-  if (positionals.length > 0) throw new UsageError('it takes options alone')
+  if (positionals.length > 0) throw new UsageError(`unexpected argument "${positionals[0]}", there are options only`)
   const settings = portalSettingsOf(given, env)
   const report = new Report(out, { isJson: given.json !== undefined, secrets: secretsIn(settings) })
   for await (const finding of examine(settings, given, env)) await report.tell(finding)
@@ -62,10 +62,10 @@ async function * examine ({ resolved }: PortalSettings, given: ParsedOptions, en
 function peopleOf (given: ParsedOptions): { users: string[], outsider: string | undefined, apps: string[] } {
   const { user: users = [], opens: apps = [], outsider } = given
   for (const [name, address] of [...users.map((address) => ['user', address] as const), ...(outsider === undefined ? [] : [['outsider', outsider] as const])]) {
-    if (parseEmail(address) === undefined) throw new UsageError(`--${name} is "${address}", it takes an e-mail address`)
+    if (parseEmail(address) === undefined) throw new UsageError(`--${name} is "${address}", expected an e-mail address`)
   }
   for (const app of apps) {
-    if (!APP_ID.test(app) && !APP_SLUG.test(app)) throw new UsageError('--opens takes ids or slugs of apps')
+    if (!APP_ID.test(app) && !APP_SLUG.test(app)) throw new UsageError(`--opens has "${app}", expected ids or slugs of apps`)
   }
   return { users, outsider, apps }
 }

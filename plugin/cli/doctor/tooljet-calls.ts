@@ -70,12 +70,12 @@ export class ToolJetCalls {
     const proxy = proxyOf(origin)?.host
     const variable = origin === new URL(this.#url).origin ? 'TOOLJET_URL' : 'TOOLJET_EMBED_ORIGINS'
     const refused = /Proxy response \((\d+)\)/.exec(message)?.[1]
-    if (refused !== undefined) return new NoAnswer(`the proxy ${proxy} refuses to let it be called (status ${refused})`, refused === '407' ? 'HTTPS_PROXY takes http://user:password@host:port' : 'may the proxy reach it? NO_PROXY names hosts that are called without')
-    if (proxy !== undefined && name !== 'TimeoutError' && !CERTIFICATE.test(code)) return new NoAnswer(`the proxy ${proxy} cannot be reached (${code || name})`, 'HTTPS_PROXY takes an address like http://proxy.example.com:3128; NO_PROXY names hosts that are called without')
+    if (refused !== undefined) return new NoAnswer(`the proxy ${proxy} refuses to let it be called (status ${refused})`, refused === '407' ? 'set HTTPS_PROXY to http://user:password@host:port' : 'may the proxy reach it? NO_PROXY names hosts that are called without')
+    if (proxy !== undefined && name !== 'TimeoutError' && !CERTIFICATE.test(code)) return new NoAnswer(`the proxy ${proxy} cannot be reached (${code || name})`, 'set HTTPS_PROXY to an address like http://proxy.example.com:3128; NO_PROXY names hosts that are called without')
     if (name === 'TimeoutError') return new NoAnswer(`it does not answer within ${this.#timeoutMs / 1000} s`, 'is the address right, and is a firewall between?')
     if (code === 'CERT_HAS_EXPIRED') return new NoAnswer('its certificate has expired', 'renew it')
-    if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return new NoAnswer('its certificate is for another name', `${variable} takes a name that is in it`)
-    if (CERTIFICATE.test(code)) return new NoAnswer(`its certificate is not trusted here (${code})`, 'NODE_EXTRA_CA_CERTS takes a file with the certificate of who has signed it')
+    if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return new NoAnswer('its certificate is for another name', `set ${variable} to a name that is in it`)
+    if (CERTIFICATE.test(code)) return new NoAnswer(`its certificate is not trusted here (${code})`, 'set NODE_EXTRA_CA_CERTS to a file with the certificate of who has signed it')
     if (/wrong version number|packet length/i.test(message)) return new NoAnswer('it does not speak TLS at this port', `${variable} begins with http:// then`)
     if (code === 'UND_ERR_SOCKET' && origin.startsWith('http:')) return new NoAnswer('it closes the connection', `does it speak TLS? ${variable} begins with https:// then`)
     return new NoAnswer(`it cannot be reached (${code || name})`, `is ${variable} the address of ToolJet${variable === 'TOOLJET_URL' ? '' : "'s front end"}, as this machine sees it?`)

@@ -28,7 +28,7 @@ export async function * examineToolJet (calls: ToolJetCalls, url: string, embedO
     return false
   }
   const wrong = await refusalOf(calls, url, reply)
-  yield wrong ?? fine('token', `${host} answers in ${Math.round(performance.now() - began)} ms, has the external API and takes the token`)
+  yield wrong ?? fine('token', `${host} answers in ${Math.round(performance.now() - began)} ms, has the external API and accepts the token`)
   yield * clockOf(reply)
   if (wrong?.level === 'problem') return false
   yield * pageOf(calls, url, embedOrigins)
@@ -44,9 +44,9 @@ async function refusalOf (calls: ToolJetCalls, url: string, reply: Reply): Promi
     if (!isEmbedError(error)) throw error
     const { code, remedy } = error
     if (code === 'TOOLJET_EMBED_BAD_REQUEST' || code === 'TOOLJET_EMBED_APP_NOT_FOUND' || code === 'TOOLJET_EMBED_USER_NOT_FOUND') return undefined
-    if (code === 'TOOLJET_EMBED_BUSY') return note('token', `it takes no call at present (status ${status}): the token, users and apps were not looked at`, laterThan(reply))
+    if (code === 'TOOLJET_EMBED_BUSY') return note('token', `it accepts no call at present (status ${status}): the token, users and apps were not looked at`, laterThan(reply))
     if (status >= 300 && status < 400) return redirection(reply, url)
-    if (status === 200 || status === 201) return problem('address', 'what answers is no API: a web page, maybe of ToolJet\'s front end', 'TOOLJET_URL takes the address of ToolJet\'s server, where /api is')
+    if (status === 200 || status === 201) return problem('address', 'what answers is no API: a web page, maybe of ToolJet\'s front end', 'set TOOLJET_URL to the address of ToolJet\'s server, where /api is')
     if (status === 404 && url.endsWith('/api')) return problem('address', 'there is no external API at TOOLJET_URL', 'leave "/api" out at its end')
     if (code === 'TOOLJET_EMBED_MISCONFIGURED') return problem('token', `it refuses this server (status ${status})`, remedy)
     if (GATEWAY_STATUSES.has(status)) return problem('server', `a gateway in front of it answers with status ${status}`, `is ToolJet up, and does the gateway reach it? ${laterThan(reply)}`)
@@ -59,8 +59,8 @@ async function refusalOf (calls: ToolJetCalls, url: string, reply: Reply): Promi
 function redirection ({ status, headers: { location } }: Reply, url: string): Finding {
   const target = typeof location === 'string' && URL.canParse(location, url) ? new URL(location, url) : undefined
   const base = target?.pathname.endsWith(MINT_PATH) ? target.pathname.slice(0, -MINT_PATH.length) : undefined
-  if (target !== undefined && base !== undefined) return problem('address', `it redirects (status ${status}) to ${target.origin}${base}`, 'TOOLJET_URL takes that address: redirects are not followed')
-  return problem('address', `it redirects (status ${status})${target === undefined ? '' : ` to ${target.origin}${target.pathname}`}`, 'is that where an access proxy lets people sign in? Option tooljet.headers takes its service token; else TOOLJET_URL takes the address of ToolJet\'s server')
+  if (target !== undefined && base !== undefined) return problem('address', `it redirects (status ${status}) to ${target.origin}${base}`, 'set TOOLJET_URL to that address: redirects are not followed')
+  return problem('address', `it redirects (status ${status})${target === undefined ? '' : ` to ${target.origin}${target.pathname}`}`, 'is that where an access proxy lets people sign in? Option tooljet.headers takes its service token; else set TOOLJET_URL to the address of ToolJet\'s server')
 }
 
 function laterThan ({ headers: { 'retry-after': after } }: Reply): string {
@@ -94,7 +94,7 @@ async function * pageOf (calls: ToolJetCalls, url: string, embedOrigins: readonl
     const { forbids, ancestors } = frameRuleOf(headers)
     if (forbids !== undefined) yield problem('frame', `the page at ${origin} may not be shown in a frame (${forbids})`, 'let the proxy in front of ToolJet leave that header out, or name your portal\'s origin in frame-ancestors')
     else if (status === 429 || GATEWAY_STATUSES.has(status)) yield note('page', `${origin} gives no page at present (status ${status})`, laterThan(reply))
-    else if (!isPage(reply)) yield problem('page', `there is no page at ${origin}/embed-apps (status ${status})`, 'TOOLJET_EMBED_ORIGINS takes the origin of ToolJet\'s front end')
+    else if (!isPage(reply)) yield problem('page', `there is no page at ${origin}/embed-apps (status ${status})`, 'set TOOLJET_EMBED_ORIGINS to the origin of ToolJet\'s front end')
     else {
       yield fine('page', `${origin} has the page for frames`)
       if (ancestors !== undefined) yield note('frame', `only pages of ${ancestors} may show it in a frame`, 'is the origin of your portal among them, spelled as browsers show it? else name it in frame-ancestors')

@@ -1,13 +1,13 @@
 const FIELD = /(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r?\n|\r?$)/y
 
 export interface CsvRecord {
-  /** On which it begins, from 1. */
+  /** Line on which it begins, from 1. */
   line: number
-  /** None: it is no CSV. */
+  /** `undefined` for a line that is not CSV. */
   fields: string[] | undefined
 }
 
-/** Reads CSV as RFC 4180 has it; lines may end with LF alone. A line that is none is given as such, and reading goes on after it. */
+/** Reads CSV as RFC 4180 has it; lines may end with LF alone. A line that is not CSV has no fields, and reading continues after it. */
 export function * readCsv (text: string): Generator<CsvRecord> {
   let line = 1
   for (let start = 0; start < text.length;) {

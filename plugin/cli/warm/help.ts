@@ -9,7 +9,7 @@ fastify-tooljet-embed reads.
 
 Usage: ${PROGRAM} [options] FILE
 
-${wrapped('FILE (- is standard input) has a pair of a user and an app on each line, as CSV with a header (email, and one of appId, appSlug, app) or as NDJSON ({"email": "ana@acme.io", "appSlug": "sales"}). Column app takes an id or a slug; aliases of the portal are not known here.', 0)}
+${wrapped('FILE (- is standard input) has a pair of a user and an app on each line, as CSV with a header (email, and one of appId, appSlug, app) or as NDJSON ({"email": "ana@acme.io", "appSlug": "sales"}). Column app has an id or a slug; aliases of the portal are not known here.', 0)}
 
 ${wrapped('The portal finds what is cached only with the same Redis, ToolJet, keys and keyPrefix. Lifetimes have to be its own, too: a URL lives as long as --pat-expiry says, and the portal gives it no longer than its own patExpiry says.', 0)}
 

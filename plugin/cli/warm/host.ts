@@ -10,12 +10,12 @@ const LEVELS: Record<number, string> = { 40: 'warning', 50: 'error', 60: 'error'
 
 /**
  * An app with nothing but the plugin.
- * @throws RedisError when Redis cannot be reached, or does not take what is written
+ * @throws RedisError when Redis cannot be reached, or does not accept writes
  */
 export async function openHost (options: TooljetEmbedOptions & { redis: string }, out: Output): Promise<FastifyInstance> {
   await reachRedis(options.redis)
   const write = (line: string): void => {
-    out.progress() // which comes again
+    out.progress() // it is shown again with the next update
     out.note(readable(line))
   }
   const app = Fastify({ logger: { level: 'warn', base: null, stream: { write } } })
@@ -24,10 +24,10 @@ export async function openHost (options: TooljetEmbedOptions & { redis: string }
   const { redis } = await app.tooljetEmbed.health()
   if (redis.state === 'up') return app
   await app.close()
-  throw new RedisError('Redis does not take what is written')
+  throw new RedisError('Redis does not accept writes')
 }
 
-/** The plugin itself would wait for a Redis that comes back. */
+/** Fails at once without Redis, where the plugin itself would wait. */
 async function reachRedis (url: string): Promise<void> {
   const connection = await Connection.open({ url })
   try {
@@ -40,7 +40,7 @@ async function reachRedis (url: string): Promise<void> {
   }
 }
 
-/** A line of the plugin's log for people; what it has besides its words is at its end. */
+/** A line of the plugin's log for people: the message, then its other fields. */
 function readable (json: string): string {
   const { level, time: _, msg, err, ...others } = JSON.parse(json) as { level: number, time: number, msg: string, err?: { message: string } }
   const more = Object.keys(others).length > 0 ? ` ${JSON.stringify(others)}` : ''

@@ -13,11 +13,11 @@ const NAMES = ['email', 'appId', 'appSlug', 'app'] as const
 type Row = { [name in typeof NAMES[number]]?: unknown }
 type Line = { line: number } & ({ row: Row } | { problem: string })
 
-// here it is only about whether an app is named as it should be
+// only to check how an app is named
 const ANY_APP = new Apps(undefined, { patExpiry: 1, sessionExpiry: 1, minRemaining: 0 })
 
 /**
- * The pairs of a file, each once, and what is wrong in it: by the number of the line, and with nothing of what it holds.
+ * Reads the pairs of a file, each once, and its problems, by line number and without its contents.
  * @param file '-': standard input
  * @throws UsageError when it cannot be read
  */
@@ -81,8 +81,8 @@ function rowOf (header: readonly (keyof Row | undefined)[], fields: readonly str
 /** @throws an error that says what is wrong */
 function pairOf ({ email: given, appId, appSlug, app }: Row): { key: string, pair: TooljetEmbedWarmPair } {
   const email = parseEmail(given)
-  if (email === undefined) throw new Error('"email" takes an e-mail address')
-  // without the portal's list there are no aliases
+  if (email === undefined) throw new Error('"email" must be an e-mail address')
+  // there are no aliases without the portal's options
   const named = app === undefined ? {} : APP_ID.test(String(app)) ? { appId: app } : { appSlug: app }
   if (app !== undefined && (appId !== undefined || appSlug !== undefined)) throw new Error('name the app by one of appId, appSlug and app')
   const lookup = { ...(appId !== undefined && { appId }), ...(appSlug !== undefined && { appSlug }), ...named } as AppLookup

@@ -3,13 +3,13 @@ import type { TooljetEmbedWarmProgress } from '../../warm.js'
 import type { Output } from '../output.js'
 import { grouped } from '../text.js'
 
-/** Without a terminal, ms. */
+/** Interval of the lines without a terminal, ms. */
 const EVERY_MS = 60_000
-/** As `warm` keeps it: while no limit is known, and of a limit. */
+/** The limits of `warm()`: calls a minute while no limit is known, and its share of a limit. */
 const UNLIMITED_PER_MINUTE = 10
 const SHARE = 0.8
 
-/** How far it is, and how long it will take: on a terminal one line, else a line a minute. */
+/** Shows progress and time left: one line on a terminal, else a line a minute. */
 export class WarmProgress {
   readonly #out: Output
   readonly #began = performance.now()
@@ -39,7 +39,7 @@ export class WarmProgress {
     this.#isShown = false
   }
 
-  /** What is left is taken for not cached. Minting is as slow as it was until now, or as ToolJet's limit makes it. */
+  /** Estimates the time left: none of the remaining pairs is cached, and mints are as slow as until now, or as ToolJet's limit allows. */
   #minutesLeft ({ done, total, minted, failed }: TooljetEmbedWarmProgress, { tooljet }: TooljetEmbedHealth, now: number): number | undefined {
     const { queue } = tooljet
     const limit = queue === undefined ? Infinity : queue.perMinute === null ? UNLIMITED_PER_MINUTE : SHARE * queue.perMinute

@@ -4,17 +4,17 @@ import { EXIT, UnreachableError, UsageError } from '../errors.js'
 import { parseOptions, type OptionName } from '../options.js'
 import type { Output } from '../output.js'
 import { portalSettingsOf } from '../portal-settings.js'
-import { runProgram, writeVersion, type Run, type Io } from '../program.js'
+import { runProgram, writeVersion, type Program, type Io } from '../run-program.js'
 import { jsonLine, plural } from '../text.js'
 import { readPairs } from './pairs.js'
 
 const OPTION_NAMES: OptionName[] = ['valid-for', 'pat-expiry', 'session-expiry', 'min-remaining', 'key-prefix', 'stream', 'pseudonyms', 'mint-limit', 'check-access', 'key-file', 'dry-run', 'json', 'version']
 
-/** So many wrong lines, and pairs that failed, are told of. */
-const MAX_TOLD = 20
+/** Wrong lines, and failed pairs, that are listed. */
+const MAX_LISTED = 20
 const LOOK_MS = 1000
 
-export const run: Run = (args, io) => runProgram('tooljet-embed-warm', io, (out) => runWarm(args, out, io))
+export const run: Program = (args, io) => runProgram('tooljet-embed-warm', io, (out) => runWarm(args, out, io))
 
 async function runWarm (args: string[], out: Output, { stdin = process.stdin, env, interrupted }: Io): Promise<number> {
   const { given, positionals } = parseOptions(args, OPTION_NAMES)
@@ -25,7 +25,7 @@ async function runWarm (args: string[], out: Output, { stdin = process.stdin, en
     return EXIT.fine
   }
   const [file, ...others] = positionals
-  if (file === undefined || others.length > 0) throw new UsageError('it takes one FILE, or - for standard input')
+  if (file === undefined || others.length > 0) throw new UsageError('expected one FILE, or - for standard input')
 
   const { pairs, problems } = await readPairs(file, stdin)
   reportLines(problems, 'line', out)
@@ -87,6 +87,6 @@ async function warm (app: FastifyInstance, pairs: TooljetEmbedWarmPair[], { sign
 }
 
 function reportLines (lines: readonly string[], thing: string, out: Output): void {
-  for (const line of lines.slice(0, MAX_TOLD)) out.note(line)
-  if (lines.length > MAX_TOLD) out.note(`and ${plural(lines.length - MAX_TOLD, thing)} more`)
+  for (const line of lines.slice(0, MAX_LISTED)) out.note(line)
+  if (lines.length > MAX_LISTED) out.note(`and ${plural(lines.length - MAX_LISTED, thing)} more`)
 }

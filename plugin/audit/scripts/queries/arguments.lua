@@ -34,7 +34,7 @@ local function oneOf (allowed) -- Redis 7 has no libraries yet when this runs, b
     for _, option in ipairs(allowed) do
       if value == option then return value end
     end
-    return nil, table.concat(allowed, ', ')
+    return nil, 'one of ' .. table.concat(allowed, ', ')
   end
 end
 
@@ -130,16 +130,16 @@ local ARGUMENTS = {
 }
 
 local function parse (query, keys, args)
-  if #keys ~= 1 then refuse(query, 'it takes one key, the audit stream, and got ' .. #keys) end
+  if #keys ~= 1 then refuse(query, 'expected one key, the audit stream, and got ' .. #keys) end
   local given = {}
   for i = 1, #args, 2 do
     local name, value = lower(args[i]), args[i + 1]
     local check = (' ' .. USAGE[query]):find('[ [](' .. name:gsub('%W', '%%%0') .. ') ') and ARGUMENTS[name]
-    if not check then refuse(query, 'there is no argument "' .. args[i] .. '"') end
+    if not check then refuse(query, 'unknown argument "' .. args[i] .. '"') end
     if value == nil then refuse(query, 'argument "' .. name .. '" has no value') end
     if given[name] ~= nil then refuse(query, 'argument "' .. name .. '" is there twice') end
-    local checked, takes = check(value)
-    if checked == nil then refuse(query, 'argument "' .. name .. '" is "' .. value .. '", it takes ' .. takes) end
+    local checked, expected = check(value)
+    if checked == nil then refuse(query, 'argument "' .. name .. '" is "' .. value .. '", expected ' .. expected) end
     given[name] = checked
   end
   return given

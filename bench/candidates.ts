@@ -1,0 +1,77 @@
+import { join } from 'node:path'
+import { requestsOf, checkAnswers, firstUsers, NUMBER } from './requests.js'
+import { applyLoad } from './load.js'
+import { measure, type Figures } from './measure.js'
+import { medians, rotated } from './statistics.js'
+import { progress } from './progress.js'
+import { sequentialRoundTrips } from './round-trips.js'
+import type { Settings } from './servers/serve.js'
+import type { BenchRedis, Environment } from './environment.js'
+import type { ServerProcess } from './server-process.js'
+
+export interface Candidate {
+  name: string
+  title: string
+  /** A file of `servers/`. */
+  server: string
+  settings?: Partial<Settings>
+  /** Each request names another app, so that each is a miss. */
+  misses?: boolean
+}
+
+export const CANDIDATES: readonly Candidate[] = [
+  { name: 'baseline', title: 'baseline', server: 'baseline' },
+  { name: 'hit', title: 'plugin, hit by route', server: 'plugin' },
+  { name: 'host-client', title: "plugin, hit, the host's client", server: 'plugin', settings: { hostClient: {} } },
+  { name: 'auto-pipelining', title: "plugin, hit, the host's client with auto-pipelining", server: 'plugin', settings: { hostClient: { enableAutoPipelining: true } } },
+  { name: 'decorator', title: 'plugin, hit by decorator', server: 'plugin', settings: { byDecorator: true } },
+  { name: 'required', title: "plugin, hit, `delivery: 'required'`", server: 'plugin', settings: { options: { audit: { delivery: 'required' } } } },
+  { name: 'unlimited', title: 'plugin, hit, `rateLimit: false`', server: 'plugin', settings: { options: { rateLimit: false } } },
+  { name: 'miss', title: 'plugin, miss', server: 'plugin', misses: true },
+  { name: 'by-hand', title: 'by hand', server: 'by-hand' },
+  { name: 'composed', title: 'composed', server: 'composed' },
+  { name: 'snippet', title: "ToolJet's snippet", server: 'snippet' },
+]
+
+export interface CandidateResult {
+  name: string
+  title: string
+  median: Figures
+  rounds: Figures[]
+  /** How often a request waits for Redis, one wait after the other, before it is answered. */
+  sequentialRoundTrips: number
+}
+
+const NEW_APP_EACH_TIME = `00000000-0000-4000-8000-${NUMBER}`
+
+/**
+ * All servers run all the time, and are loaded one after the other, round by round.
+ * @param profiles a folder for CPU profiles
+ */
+export async function compare (environment: Environment, redis: BenchRedis, toolJet: ServerProcess, candidates: readonly Candidate[], profiles?: string): Promise<CandidateResult[]> {
+  const { plan } = environment
+  const load = { connections: plan.connections, folder: environment.folder }
+  const entries = await Promise.all(candidates.map(async (candidate) => {
+    const requests = requestsOf(firstUsers(plan.users), candidate.misses ? NEW_APP_EACH_TIME : undefined)
+    const settings = { redisUrl: redis.url, toolJetUrl: toolJet.url, prefix: `${candidate.name}:`, ...candidate.settings }
+    const profile = profiles && join(profiles, `${candidate.name}.cpuprofile`)
+    const server = await environment.startServer(candidate.server, settings, profile)
+    return { candidate, settings, server, redis, toolJet, requests, rounds: [] as Figures[] }
+  }))
+
+  for (const { server, requests } of entries) {
+    await checkAnswers(server.url, requests) // from now on every user's URL is cached
+    if (plan.warmUpSeconds > 0) await applyLoad({ url: server.url, requests, seconds: plan.warmUpSeconds, ...load })
+  }
+  for (let round = 0; round < plan.rounds; round++) {
+    for (const entry of rotated(entries, round)) {
+      entry.rounds.push(await measure(entry, { seconds: plan.seconds, ...load }))
+      progress(`round ${round + 1} of ${plan.rounds}: ${entry.candidate.title}`)
+    }
+  }
+
+  const roundTrips = await Promise.all(entries.map(({ candidate, settings, requests }) => sequentialRoundTrips(environment, redis, candidate.server, settings, requests)))
+  return entries.map(({ candidate: { name, title }, rounds }, i) => (
+    { name, title, median: medians(rounds), rounds, sequentialRoundTrips: roundTrips[i]! }
+  ))
+}
