@@ -152,8 +152,8 @@ export class UrlCache {
       const own = this.#local.get(user, app)
       if (own?.isUnsaved === true && !this.#breaker.isOpen && await this.#saveLocal(user, app, own)) return own
       const found = await this.#store.lookUp(user, app, own?.isUnsaved === true ? undefined : own)
-      const isAsItWas = found !== undefined && found === own && this.#forgets.coveredUntil(user, own) === undefined
-      return isAsItWas ? found : await this.#reconcile(user, app, found)
+      const isUnchanged = found !== undefined && found === own && this.#forgets.coveredUntil(user, own) === undefined
+      return isUnchanged ? found : await this.#reconcile(user, app, found)
     } catch (error) {
       this.#rethrowUnlessServing(error)
       return this.#fromMemory(user, app)
