@@ -19,8 +19,8 @@ export interface IndexPlace {
  */
 export class AuditKeys {
   readonly #start: string
-  readonly #emails = new LRUCache<string, IndexPlace>({ max: 10_000 })
-  readonly #apps = new LRUCache<string, IndexPlace>({ max: 1000 })
+  readonly #emails = places(10_000)
+  readonly #apps = places(1000)
 
   constructor (readonly stream: string) {
     this.#start = hasTag(stream) ? stream : `{${stream}}`
@@ -73,6 +73,11 @@ export class AuditKeys {
   #bucket (kind: string, number: number): string {
     return `${this.#start}:index:${kind}:${number}`
   }
+}
+
+/** By `max` it would allocate memory for all of them at once, for those who want but the name of a key, too. */
+function places (count: number): LRUCache<string, IndexPlace> {
+  return new LRUCache({ maxSize: count, sizeCalculation: () => 1 })
 }
 
 function cached<V extends object> (cache: LRUCache<string, V>, name: string, make: () => V): V {
