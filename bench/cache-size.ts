@@ -33,7 +33,7 @@ export function cacheSize (environment: Environment, toolJet: ServerProcess): Pr
       const servers = await Promise.all(Array.from({ length: serversEach }, () => inner.startServer('plugin', settings)))
       const requests = requestsOf(firstUsers(activeUsers).map((i) => i * urls / activeUsers))
       for (const { url } of servers) await checkAnswers(url, requests)
-      entries.push({ urls, redis, servers, toolJet, requests, memory, seeded, rounds: [] as Figures[] })
+      entries.push({ urls, redis, masters: [redis], servers, toolJet, requests, memory, seeded, rounds: [] as Figures[] })
       progress(`cache size: ${urls} URLs are cached`)
     }
     // after all are seeded: an idle process has to warm up again

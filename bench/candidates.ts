@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { requestsOf, checkAnswers, firstUsers, NUMBER } from './requests.js'
 import { applyLoad } from './load.js'
 import { measure, type Figures } from './measure.js'
-import { medians, rotated } from './statistics.js'
+import { median, medians, rotated } from './statistics.js'
 import { progress } from './progress.js'
 import { sequentialRoundTrips } from './round-trips.js'
 import type { Settings } from './servers/serve.js'
@@ -17,6 +17,8 @@ export interface Candidate {
   settings?: Partial<Settings>
   /** Each request names another app, so that each is a miss. */
   misses?: boolean
+  /** On a Redis Cluster of three masters. */
+  inCluster?: boolean
 }
 
 export const CANDIDATES: readonly Candidate[] = [
@@ -28,6 +30,8 @@ export const CANDIDATES: readonly Candidate[] = [
   { name: 'required', title: "plugin, hit, `delivery: 'required'`", server: 'plugin', settings: { options: { audit: { delivery: 'required' } } } },
   { name: 'unlimited', title: 'plugin, hit, `rateLimit: false`', server: 'plugin', settings: { options: { rateLimit: false } } },
   { name: 'miss', title: 'plugin, miss', server: 'plugin', misses: true },
+  { name: 'cluster-baseline', title: 'baseline, Cluster', server: 'baseline', inCluster: true },
+  { name: 'cluster', title: 'plugin, hit, Cluster', server: 'plugin', settings: { hostClient: { enableAutoPipelining: true } }, inCluster: true },
   { name: 'by-hand', title: 'by hand', server: 'by-hand' },
   { name: 'composed', title: 'composed', server: 'composed' },
   { name: 'snippet', title: "ToolJet's snippet", server: 'snippet' },
@@ -38,8 +42,10 @@ export interface CandidateResult {
   title: string
   median: Figures
   rounds: Figures[]
-  /** How often a request waits for Redis, one wait after the other, before it is answered. */
-  sequentialRoundTrips: number
+  /** Over one connection, ms. */
+  aloneP50: number
+  /** How often a request waits for Redis, one wait after the other, before it is answered; not measured in a Cluster. */
+  sequentialRoundTrips?: number
 }
 
 const NEW_APP_EACH_TIME = `00000000-0000-4000-8000-${NUMBER}`
@@ -50,13 +56,16 @@ const NEW_APP_EACH_TIME = `00000000-0000-4000-8000-${NUMBER}`
  */
 export async function compare (environment: Environment, redis: BenchRedis, toolJet: ServerProcess, candidates: readonly Candidate[], profiles?: string): Promise<CandidateResult[]> {
   const { plan } = environment
-  const load = { connections: plan.connections, folder: environment.folder }
+  const { folder } = environment
+  const load = { connections: plan.connections, folder }
+  const cluster = candidates.some(({ inCluster }) => inCluster) ? await environment.startCluster() : []
   const entries = await Promise.all(candidates.map(async (candidate) => {
     const requests = requestsOf(firstUsers(plan.users), candidate.misses ? NEW_APP_EACH_TIME : undefined)
-    const settings = { redisUrl: redis.url, toolJetUrl: toolJet.url, prefix: `${candidate.name}:`, ...candidate.settings }
+    const masters = candidate.inCluster ? cluster : [redis]
+    const settings = { redisUrl: redis.url, ...(candidate.inCluster && { clusterPorts: cluster.map(({ port }) => port) }), toolJetUrl: toolJet.url, prefix: `${candidate.name}:`, ...candidate.settings }
     const profile = profiles && join(profiles, `${candidate.name}.cpuprofile`)
     const server = await environment.startServer(candidate.server, settings, profile)
-    return { candidate, settings, server, redis, toolJet, requests, rounds: [] as Figures[] }
+    return { candidate, settings, server, masters, toolJet, requests, rounds: [] as Figures[], alone: [] as number[] }
   }))
 
   for (const { server, requests } of entries) {
@@ -66,12 +75,17 @@ export async function compare (environment: Environment, redis: BenchRedis, tool
   for (let round = 0; round < plan.rounds; round++) {
     for (const entry of rotated(entries, round)) {
       entry.rounds.push(await measure(entry, { seconds: plan.seconds, ...load }))
+      entry.alone.push((await applyLoad({ url: entry.server.url, requests: entry.requests, seconds: plan.seconds, connections: 1, folder })).p50)
       progress(`round ${round + 1} of ${plan.rounds}: ${entry.candidate.title}`)
     }
   }
 
-  const roundTrips = await Promise.all(entries.map(({ candidate, settings, requests }) => sequentialRoundTrips(environment, redis, candidate.server, settings, requests)))
-  return entries.map(({ candidate: { name, title }, rounds }, i) => (
-    { name, title, median: medians(rounds), rounds, sequentialRoundTrips: roundTrips[i]! }
-  ))
+  return Promise.all(entries.map(async ({ candidate: { name, title, server, inCluster }, settings, requests, rounds, alone }) => ({
+    name,
+    title,
+    median: medians(rounds),
+    rounds,
+    aloneP50: median(alone),
+    ...(!inCluster && { sequentialRoundTrips: await sequentialRoundTrips(environment, redis, server, settings, requests) }),
+  })))
 }

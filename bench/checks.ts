@@ -15,19 +15,29 @@ export function checks (results: Results): Check[] {
 
 function ofCandidates ({ candidates = [] }: Results): Check[] {
   const of = (name: string) => candidates.find((candidate) => candidate.name === name)
-  const ratio = (figure: keyof Figures, other: string): number | undefined => {
-    const [hit, candidate] = [of('hit')?.median, of(other)?.median]
-    return hit && candidate && hit[figure] / candidate[figure]
+  const ratio = (name: string, other: string, figure: keyof Figures): number | undefined => {
+    const [one, another] = [of(name)?.median, of(other)?.median]
+    return one && another && one[figure] / another[figure]
   }
-  const throughput = (other: string, least: number): Check[] => atLeast(
-    `throughput of a hit at least ${least} × *${of(other)?.title ?? other}*`, ratio('requestsPerSecond', other), least, ' ×'
+  const cpu = (what: string, name: string, other: string, most: number): Check[] => atMost(
+    `server CPU of ${what} at most ${most.toFixed(2)} × *${of(other)?.title ?? other}*`, ratio(name, other, 'cpu'), most, ' ×'
   )
+  const throughput = (other: string, least: number): Check[] => atLeast(
+    `throughput of a hit at least ${least} × *${of(other)?.title ?? other}*`, ratio('hit', other, 'requestsPerSecond'), least, ' ×'
+  )
+  const alone = of('hit') && of('baseline') && of('hit')!.aloneP50 / of('baseline')!.aloneP50
   return [
-    ...atMost('server CPU of a hit at most 1.20 × *baseline*', ratio('cpu', 'baseline'), 1.2, ' ×'),
-    ...throughput('baseline', 0.85),
+    ...cpu('a hit', 'hit', 'baseline', 1.3),
+    ...cpu("a hit with the host's client", 'host-client', 'baseline', 1.35),
+    ...cpu("a hit with the host's client and auto-pipelining", 'auto-pipelining', 'baseline', 1.35),
+    ...cpu('a hit in a Cluster', 'cluster', 'cluster-baseline', 1.6),
+    ...cpu("a hit with `delivery: 'required'`", 'required', 'baseline', 1.55),
+    ...throughput('baseline', 0.75),
+    ...throughput('composed', 1),
     ...throughput('by-hand', 1.3),
-    ...throughput('composed', 1.2),
     ...throughput('snippet', 4),
+    ...atMost('p50 of a hit over one connection at most 1.1 × *baseline*', alone, 1.1, ' ×'),
+    ...atMost('Redis CPU of a hit at most 12 µs', of('hit')?.median.redisCpu, 12, ' µs'),
     ...atMost("at most 2 sequential round trips to Redis on a hit, `delivery: 'buffered'`", rounded(of('hit')?.sequentialRoundTrips), 2),
     ...atMost("at most 3 sequential round trips to Redis on a hit, `delivery: 'required'`", rounded(of('required')?.sequentialRoundTrips), 3),
   ]

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { startServer, type RedisServer } from '../example/redis.js'
+import { startCluster } from '../test/support/cluster.js'
 import type { Plan } from './plan.js'
 import { ServerProcess } from './server-process.js'
 import type { Settings } from './servers/serve.js'
@@ -24,7 +25,16 @@ export class Environment {
   }
 
   async startRedis (): Promise<BenchRedis> {
-    const server = await this.#started(startServer({ detached: true }), (server) => server.stop())
+    return this.#connect(await this.#started(startServer({ detached: true }), (server) => server.stop()))
+  }
+
+  /** A Cluster of three masters. */
+  async startCluster (): Promise<BenchRedis[]> {
+    const { servers } = await startCluster({ teardown: (stop) => this.onStop(async () => stop()) })
+    return servers.map((server) => this.#connect(server))
+  }
+
+  #connect (server: RedisServer): BenchRedis {
     const client = new Redis(server.url)
     this.onStop(async () => client.disconnect())
     return { ...server, client }

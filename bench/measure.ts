@@ -1,6 +1,6 @@
 import { checkAnswers, sample, type UserRequest } from './requests.js'
 import { applyLoad, type Load } from './load.js'
-import { redisFigures } from './redis-figures.js'
+import { sumOfFigures } from './redis-figures.js'
 import type { ServerProcess } from './server-process.js'
 import type { BenchRedis } from './environment.js'
 
@@ -14,7 +14,7 @@ export interface Figures {
   cpu: number
   redisCommands: number
   redisReads: number
-  /** µs of Redis's main thread. */
+  /** µs of the main threads of all masters. */
   redisCpu: number
   mints: number
 }
@@ -24,15 +24,16 @@ const SAMPLE = 5
 
 export interface Measured {
   server: ServerProcess
-  redis: BenchRedis
+  /** One, or the masters of a Cluster. */
+  masters: readonly BenchRedis[]
   toolJet: ServerProcess
   requests: readonly UserRequest[]
 }
 
 /** Measures a server under load, and checks that its answers are right. */
-export async function measure ({ server, redis, toolJet, requests }: Measured, load: Pick<Load, 'connections' | 'seconds' | 'folder'>): Promise<Figures> {
+export async function measure ({ server, masters, toolJet, requests }: Measured, load: Pick<Load, 'connections' | 'seconds' | 'folder'>): Promise<Figures> {
   await checkAnswers(server.url, sample(requests, SAMPLE))
-  const figures = async () => ({ cpu: await server.figure('cpu'), redis: await redisFigures(redis.client), mints: await toolJet.figure('mints') })
+  const figures = async () => ({ cpu: await server.figure('cpu'), redis: await sumOfFigures(masters.map(({ client }) => client)), mints: await toolJet.figure('mints') })
 
   const before = await figures()
   const { count, seconds, p50, p99 } = await applyLoad({ url: server.url, requests, ...load })

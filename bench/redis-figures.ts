@@ -23,6 +23,12 @@ export async function redisFigures (redis: Redis): Promise<RedisFigures> {
   }
 }
 
+/** Of all masters. */
+export async function sumOfFigures (clients: readonly Redis[]): Promise<RedisFigures> {
+  const all = await Promise.all(clients.map(redisFigures))
+  return all.reduce((sum, { cpu, commands, reads }) => ({ cpu: sum.cpu + cpu, commands: sum.commands + commands, reads: sum.reads + reads }))
+}
+
 /** µs of Redis's main thread that the work costs. */
 export async function redisCpuOf (redis: Redis, work: () => Promise<unknown>): Promise<number> {
   const before = await redisFigures(redis)

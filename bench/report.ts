@@ -1,4 +1,5 @@
 import { format } from './statistics.js'
+import type { CandidateResult } from './candidates.js'
 import type { Results } from './results.js'
 import { checks } from './checks.js'
 
@@ -20,14 +21,19 @@ export function report (results: Results): string {
 
 function ofCandidates ({ candidates, plan }: Results): string[] {
   if (candidates === undefined) return []
-  const baseline = candidates.find(({ name }) => name === 'baseline')?.median.cpu
+  const ratioOf = ({ name, median: { cpu } }: CandidateResult): string => {
+    const baseline = candidates.find((one) => one.name === (name.startsWith('cluster') ? 'cluster-baseline' : 'baseline'))
+    return baseline === undefined ? '' : format(cpu / baseline.median.cpu)
+  }
   return section(`${plan.connections} connections, ${plan.users} users, medians of ${plan.rounds} rounds of ${plan.seconds} s`, table(
-    ['', 'req/s', 'p50 ms', 'p99 ms', 'CPU µs', '× baseline', 'Redis commands', 'Redis reads', 'sequential round trips', 'Redis CPU µs', 'mints'],
-    candidates.map(({ title, median, sequentialRoundTrips }) => [
-      title, format(median.requestsPerSecond), format(median.p50), format(median.p99), format(median.cpu),
-      baseline === undefined ? '' : format(median.cpu / baseline),
-      format(median.redisCommands), format(median.redisReads), String(Math.round(sequentialRoundTrips)), format(median.redisCpu), format(median.mints),
-    ])
+    ['', 'req/s', 'p50 ms', 'p99 ms', 'alone p50 ms', 'CPU µs', '× baseline', 'Redis commands', 'Redis reads', 'sequential round trips', 'Redis CPU µs', 'mints'],
+    candidates.map((candidate) => {
+      const { title, median, aloneP50, sequentialRoundTrips } = candidate
+      return [
+        title, format(median.requestsPerSecond), format(median.p50), format(median.p99), format(aloneP50), format(median.cpu), ratioOf(candidate),
+        format(median.redisCommands), format(median.redisReads), sequentialRoundTrips === undefined ? '' : String(Math.round(sequentialRoundTrips)), format(median.redisCpu), format(median.mints),
+      ]
+    })
   ))
 }
 

@@ -1,13 +1,12 @@
 import fastifyJwt from '@fastify/jwt'
 import Fastify from 'fastify'
-import { Redis } from 'ioredis'
-import { listen, PATH, serve } from './serve.js'
+import { connect, listen, PATH, serve } from './serve.js'
 import { answer, LIFE_SECONDS, mint, SCHEMA, type CachedUrl } from './own-cache.js'
 
 /* The least that any solution with Redis must do: verify the JWT, one GET, send JSON. No rate limit, no audit log, no encryption. */
 
 await serve(async (settings) => {
-  const redis = new Redis(settings.redisUrl, { enableAutoPipelining: true })
+  const redis = connect(settings, { enableAutoPipelining: true })
   const app = Fastify({ logger: { level: 'warn' } })
   app.register(fastifyJwt, { secret: settings.jwtSecret })
 

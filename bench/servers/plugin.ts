@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import fastifyJwt from '@fastify/jwt'
 import Fastify from 'fastify'
-import { Redis } from 'ioredis'
 import tooljetEmbed, { type TooljetEmbedAsk } from 'fastify-tooljet-embed'
-import { listen, PATH, serve } from './serve.js'
+import { connect, listen, PATH, serve } from './serve.js'
 
 /* A host with the plugin, as the README has it. */
 
@@ -12,12 +11,12 @@ const UNLIMITED = { max: 1_000_000_000, mints: 1_000_000_000 }
 /** Longer than the largest backlog, 10,000 events, takes to be written. */
 const SETTLE_MS = 1000
 
-await serve(async ({ redisUrl, toolJetUrl, apiToken, jwtSecret, prefix, options, logLevel = 'warn', byDecorator = false, hostClient }) => {
+await serve(async ({ redisUrl, clusterPorts, toolJetUrl, apiToken, jwtSecret, prefix, options, logLevel = 'warn', byDecorator = false, hostClient }) => {
   const app = Fastify({ logger: { level: logLevel } })
   app.register(fastifyJwt, { secret: jwtSecret })
   app.register(tooljetEmbed, {
     tooljet: { url: toolJetUrl, apiToken },
-    redis: hostClient === undefined ? redisUrl : new Redis(redisUrl, hostClient),
+    redis: hostClient === undefined ? redisUrl : connect({ redisUrl, ...(clusterPorts && { clusterPorts }) }, hostClient),
     keyPrefix: prefix,
     rateLimit: UNLIMITED,
     ...options,

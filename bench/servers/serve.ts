@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { Cluster, Redis } from 'ioredis'
 import type { TooljetEmbedOptions } from 'fastify-tooljet-embed'
 
 /* Shared by all servers of the benchmark: each is compiled, and a process of its own that talks to its parent. */
@@ -6,6 +7,8 @@ import type { TooljetEmbedOptions } from 'fastify-tooljet-embed'
 /** What a server gets from its parent. */
 export interface Settings {
   redisUrl: string
+  /** Of a Cluster's masters, in place of the URL. */
+  clusterPorts?: number[]
   toolJetUrl: string
   apiToken: string
   jwtSecret: string
@@ -48,6 +51,11 @@ export async function serve (start: (settings: Settings) => Promise<Server>): Pr
     process.send!({ name, figure: figures[name]!() })
   })
   process.send!({ url: server.url })
+}
+
+/** A client for the benchmark's Redis, or for its Cluster. */
+export function connect ({ redisUrl, clusterPorts }: Pick<Settings, 'redisUrl' | 'clusterPorts'>, options: { enableAutoPipelining?: boolean }): Redis | Cluster {
+  return clusterPorts === undefined ? new Redis(redisUrl, options) : new Cluster(clusterPorts.map((port) => ({ host: '127.0.0.1', port })), options)
 }
 
 export function listen (app: FastifyInstance): Promise<string> {

@@ -7,7 +7,7 @@ import { until } from './until.js'
 const SLOTS = 16384
 
 /** A Redis Cluster of three masters. */
-export async function startCluster (t: Test): Promise<{ servers: RedisServer[], connect: (options?: ClusterOptions) => Cluster, moveSlots: (from: number, to: number) => Promise<void> }> {
+export async function startCluster (t: Pick<Test, 'teardown'>): Promise<{ servers: RedisServer[], connect: (options?: ClusterOptions) => Cluster, moveSlots: (from: number, to: number) => Promise<void> }> {
   const servers: RedisServer[] = []
   t.teardown(() => Promise.all(servers.map((server) => server.stop())))
   for (let i = 0; i < 3; i++) {
