@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test } from 'tap'
 import { startFleet } from './support/fleet.js'
 import { ANA, BEN, readStream, releaseRedisAfter, SALES, type Reply } from './support/portal.js'
+import { cacheFields } from './support/redis.js'
 import { longestStall } from './support/stopwatch.js'
 import { until } from './support/until.js'
 
@@ -116,10 +117,12 @@ const LOCK_BOUND_MS = 3500
 
 test('kill -9 of the one who mints delays the others by no more than the lock\'s bound, and they mint once', { timeout: 60_000 }, async (t) => {
   const { tooljet: { timeoutMs }, redisTimeoutMs } = QUICK
-  const { instances, toolJet, audit } = await startFleet(t, 4, { options: { tooljet: { timeoutMs } as never, redisTimeoutMs } })
+  const { instances, toolJet, redis, prefix, audit } = await startFleet(t, 4, { options: { tooljet: { timeoutMs } as never, redisTimeoutMs } })
   toolJet.faults = () => (toolJet.calls.length === 1 ? { hang: true } : undefined)
   const lost = instances[0]!.ask(ANA).catch(() => 'lost')
   await until('the mint is under way', () => toolJet.calls.length === 1)
+  const [, begins, ends] = (await cacheFields(redis, prefix, 'lock'))[0]!.value.toString().split(' ').map(Number)
+  t.equal(ends! - begins!, LOCK_BOUND_MS)
   const waiting = [1, 2, 3].flatMap((i) => [instances[i]!.ask(ANA), instances[i]!.ask(ANA)])
   await sleep(100) // let them wait
   const stalled = longestStall()
