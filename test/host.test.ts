@@ -52,9 +52,9 @@ test('fastify.tooljetEmbed is complete when it is added', async (t) => {
   await app.register(fastifyJwt, { secret: JWT_SECRET })
   const added: object[] = []
   const { decorate } = app
-  app.decorate = function (name: string, value: object) {
-    if (name === 'tooljetEmbed') added.push({ ...value })
-    return decorate.call(app, name, value)
+  app.decorate = function (this: FastifyInstance, ...args: [name: string, value: object]) {
+    if (args[0] === 'tooljetEmbed') added.push({ ...args[1] })
+    return Reflect.apply(decorate, this, args)
   } as typeof decorate
   await app.register(tooljetEmbed, await loneOptions())
   await app.ready()
