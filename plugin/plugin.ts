@@ -11,11 +11,11 @@ import { openMetrics } from './observability/metrics.js'
 import { optionError } from './config/option-checks.js'
 import { resolveOptions, type Settings, type TooljetEmbedOptions } from './config/options.js'
 import { routes } from './http/routes.js'
-import type { ToolJetsHealth } from './tooljet/registry.js'
+import type { TooljetsHealth } from './tooljet/registry.js'
 import type { TooljetEmbedWarmOptions, TooljetEmbedWarmPair, TooljetEmbedWarmReport } from './warm.js'
 
 /** State of the plugin, Redis and ToolJet: for a health endpoint of the host. */
-export interface TooljetEmbedHealth extends ToolJetsHealth {
+export interface TooljetEmbedHealth extends TooljetsHealth {
   /** Whether Redis answers at present; if not, for how many milliseconds, and why: `WRONGPASS`, `ECONNREFUSED`, …, the code of Redis or the system; without `code` it does not answer at all. */
   redis: { state: 'up' | 'down', downForMs?: number, code?: string }
   /** State of this instance's events. */
@@ -81,35 +81,38 @@ export const plugin = fp<TooljetEmbedOptions>(async function tooljetEmbed (fasti
   const { embed, tooljets, audit, breaker, forget, warm, closers } = await compose(fastify, settings)
   fastify.addHook('onClose', () => closers.close(2 * settings.redisTimeoutMs))
 
-  const decorator: TooljetEmbed = {
-    origins: [...tooljets.origins],
-    forget,
-    warm,
-    async health () {
-      // a Redis that refuses PING is available
-      const up = await breaker.run((redis) => redis.ping()).then(() => true, (error: unknown) => !isRedisOutage(error))
-      const code = breaker.openReason
-      const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(breaker.openForMs), ...(code !== undefined && { code }) }
-      return { redis, ...await tooljets.health(), audit: audit.health() }
-    },
-    audit: { verify: () => audit.verify() },
+  const health = async (): Promise<TooljetEmbedHealth> => {
+    // a Redis that refuses PING is available
+    const up = await breaker.run((redis) => redis.ping()).then(() => true, (error: unknown) => !isRedisOutage(error))
+    const code = breaker.openReason
+    const redis = up ? { state: 'up' as const } : { state: 'down' as const, downForMs: Math.round(breaker.openForMs), ...(code !== undefined && { code }) }
+    return { redis, ...await tooljets.health(), audit: audit.health() }
   }
   await closers.closeOnError(async () => {
     if (settings.metrics !== undefined) {
       const { instance } = audit.health()
-      closers.add(await openMetrics(settings.metrics.registry, { instance, health: decorator.health }))
+      closers.add(await openMetrics(settings.metrics.registry, { instance, health }))
     }
-    fastify.decorate('tooljetEmbed', decorator)
     fastify.decorateRequest('tooljetEmbedUrl', function (this: FastifyRequest, lookup?: TooljetEmbedAsk) {
       const { appId, appSlug, app, replaces, ticket } = lookup ?? {}
       return embed.urlFor(this, { appId, appSlug, app, replaces, ticket })
     })
     const { prefix, logLevel, logSerializers } = options
     const routeOptions = { prefix, logLevel, logSerializers }
-    // awaited: a wrong path is reported only when the route is loaded
+    // awaited: a wrong path is reported, and the module's address known, only when the route is loaded
     let routeUrl: string | undefined
+    let client: ClientModule | undefined
     if (settings.route !== undefined) await fastify.register(routes(embed, { ...settings.route, authenticate }, (url) => { routeUrl = url }), routeOptions)
-    if (settings.client !== undefined) await fastify.register(clientModule({ ...settings.client, routeUrl }, (client) => { decorator.client = client }), routeOptions)
+    if (settings.client !== undefined) await fastify.register(clientModule({ ...settings.client, routeUrl }, (module) => { client = module }), routeOptions)
+
+    fastify.decorate('tooljetEmbed', {
+      origins: [...tooljets.origins],
+      forget,
+      warm,
+      health,
+      ...(client !== undefined && { client }),
+      audit: { verify: () => audit.verify() },
+    })
   })
 }, { name: 'fastify-tooljet-embed', fastify: '5.x' })
 

@@ -7,6 +7,7 @@ import Fastify from 'fastify'
 import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import { ToolJetStandIn } from '../example/tooljet/server.js'
+import { OPTIONS } from '../plugin/cli/options.js'
 import { Child, freePorts } from './support/child.js'
 import { anchorsOf, blocksOf, DOCS, file, linksOf, ROOT, rowsOf, sectionOf, type Block } from './support/markdown.js'
 import { plainEnv } from './support/plain-env.js'
@@ -187,6 +188,8 @@ test('tables of options, log lines and metrics name what there is', async (t) =>
   const events = [...choice!.matchAll(/'([\w.]+)'/g)].map(([, event]) => event!)
   t.same(rowsOf(sectionOf('docs/audit.md', '### What each event means')).flatMap(([cell]) => [...cell!.matchAll(/`([\w.]+)`/g)].map(([, event]) => event!)), events)
   t.same([...file('example/portal/pages/audit.html').matchAll(/<option>(\w+\.\w+)<\/option>/g)].map(([, event]) => event!), events)
+
+  t.same(OPTIONS.event.about.split(/, | or /), events)
 
   const families = new Set(Array.from(file('docs/metrics.md').matchAll(/^\| `(tooljet_embed_\w+)` \|/gm), ([, name]) => name!))
   for (const [name] of file('docs/operations.md').matchAll(/tooljet_embed_\w+/g)) t.ok(families.has(name), name)

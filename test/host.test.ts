@@ -46,6 +46,22 @@ test('works when register is not awaited, and when it is', async (t) => {
   }
 })
 
+test('fastify.tooljetEmbed is complete when it is added', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(fastifyJwt, { secret: JWT_SECRET })
+  const added: object[] = []
+  const { decorate } = app
+  app.decorate = function (this: FastifyInstance, ...args: [name: string, value: object]) {
+    if (args[0] === 'tooljetEmbed') added.push({ ...args[1] })
+    return Reflect.apply(decorate, this, args)
+  } as typeof decorate
+  await app.register(tooljetEmbed, await loneOptions())
+  await app.ready()
+  t.same(Object.keys(added[0]!).sort(), ['audit', 'client', 'forget', 'health', 'origins', 'warm'])
+  t.strictSame({ ...app.tooljetEmbed }, added[0])
+})
+
 test('prefix and route.path move the route, route: false leaves it out', async (t) => {
   const { toolJet } = await Portal.open(t)
   const open = async (options: object) => {

@@ -4,6 +4,7 @@ import { errorCodes, type TooljetEmbedOptions } from '../plugin/index.js'
 import { resolveOptions } from '../plugin/config/options.js'
 import type { Target } from '../plugin/tooljet/target.js'
 import { SALES } from './support/portal.js'
+import { fieldsOf } from './support/type-check.js'
 
 const redis = new Redis({ lazyConnect: true })
 const good = { tooljet: { url: 'https://tooljet.example.com/base/', apiToken: 'secret-token' }, redis }
@@ -155,4 +156,13 @@ test('a wrong option is refused by name, with what was expected', async (t) => {
     t.match(message, says, JSON.stringify(options))
     t.notMatch(message, /secret-token|hunter2|good-secret|memcached|12345678/, 'and no secret is shown')
   }
+})
+
+test('the schema knows the options of the type, and no others but Fastify\'s own', async (t) => {
+  const known = (options: object): string[] => /expected one of ([\w, ]+)\.$/.exec(refusal({ ...good, ...options }))?.[1]?.split(', ') ?? []
+  const options = fieldsOf('plugin/index.ts', 'TooljetEmbedOptions')
+  const inner = (parent: string): string[] => options.filter((name) => name.startsWith(`${parent}.`)).map((name) => name.slice(parent.length + 1))
+  t.same(known({ nothing: 1 }).sort(), [...options.filter((name) => !name.includes('.')), 'prefix', 'logLevel', 'logSerializers'].sort())
+  t.same(known({ tooljet: { ...good.tooljet, nothing: 1 } }).sort(), inner('tooljet').sort())
+  for (const parent of ['rateLimit', 'route', 'client', 'audit', 'metrics']) t.same(known({ [parent]: { ...(parent === 'metrics' && { registry: {} }), nothing: 1 } }).sort(), inner(parent).sort(), parent)
 })

@@ -12,7 +12,7 @@ import { proxyOf, type Pools } from './pools.js'
 import { standingsOf } from './standings.js'
 import { parseTarget, type Target, type TooljetOfRequest } from './target.js'
 import { Tickets } from './tickets.js'
-import { ToolJet, type ToolJetHealth } from './tooljet.js'
+import { ToolJet, type TooljetHealth } from './tooljet.js'
 
 const MAX_TOOLJETS = 1000
 /** A ToolJet that was not used for this long may no longer exist: its token renewed, or its address changed. */
@@ -23,11 +23,11 @@ const MAX_USERS_EACH = 500
 const LOGGED_AGAIN_MS = 60_000
 
 /** The part of `health()` about the ToolJets. */
-export interface ToolJetsHealth {
+export interface TooljetsHealth {
   /** With several ToolJets, that of the one in the worst state. */
-  tooljet: ToolJetHealth
+  tooljet: TooljetHealth
   /** Where `tooljet` is a function: each one that this instance knows. */
-  tooljets?: Array<ToolJetHealth & { url: string }>
+  tooljets?: Array<TooljetHealth & { url: string }>
 }
 
 /** The ToolJets of this instance. */
@@ -43,7 +43,7 @@ export interface ToolJetRegistry {
   forRequest (request: FastifyRequest): ToolJet | Promise<ToolJet>
   /** The ToolJet of a target that the host gave. @throws TOOLJET_EMBED_BAD_REQUEST */
   fromTarget (target: unknown): ToolJet
-  health (): Promise<ToolJetsHealth>
+  health (): Promise<TooljetsHealth>
   /** Stops all calls to Redis for the queues. */
   close (): void
 }
@@ -129,7 +129,7 @@ class SingleTenantRegistry implements ToolJetRegistry {
     throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: 'forget accepts a "tooljet" only where option "tooljet" is a function' })
   }
 
-  async health (): Promise<ToolJetsHealth> {
+  async health (): Promise<TooljetsHealth> {
     const [standing] = await standingsOf(this.#scripts, [this.#tooljet.standingKeys])
     return { tooljet: this.#tooljet.health(standing!) }
   }
@@ -177,7 +177,7 @@ class MultiTenantRegistry implements ToolJetRegistry {
     }
   }
 
-  async health (): Promise<ToolJetsHealth> {
+  async health (): Promise<TooljetsHealth> {
     const known = [...this.#known.values()] // the last used ones come first
     const standings = await standingsOf(this.#scripts, known.map(({ standingKeys }) => standingKeys))
     const tooljets = known.map((tooljet, i) => ({ url: tooljet.url, ...tooljet.health(standings[i]!) }))
@@ -220,9 +220,9 @@ function dispatcherName (dispatcher: object): number {
   return name
 }
 
-function isWorse (one: ToolJetHealth, other: ToolJetHealth): boolean {
+function isWorse (one: TooljetHealth, other: TooljetHealth): boolean {
   const more = SEVERITY[one.state] - SEVERITY[other.state]
   return more > 0 || (more === 0 && (one.pausedFor ?? 0) > (other.pausedFor ?? 0))
 }
 
-const SEVERITY: Record<ToolJetHealth['state'], number> = { unknown: 0, ok: 1, paused: 2, failing: 3 }
+const SEVERITY: Record<TooljetHealth['state'], number> = { unknown: 0, ok: 1, paused: 2, failing: 3 }

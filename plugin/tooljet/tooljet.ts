@@ -10,7 +10,7 @@ import type { MintQueue, QueueHealth, Turn, TurnRequest } from './mint-queue.js'
 import type { Standing, StandingKeys } from './standings.js'
 
 /** The part of `health()` about ToolJet: the outcome of this instance's last mint. */
-export interface ToolJetHealth {
+export interface TooljetHealth {
   /** `unknown`: nothing was minted yet; `paused`: the whole fleet waits, for the time that ToolJet set. */
   state: 'unknown' | 'ok' | 'paused' | 'failing'
   /** The error code, when failing. */
@@ -142,12 +142,12 @@ export class ToolJet {
     return this.#queue.standingKeys
   }
 
-  health (standing: Standing): ToolJetHealth {
+  health (standing: Standing): TooljetHealth {
     const queue = this.#queue.health(standing)
     return { ...this.#state(this.#queue.pausedFor(standing.pauseMs)), ...(queue !== undefined && { queue }) }
   }
 
-  #state (pausedFor: number): ToolJetHealth {
+  #state (pausedFor: number): TooljetHealth {
     if (pausedFor > 0) return { state: 'paused', pausedFor: Math.ceil(pausedFor) }
     if (this.#lastFailure !== undefined) return { state: 'failing', code: this.#lastFailure.code }
     return { state: this.#hasMinted ? 'ok' : 'unknown' }
