@@ -103,12 +103,15 @@ export function embedError (code: EmbedErrorCode, { detail, remedy, retryAfter, 
   if (limit !== undefined) error.limit = limit
   if (reason !== undefined) error.reason = reason
   if (isRefusal === true) error.isRefusal = true
-  const seconds = retryAfter === undefined ? (table[code] as ErrorDefinition).retryAfter : Math.max(1, Math.ceil(retryAfter))
-  if (seconds !== undefined) {
-    error.retryAfter = seconds
-    error.headers = { 'retry-after': String(seconds) }
-  }
+  setRetryAfter(error, retryAfter ?? (table[code] as ErrorDefinition).retryAfter)
   return error
+}
+
+/** @param seconds `undefined`: as it was */
+export function setRetryAfter (error: EmbedError, seconds: number | undefined): void {
+  if (seconds === undefined) return
+  error.retryAfter = Math.max(1, Math.ceil(seconds))
+  error.headers = { 'retry-after': String(error.retryAfter) }
 }
 
 /** The codes that have a status, each with its message. */

@@ -14,7 +14,7 @@ import type { Tickets } from './tickets.js'
 /** Failures in a row after which ToolJet is only probed. */
 const MAX_FAILURES = 5
 /** Failures that are further apart are not in a row. */
-const FAILURES_MS = 60_000
+const FAILURES_MS = 180_000
 /** From the end of one failed probe to the next. */
 const PROBE_PAUSE_MS = 1000
 /** A turn that comes so soon is waited for, and not answered with. */
@@ -203,12 +203,13 @@ export class MintQueue {
     if (this.#settings.limit !== false || hadFailures) await this.#settle(isMinted ? 'done' : 'denied', turn, request)
   }
 
-  /** ToolJet is not there. */
-  async recordFailure (turn: Turn, request: TurnRequest): Promise<void> {
+  /** ToolJet is not there. @returns seconds after which to ask again, where that is known: the place in the queue is kept */
+  async recordFailure (turn: Turn, request: TurnRequest): Promise<number | undefined> {
     this.#failures++
     if (this.#failures >= MAX_FAILURES) this.#probingUntil = this.#timers.now() + PROBE_PAUSE_MS
     this.#own.unminted(turn.calls)
-    await this.#settle('failed', turn, request)
+    const [, again] = (await this.#settle('failed', turn, request))?.map(Number) ?? []
+    return again === undefined ? undefined : again / 1000
   }
 
   /** The call was not made. */

@@ -1,5 +1,5 @@
 import { namesIn } from '../access/apps.js'
-import { isEmbedError } from '../errors.js'
+import { isEmbedError, setRetryAfter, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import { mintChannel, traced, type TooljetEmbedMintTrace } from '../observability/tracing.js'
 import type { AccessCheck } from './access-check.js'
@@ -131,7 +131,7 @@ export class ToolJet {
     } catch (error) {
       if (asked !== undefined) throw await this.#queue.refused(turn, asked, order)
       if (this.#client.closed) throw error // a call that is aborted by the close is not a failure of ToolJet
-      if (isOutage(error)) await this.#queue.recordFailure(turn, order)
+      if (isOutage(error)) setRetryAfter(error, await this.#queue.recordFailure(turn, order))
       else await this.#queue.done(turn, order, { isMinted: false })
       throw error
     }
@@ -167,7 +167,7 @@ export class ToolJet {
 }
 
 /** Whether ToolJet was unavailable: a refusal is a reply. */
-function isOutage (error: unknown): boolean {
+function isOutage (error: unknown): error is EmbedError {
   return isEmbedError(error) && (error.code === 'TOOLJET_EMBED_UNAVAILABLE' || error.code === 'TOOLJET_EMBED_TIMEOUT')
 }
 

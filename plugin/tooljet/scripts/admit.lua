@@ -149,7 +149,7 @@ if not ticket then
     if limit then return reply('many', 30000) end
     return reply('wait', -1, 1000, redis.call('ZCARD', QUEUE) + 1) -- it will be soon
   end
-  ticket = { app = app, place = at, class = 0, ends = 0, refused = 0 }
+  ticket = newTicket(app, at)
   -- of an epoch that Redis has forgotten: a place is kept for those who have nothing
   if what == 'first' and broughtEpoch ~= '-' and broughtEpoch ~= budget.epoch and broughtEnds > at and broughtPlace < moment('began') then
     ticket.place, isKnown = broughtPlace, true
@@ -159,16 +159,15 @@ if not ticket then
 end
 -- a reported URL is gone at the next request for another one: it does not make a beginner of its user
 if what == 'replaces' then ticket.class = math.max(2, ticket.class) elseif ticket.class < 2 then ticket.class = hasOther and 1 or 0 end
-local others = enqueue(user, ticket)
+local others, rests = enqueue(user, ticket)
 
 local recovers = ticket.place >= moment('began') and number('recovers') - at or 0
 if recovers > RECOVERY then recovers = 0 end -- the clock went back
-if paused <= 0 and not isFailing and recovers <= 0 then
-  local slots = free()
-  local isFree = others < slots and (ticket.class < 3 or others == 0) -- refused again, it would begin a pause for those before it
+if paused <= 0 and not isFailing and recovers <= 0 and rests <= 0 then
+  local isFree = others < free()
   -- nobody who had a better right has come for it
-  if not isFree and limit and at - moment('resumed') >= GRACE and limit - used(GRACE) > 0 and at >= number('blackout') then isFree = true end
-  if not isFree and mayProbe(others) then
+  if not isFree and limit and failed < MAX and at - moment('resumed') >= GRACE and limit - used(GRACE) > 0 and at >= number('blackout') then isFree = true end
+  if not isFree and ticket.refused == 0 and mayProbe(others) then
     set('probe', call)
     isFree = true
   end
@@ -183,7 +182,7 @@ if paused <= 0 and not isFailing and recovers <= 0 then
   end
 end
 
-local wait, again = promise(user, ticket, others, math.max(paused, recovers))
+local wait, again = promise(user, ticket, others, math.max(paused, recovers, rests))
 keepTickets(user, tickets)
 keepKeys()
 return reply('wait', wait, again, others + 1, ticket)

@@ -8,12 +8,14 @@
 --   flight     sorted set of calls that may be refused yet, while no limit is known
 --   queue      sorted set of those who wait and come in time, "user app": by class, then by the moment of first asking
 --   due        sorted set of the same: when its owner is late, or, of one who is not in the queue, when the place ends
---   tickets    hash with a field per user: "app place class ends refused" for each, with ";" between; class 0: has nothing, 1:
---              has another app, 2: has reported a URL dead, 3: was refused by ToolJet again; refused: how often in a row
+--   tickets    hash with a field per user: "app place class ends refused rests" for each, with ";" between; class 0: has
+--              nothing, 1: has another app, 2: has reported a URL dead; refused: how often in a row ToolJet refused it; rests:
+--              until then it lets others go first
 --   instances  sorted set of instances by the moment at which they were heard last
 --   budget     hash: epoch, began (of the epoch), recovers (until then slots go to those who were here before), told (an
 --              instance has said until when it had promised turns), blackout (no
---              slot until then), resumed (slots were free, and nobody could take them, until then), limit and window (as
+--              slot until then), resumed (slots were free, and nobody could take them, until then), back and gap (when ToolJet
+--              answered again, and for how long those who are next are waited for), limit and window (as
 --              learnt), learned (when), probe (the call that tries for one more), probes (when the next one may), failed (how
 --              many in a row),
 --              hour, last and now (mints in this hour and in the one before), warned (the hour)
@@ -39,6 +41,8 @@ local BEHIND = 1e15
 local SOONEST = 120000
 -- So long, at most, slots go to those who were here before Redis lost the queue, ms.
 local RECOVERY = 120000
+-- The first in line asks again within this, ms, however long ToolJet is down.
+local LONGEST_GAP = 90000
 
 local budget = {}
 do
@@ -79,7 +83,7 @@ local function tidy ()
   for _, key in ipairs({ CALLS, UNMINTED, FLIGHT }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. at, '+inf')) do redis.call('ZADD', key, at, name) end
   end
-  local counts = limit and math.max(span() + GRACE, given == 'auto' and MINUTE + GRACE or 0)
+  local counts = limit and math.max(span() + GRACE, given == 'auto' and MINUTE + GRACE or 0) + number('gap')
   for _, key in ipairs({ CALLS, UNMINTED }) do
     redis.call('ZREMRANGEBYSCORE', key, '-inf', at - (counts or HOUR))
     if not limit then redis.call('ZREMRANGEBYRANK', key, 0, -1 - MOST_MOMENTS) end
@@ -90,6 +94,7 @@ local function tidy ()
     set('probes', at + window)
   end
   if number('blackout') > at + (window or 0) then set('blackout', at) end -- the clock went back
+  if limit and (number('back') > at or number('back') + number('gap') + span() < at) then unset('back', 'gap') end
 end
 
 local function callsIn (ms, key)
@@ -116,10 +121,22 @@ local function allowedAtOnce ()
   return 2 ^ math.floor(math.log(granted + 1) / math.log(2))
 end
 
--- Slots that are free now.
+-- After an outage slots come one by one, for a window, once everybody has had the time to ask again.
+-- Returns ms until the slot comes that is given after so many others.
+local function pacedAfter (others)
+  local back = number('back')
+  if back == 0 then return 0 end
+  return back + number('gap') + (callsIn(at - back) + others) * span() / limit - at
+end
+
+-- Slots that are free now; the first in line need not wait for what is paced.
 local function free ()
   if at < number('blackout') then return 0 end
-  if limit then return math.max(0, limit - used()) end
+  if limit then
+    local unused = math.max(0, limit - used())
+    while unused > 1 and pacedAfter(unused - 1) > 0 do unused = unused - 1 end
+    return unused
+  end
   return math.max(0, allowedAtOnce() - redis.call('ZCARD', FLIGHT))
 end
 
@@ -127,33 +144,37 @@ end
 local function slotAfter (others)
   local count, total = used(), redis.call('ZCARD', CALLS)
   local unused = math.max(0, limit - count)
-  if others < unused then return math.max(0, number('blackout') - at) end
+  if others < unused then return math.max(0, number('blackout') - at, pacedAfter(others)) end
   local turns, index = math.floor((others - unused) / limit), (others - unused) % limit
   local first = total - math.min(count, limit) + index -- of those that count, the ones that make room leave in this order
   local leaves = span()
   if index < math.min(count, limit) then
     leaves = redis.call('ZRANGE', CALLS, first, first, 'WITHSCORES')[2] + span() - at
   end
-  return math.max(0, leaves + turns * span(), number('blackout') - at)
+  return math.max(0, leaves + turns * span(), number('blackout') - at, pacedAfter(others))
 end
 
 -- Of ToolJet's failures in a row: how many, the call of the last, and the moment of the first.
 local failed, failedCall, failingSince = (redis.call('GET', FAILURES) or ''):match('^(%d+) (%S+) (%d+)$')
 failed, failingSince = tonumber(failed) or 0, math.min(tonumber(failingSince) or at, at)
 
--- While ToolJet is down: ms until the next in line are to ask again, the longer it is down the longer.
+-- While ToolJet is down: ms until the first in line is to ask again, the longer it is down the longer.
 local function downGap ()
-  return math.min(60000, math.max(4000, (at - failingSince) / 2))
+  return math.min(LONGEST_GAP, math.max(4000, window / 4, (at - failingSince) / 2))
 end
 
 -- Tickets -------------------------------------------------------------------------------------------------------------
 
+local function newTicket (app, place, class, ends, refused, rests)
+  return { app = app, place = place, class = class or 0, ends = ends or 0, refused = refused or 0, rests = rests or 0 }
+end
+
 local function ticketsOf (user)
   local list = {}
   for entry in (redis.call('HGET', TICKETS, user) or ''):gmatch('[^;]+') do
-    local app, place, class, ends, refused = entry:match('^(%S+) (%d+) (%d) (%d+) (%d+)$')
+    local app, place, class, ends, refused, rests = entry:match('^(%S+) (%d+) (%d) (%d+) (%d+) (%d+)$')
     if app and tonumber(ends) > at then
-      list[#list + 1] = { app = app, place = tonumber(place), class = tonumber(class), ends = tonumber(ends), refused = tonumber(refused) }
+      list[#list + 1] = newTicket(app, tonumber(place), tonumber(class), tonumber(ends), tonumber(refused), tonumber(rests))
     end
   end
   return list
@@ -162,7 +183,7 @@ end
 local function keepTickets (user, list)
   local entries = {}
   for i, one in ipairs(list) do
-    entries[i] = string.format('%s %.0f %d %.0f %d', one.app, one.place, one.class, one.ends, one.refused)
+    entries[i] = string.format('%s %.0f %d %.0f %d %.0f', one.app, one.place, one.class, one.ends, one.refused, one.rests)
   end
   if #entries > 0 then redis.call('HSET', TICKETS, user, table.concat(entries, ';')) else redis.call('HDEL', TICKETS, user) end
 end
@@ -195,10 +216,21 @@ local function putAsideTheLate ()
   end
 end
 
+-- Whom ToolJet refuses keeps the place: most often somebody else had used the slot. One whom it refuses every time lets others
+-- go first from the third time on, for 1, 4, 16 … windows: else its pauses would leave no time for them. Ms.
+local function restAfter (refused)
+  return refused < 3 and 0 or (window or MINUTE) * 4 ^ (refused - 3)
+end
+
+-- Returns how many are before it, and ms for which it lets others go first.
 local function enqueue (user, ticket)
   local member = user .. ' ' .. ticket.app
-  redis.call('ZADD', QUEUE, string.format('%.0f', BEHIND * (ticket.class == 3 and 2 or math.min(ticket.class, 1)) + ticket.place), member)
-  return redis.call('ZRANK', QUEUE, member)
+  redis.call('ZADD', QUEUE, string.format('%.0f', BEHIND * math.min(ticket.class, 1) + ticket.place), member)
+  local others = redis.call('ZRANK', QUEUE, member)
+  local rests = math.min(ticket.rests - at, restAfter(ticket.refused)) -- the clock may have gone back
+  if rests <= 0 or redis.call('ZCARD', QUEUE) == 1 then return others, 0 end
+  redis.call('ZREM', QUEUE, member)
+  return others, rests
 end
 
 -- Keeps a place for twice the time that is promised. Those far behind ask again before it has passed, the sooner the less
@@ -211,10 +243,10 @@ local function promise (user, ticket, others, least)
   if limit and not isDown then wait = math.max(least, slotAfter(others)) elseif not isDown and least > 0 then wait = least end
   local again, latest = wait, math.max(SOONEST, 1.5 * (at - ticket.place))
   if isDown then
-    again = math.max(least, downGap() + math.min(limit and others * window / limit or 0, latest))
+    again = math.max(least, limit and math.min(downGap() + others * span() / limit, latest) or 1000)
   elseif wait < 0 then
     again = 1000
-  elseif wait > 4000 and others > 0 then
+  elseif limit and wait > 4000 and others >= limit then
     again = math.max(least, math.min(0.75 * wait, latest))
   end
   ticket.ends = at + math.max(LEAST_PLACE, 2 * math.max(wait, again))

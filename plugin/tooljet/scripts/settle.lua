@@ -25,8 +25,12 @@ if isProbe then unset('probe') end
 
 if outcome == 'done' or outcome == 'denied' then
   if keepsPlace then dropTicket(user, app) end
-  local back = failed >= MAX and at + downGap() or at -- until then come those who were in front
-  if redis.call('DEL', FAILURES, PROBE) > 0 and given ~= 'off' then set('resumed', back) end
+  if limit and failed >= MAX then -- until then those who are first in line come, and each other one before its turn
+    set('back', at)
+    set('gap', downGap())
+    set('resumed', at + number('gap') + 2 * span())
+  end
+  redis.call('DEL', FAILURES, PROBE)
   if isProbe and outcome == 'done' then -- it may have been much too low: the next try need not wait
     set('limit', limit + 1)
     set('probes', at)
@@ -35,11 +39,10 @@ if outcome == 'done' or outcome == 'denied' then
   return { at }
 end
 
-if outcome == 'failed' then
-  if failedCall ~= call then -- not sent again
-    redis.call('SET', FAILURES, string.format('%d %s %.0f', failed + 1, call, failingSince), 'PX', ARGV[13])
-    redis.call('PEXPIRE', PROBE, ARGV[14])
-  end
+if outcome == 'failed' and failedCall ~= call then -- not sent again
+  failed = failed + 1
+  redis.call('SET', FAILURES, string.format('%d %s %.0f', failed, call, failingSince), 'PX', ARGV[13])
+  redis.call('PEXPIRE', PROBE, ARGV[14])
 end
 
 -- What comes near a minute is taken for ToolJet's documented one: a fixed window began before the first call that is known of.
@@ -87,7 +90,7 @@ end
 local isSentAgain = (redis.call('GET', PAUSE) or ''):match('^%S+') == call
 local tickets = keepsPlace and ticketsOf(user) or {}
 local ticket = findIn(tickets, app)
--- one whom ToolJet refuses every time is no measure of its limit, and stands behind all others
+-- one whom ToolJet refuses every time is no measure of its limit
 local isRefusedAgain = ticket and ticket.refused > 0
 
 if outcome == 'refused' then
@@ -95,9 +98,9 @@ if outcome == 'refused' then
     redis.call('SET', PAUSE, string.format('%s %.0f %.0f', call, at, at + pauseMs), 'PX', math.min(pauseMs, longest))
   end
   if given ~= 'off' then set('resumed', at + pauseMs) end
-  if given == 'auto' and retryAfter ~= 0 and grantedAt then
+  if given == 'auto' and retryAfter ~= 0 and grantedAt and not isRefusedAgain then
     local wasKnown = limit and grantedAt > number('learned')
-    if not isProbe and not isRefusedAgain then learn(wasKnown) end
+    if not isProbe then learn(wasKnown) end
     set('failed', wasKnown and math.min(10, number('failed') + 1) or number('failed'))
     set('probes', at + math.min(window, math.max(pauseMs, 2 * MINUTE)) * 2 ^ number('failed'))
   end
@@ -105,23 +108,23 @@ end
 if not keepsPlace then return { at } end
 if not ticket then
   if not limit then return { at } end
-  ticket = { app = app, place = grantedAt or at, class = 0, ends = 0, refused = 0 }
+  ticket = newTicket(app, grantedAt or at)
   tickets[#tickets + 1] = ticket
 end
 if outcome == 'refused' and grantedAt and not isSentAgain then
-  ticket.refused = math.min(99, ticket.refused + 1)
-  if ticket.refused > 1 then ticket.class = 3 end
+  ticket.refused = math.min(6, ticket.refused + 1)
+  ticket.rests = at + restAfter(ticket.refused)
 end
-if outcome == 'failed' then -- its owner comes again, or does not
+if outcome == 'failed' and not (limit and failed >= MAX) then -- its owner comes again soon, or does not
   ticket.ends = math.max(ticket.ends, at + LEAST_PLACE)
   redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), user .. ' ' .. app)
   keepTickets(user, tickets)
   keepKeys()
   return { at }
 end
-local others = enqueue(user, ticket)
+local others, rests = enqueue(user, ticket)
 local paused = pauseLeft(PAUSE)
-local wait, again = promise(user, ticket, others, paused)
+local wait, again = promise(user, ticket, others, math.max(paused, rests))
 keepTickets(user, tickets)
 keepKeys()
 return { at, wait, again, others + 1, string.format('%.0f', ticket.place), string.format('%.0f', ticket.ends), paused }
