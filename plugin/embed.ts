@@ -14,7 +14,7 @@ import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/t
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJetRegistry } from './tooljet/registry.js'
 
-/** Places in the mint queue that one user may hold where no `rateLimit.mints` says how many. */
+/** Places in the mint queue that one user may hold: as many as `rateLimit.mints`, or this many without it. */
 const DEFAULT_PLACES = 6
 
 /** Result of a request: a URL, or the error to answer with. */
@@ -80,7 +80,7 @@ export class Embed {
       const email = await this.#deps.resolveUser(request).catch(() => { throw error })
       context.email = email
       return this.#audited(request, context, async () => {
-        await this.#count(request, email, context)
+        await this.#countAndPrefetch(request, email, context)
         throw error
       })
     })
@@ -95,7 +95,7 @@ export class Embed {
     }
   }
 
-  /** The one place that records how a request ended. With `delivery: 'required'` a URL leaves when its event is written. */
+  /** The one place that records how a request ended. With `delivery: 'required'` a URL is returned once its event is written. */
   async #audited (request: FastifyRequest, context: RequestContext, getUrl: () => Promise<UrlResult>): Promise<TooljetEmbedUrl> {
     const { audit } = this.#deps
     let url: UrlResult | undefined
@@ -105,7 +105,7 @@ export class Embed {
       return toEmbedUrl(url)
     } catch (error) {
       const event = failureEvent(error)
-      // with `url` where its event could not be confirmed: this one says that it did not leave
+      // has the id of a URL whose own event could not be confirmed, and which is therefore not returned
       if (event !== undefined) audit.record(this.#auditEvent(request, context, { event, url, code: codeOf(error), reason: isEmbedError(error) ? error.reason : undefined }))
       throw error
     }
@@ -115,15 +115,15 @@ export class Embed {
     const { limits, cache, audit } = this.#deps
     const { email, tooljet, userHash, app, replaces, prefetched } = await this.#admit(request, lookup, context)
 
-    audit.assertWritable() // no mint for a URL that could not leave
+    audit.assertWritable() // else the mint would be for a URL that cannot be returned
     const { lockTtlMs, timeoutMs } = tooljet
-    const mintId = randomId(9) // counts the mint once, even if the lock has to be acquired several times
+    const mintId = randomId(9) // the mint is counted once, even if the lock has to be acquired several times
     const url = await cache.get({ user: userHash, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs }) => {
       await limits?.assertMayMint(userHash, mintId) // a user who is out of mints does not wait for a turn
       const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
       return tooljet.mint({ email, user: userHash, app, purpose, ticket: lookup.ticket, maxPlaces: limits?.maxMints ?? DEFAULT_PLACES, heldMs, count: () => limits?.countMint(userHash, mintId), checkLock })
     })
-    audit.assertWritable()
+    audit.assertWritable() // it may have changed during the mint
     return url
   }
 
@@ -133,19 +133,19 @@ export class Embed {
 
     const email = context.email = await resolveUser(request)
     const found = apps.find(lookup)
-    const toPrefetch = authorize === undefined ? found : undefined // while `authorize` runs the URL may be forgotten
-    const { tooljet, userHash, prefetched } = await this.#count(request, email, context, toPrefetch)
+    const toPrefetch = authorize === undefined ? found : undefined // a URL read before `authorize` may be forgotten while it runs
+    const { tooljet, userHash, prefetched } = await this.#countAndPrefetch(request, email, context, toPrefetch)
     if (lookup.email !== undefined && normalizeEmail(lookup.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
 
-    const app = context.app = found ?? apps.resolve(lookup) // throws the reason when there is none
+    const app = context.app = found ?? apps.resolve(lookup) // throws: `find` found none, and this tells why
     const replaces = parseUrlId(lookup.replaces)
-    const mayAsk = authorize === undefined || await authorize(request, { email, app: app.displayName }) === true
-    if (!mayAsk) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
+    const isAuthorized = authorize === undefined || await authorize(request, { email, app: app.displayName }) === true
+    if (!isAuthorized) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
     return { email, tooljet, userHash, app, replaces, prefetched }
   }
 
-  /** Finds the request's ToolJet, and counts the request for its user there; a request without a ToolJet is counted, too. */
-  async #count (request: FastifyRequest, email: string, context: RequestContext, app?: App) {
+  /** Finds the request's ToolJet, counts the request against the user's limit there, and looks the URL up along the way. */
+  async #countAndPrefetch (request: FastifyRequest, email: string, context: RequestContext, app?: App) {
     const { tooljets, fallbackUserHash, limits, cache } = this.#deps
     try {
       context.tooljet = await tooljets.forRequest(request)
