@@ -17,7 +17,7 @@ export interface ProvidedRedis {
 const START_MS = 15_000
 
 /**
- * Finds or starts a Redis: `REDIS_URL`, a server binary on PATH, Docker, or Debian's package, in this order;
+ * Finds or starts a Redis: `REDIS_URL`, a server binary on PATH, Docker, or, for `npm start` and in CI, Debian's package, in this order;
  * with `TEST_REDIS=testcontainers` Docker and nothing else.
  * @param preferredPort used for a server of our own when it is free
  * @param redisUrl instead of `REDIS_URL` of this process's environment
@@ -28,7 +28,7 @@ export async function provideRedis (preferredPort?: number, redisUrl = process.e
   if (redisUrl) return { url: redisUrl, how: 'REDIS_URL', stop: async () => {} }
   if (serverBinary() !== undefined) return startServer({ port: preferredPort, detached: true })
   if (dockerSocket() !== undefined) return startContainer()
-  if (isDebianRoot()) {
+  if (mayInstall()) {
     installPackage()
     return startServer({ port: preferredPort, detached: true })
   }
@@ -49,7 +49,7 @@ export interface RedisServer extends ProvidedRedis {
  * @param detached out of the reach of a Ctrl-C in the terminal, so that it ends after those who write to it
  */
 export async function startServer ({ port, args = [], config, detached = false }: { port?: number | undefined, args?: string[], config?: string[], detached?: boolean } = {}): Promise<RedisServer> {
-  const binary = serverBinary() ?? (isDebianRoot() ? (installPackage(), serverBinary()) : undefined)
+  const binary = serverBinary() ?? (mayInstall() ? (installPackage(), serverBinary()) : undefined)
   if (binary === undefined) throw new Error('neither redis-server nor valkey-server is on PATH')
   const chosen = port !== undefined && await isFree(port) ? port : await freePort()
   const folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-redis-'))
@@ -121,8 +121,10 @@ function serverBinary (): string | undefined {
   return ['redis-server', 'valkey-server'].flatMap((name) => folders.map((folder) => join(folder, name))).find((path) => isAllowed(path, constants.X_OK))
 }
 
-function isDebianRoot (): boolean {
-  return process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')
+/** Nobody expects `npm test` to install something. */
+function mayInstall (): boolean {
+  const isExpected = process.env['npm_lifecycle_event'] === 'start' || Boolean(process.env['CI'])
+  return isExpected && process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')
 }
 
 function installPackage (): void {

@@ -23,6 +23,7 @@ import { fieldsOf, typeCheck } from './support/type-check.js'
 releaseRedisAfter(tap)
 
 const blocks = DOCS.flatMap(blocksOf)
+const HELPERS = 'test/support/README.md'
 
 /** Blocks that are run elsewhere: how they begin, and what there shows it. */
 const ELSEWHERE: Array<[doc: string, start: string, runner: string, what: string]> = [
@@ -142,7 +143,7 @@ test('diagrams are sequence diagrams: participants are declared, blocks end', as
 
 test('links lead somewhere', async (t) => {
   const decisions = readdirSync(join(ROOT, 'docs/decisions')).map((name) => `docs/decisions/${name}`)
-  for (const doc of [...DOCS, ...decisions, 'CONTRIBUTING.md', 'CHANGELOG.md', 'bench/README.md']) {
+  for (const doc of [...DOCS, ...decisions, 'CONTRIBUTING.md', 'CHANGELOG.md', 'bench/README.md', HELPERS]) {
     for (const link of linksOf(doc).filter((link) => !/^https?:/.test(link))) {
       const [path, anchor] = link.split('#') as [string, string?]
       const target = path === '' ? doc : normalize(join(dirname(doc), path))
@@ -153,6 +154,17 @@ test('links lead somewhere', async (t) => {
   for (const doc of DOCS.slice(1)) t.ok(linksOf('README.md').includes(doc), `README leads to ${doc}`)
   for (const doc of decisions) t.ok(linksOf('CONTRIBUTING.md').includes(doc), `CONTRIBUTING leads to ${doc}`)
   for (const image of readdirSync(join(ROOT, 'docs/images'))) t.match(file('README.md'), new RegExp(`!\\[[^\\]]{20,}\\]\\(docs/images/${image}\\)`), `${image} is shown, and told in words`)
+})
+
+test('the page about the helpers of the tests names each of them, and its example is a test that runs', async (t) => {
+  const rows = rowsOf(sectionOf(HELPERS, '## Files')).filter(([cell]) => cell!.startsWith('`'))
+  t.same(rows.map(([cell]) => cell!.replaceAll('`', '')).sort(), readdirSync(join(ROOT, 'test/support')).filter((name) => name !== 'README.md').sort())
+  for (const [cell, what] of rows) {
+    const code = file(`test/support/${cell!.replaceAll('`', '')}`)
+    for (const [, name] of what!.matchAll(/`(\w+)(?:\(\))?`/g)) t.match(code, new RegExp(`\\b${name}\\b`), `${cell}: ${name}`)
+  }
+  const [example] = blocksOf(HELPERS)
+  t.ok(file('test/reuse.test.ts').includes(example!.code))
 })
 
 test('each threat has tests, which exist', async (t) => {

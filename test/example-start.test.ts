@@ -1,5 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process'
-import { chmodSync, copyFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -112,6 +112,19 @@ test('Docker is looked for where it may be', async (t) => {
   }
   const socket = files('run/docker.sock')
   t.equal(dockerSocket({ env: { XDG_RUNTIME_DIR: socket.replace('/docker.sock', '') }, home: '/nowhere' }), usual === undefined || usual.startsWith('/run/user') ? socket : usual)
+})
+
+test('without Redis and Docker, only npm start and CI install a Redis', { skip: dockerSocket() !== undefined && 'there is Docker on this machine' }, async (t) => {
+  const code = `const { provideRedis, startServer } = await import('${new URL('../example/redis.ts', import.meta.url).href}')
+    for (const start of [provideRedis, startServer]) await start().catch((error) => console.log(error.message.split('\\n')[0]))`
+  const messages = async (env: NodeJS.ProcessEnv): Promise<string[]> => {
+    const child = Child.start(t, ['--import', 'tsx', '--input-type=module', '-e', code], { CI: undefined, PATH: t.testdir({}), HOME: '/nowhere', ...env })
+    await child.ends()
+    return child.output.trim().split('\n')
+  }
+  t.same(await messages({ npm_lifecycle_event: 'test' }), ['No Redis was found. Any of these gives one:', 'neither redis-server nor valkey-server is on PATH'])
+  if (process.getuid?.() !== 0 || !existsSync('/usr/bin/apt-get')) return
+  for (const env of [{ npm_lifecycle_event: 'start' }, { CI: 'true' }]) t.match((await messages(env)).join(), /installing Debian's package redis-server.*spawnSync apt-get ENOENT/) // which is not on this PATH
 })
 
 /** @returns who asks and reads as one of the demo's users */

@@ -18,6 +18,15 @@ import { until } from './support/until.js'
 
 releaseRedisAfter(tap)
 
+test('a URL is minted once, and reused by every instance', async (t) => {
+  const [one, two] = await Portal.openSeveral(t, 2) as [Portal, Portal]
+  t.match(await one.ask(ANA), { status: 200, body: { source: 'minted' } })
+  t.match(await two.ask(ANA), { status: 200, body: { source: 'reused' } })
+  one.toolJet.faults = () => ({ reply: { status: 503 } })
+  t.match(await one.ask(ANA), { status: 200 }, 'a cached URL needs no ToolJet')
+  t.same((await one.audit()).map(({ event }) => event).sort(), ['url.minted', 'url.reused', 'url.reused'])
+})
+
 test('a hit asks Redis once, for limit and URL', async (t) => {
   const server = await startServer()
   t.teardown(() => server.stop())
