@@ -1,11 +1,15 @@
-/** Style of the shadow tree. Font and colours are inherited from the page. */
+/**
+ * Style of the shadow tree. Font and colours are inherited from the page. A frame has no width of its own: `columns` gives one
+ * where the element is as wide as its content, in a flex box or a dialog. The order is what compresses best.
+ */
 export const CSS = `
+@keyframes t{to{rotate:1turn}}
 :host{display:grid;overflow:hidden}
 :host([hidden]),[hidden]{display:none!important}
-div{position:relative;min-height:var(--tooljet-embed-min-height,20rem)}
+div{position:relative;columns:20rem;min-height:var(--tooljet-embed-min-height,20rem)}
+[inert]{opacity:0}
 iframe,slot{position:absolute;inset:0}
 iframe{width:100%;height:100%;border:0}
-[inert]{opacity:0}
 slot{display:grid;place-content:center;justify-items:center;gap:1rem;padding:1.5rem;text-align:center}
 p{margin:0;max-width:30rem}
 span{width:2.5rem;border:3px solid;border-radius:50%;line-height:2.5rem}
@@ -16,6 +20,5 @@ button{font:inherit;color:canvastext;background:canvas;padding:.75rem 1.25rem;bo
 [name=ready]{inset:auto 0 0 auto;padding:0}
 [name=ready] button{scale:.75}
 [role]>[role]{position:absolute;clip-path:inset(50%)}
-@keyframes t{to{rotate:1turn}}
 @media(prefers-reduced-motion:no-preference){[part=spinner]{animation:t 1s linear infinite}}
 `

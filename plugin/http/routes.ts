@@ -165,8 +165,9 @@ export function routes (embed: Embed, { path, config, constraints, security, aut
         let refusal: unknown = error
         if (progress !== undefined && !progress.isHandled) {
           const outcome = await embed.handleInvalidRequest(request, error, progress.startedAt)
-          setLimitHeaders(reply, outcome.limit)
           refusal = outcome.error
+          // a limiter of the host's has said what its own headers are
+          if (isEmbedError(refusal) || statusOf(refusal) !== 429) setLimitHeaders(reply, outcome.limit)
         }
         if (!isEmbedError(refusal)) throw toError(refusal) // to the host's error handler
         const { statusCode, code, message, retryAfter, queue } = refusal

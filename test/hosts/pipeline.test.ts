@@ -5,6 +5,7 @@ import { Readable } from 'node:stream'
 import { gzipSync } from 'node:zlib'
 import fastifyCors from '@fastify/cors'
 import fastifyHelmet from '@fastify/helmet'
+import fastifyRateLimit from '@fastify/rate-limit'
 import fastifySwagger from '@fastify/swagger'
 import type { FastifyContextConfig, FastifyInstance, FastifyServerOptions } from 'fastify'
 import { t as tap, test, type Test } from 'tap'
@@ -103,6 +104,16 @@ test("a host's limits, router, poisoning and ids are its own affair", async (t) 
   t.equal((await portal.app.inject({ method: 'POST', url: '/API/get-TOOLJET-url', headers: portal.bearer(ANA) })).statusCode, 200)
   const preflight = await portal.app.inject({ method: 'OPTIONS', url: '/api/get-tooljet-url', headers: { origin: 'https://app.test', 'access-control-request-method': 'POST' } })
   t.match(preflight, { statusCode: 204, headers: { 'access-control-allow-origin': 'https://app.test' } })
+})
+
+test("a refusal by a limiter of the host's has the headers of that limiter", async (t) => {
+  const portal = await open(t, async (app) => { await app.register(fastifyRateLimit, { max: 1 }) }, { options: { rateLimit: { max: 60 } } })
+  t.match(await send(portal, BODY, JSON_TYPE), { statusCode: 200, headers: { 'x-ratelimit-limit': '60', 'x-ratelimit-remaining': '59' } })
+  t.match(await send(portal, BODY, JSON_TYPE), { statusCode: 429, headers: { 'x-ratelimit-limit': '1', 'x-ratelimit-remaining': '0', 'retry-after': /^(?:60|5\d)$/ } })
+  t.match(await portal.audit(), [{ event: 'url.minted' }, { event: 'url.denied', code: 'HTTP_429' }])
+
+  const exempt = await open(t, async (app) => { await app.register(fastifyRateLimit, { max: 1 }) }, { options: { route: { config: { rateLimit: false } } } })
+  for (const source of ['minted', 'reused']) t.match((await send(exempt, BODY, JSON_TYPE)).json(), { source })
 })
 
 test('a host that speaks HTTP/2', async (t) => {
