@@ -87,7 +87,7 @@ export const errorCodes = Object.fromEntries(
 /**
  * Makes the error of one code.
  * @param detail what exactly was wrong, in words; never a secret
- * @param remedy what the operator is told in the log; not part of the answer
+ * @param remedy for the operator, in the log; not part of the answer
  * @param retryAfter seconds, for codes with status 429 or 503; default: the table's
  * @param queue of TOOLJET_EMBED_BUSY: the user's place
  * @param limit of TOOLJET_EMBED_RATE_LIMITED: where the user stands

@@ -252,7 +252,7 @@ export function compareIds (a: string, b: string): number {
   return compareNumbers(ms, otherMs) || compareNumbers(seq, otherSeq)
 }
 
-/** Of up to 64 bits, which a number would not tell apart. */
+/** Numbers of up to 64 bits, too large for a JavaScript number. */
 function compareNumbers (a: string, b: string): number {
   const difference = BigInt(a) - BigInt(b)
   return difference < 0n ? -1 : difference > 0n ? 1 : 0

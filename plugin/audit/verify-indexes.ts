@@ -14,22 +14,22 @@ const READ_INDEX = Script.of('audit/scripts/entries.lua', 'audit/scripts/counter
 
 const RECORD = 14
 const ID = 10
-/** After every id. */
+/** An id after all others. */
 const NO_ID = Buffer.alloc(ID + 1, 0xff)
-/** Bytes of records that come at once. */
+/** Bytes of records in one reply. */
 const PAGE = 4096 * RECORD
 /** How often a bucket is read again from its start when records were removed meanwhile. */
 const READS = 10
 /** How many records without a valid event are looked up in the stream. */
 const LOOKED_FOR = 200
-/** Without a pause. */
+/** Records that are checked without a pause. */
 const COUNTERS_AT_ONCE = 500
-/** Of counters: far more than a log has, and as many as queries look through. */
+/** Most fields of counters: more than any log has, and the bound of queries. */
 const MOST_COUNTERS = 200_000
 const MOST_BYTES = 64 * 1024 * 1024
-/** Of a name, for people. */
+/** Characters of a name that are shown. */
 const SHOWN = 200
-/** What `counters.lua` writes, and queries read. */
+/** Form of a counter, as in `counters.lua`. */
 const NAME = /^[^\t\n]*\t[^\t\n]*\t[^\t\n]*$/
 const COUNTER = /^\d{1,15}(?: (?:[01]\d|2[0-3]):\d{1,15}){0,24}$/
 const MOST_VALUE = 600
@@ -43,10 +43,10 @@ export class IndexWitness implements Witness {
   readonly #keys: AuditKeys
   readonly #run: RunScript
   readonly #buckets: Map<string, Records>
-  /** By day, app, event and code: how many there are in each hour. */
+  /** Events in each hour, by day, app, event and code. */
   readonly #counts = new Map<string, Float64Array>()
   #firstMs = Infinity
-  /** Time of the oldest event: some are written late. */
+  /** Time of the oldest event, which need not be the first entry. */
   #since = Infinity
   #lastId = ''
 
@@ -103,7 +103,7 @@ export class IndexWitness implements Witness {
     return problems
   }
 
-  /** @returns what is wrong with a bucket; '' when nothing is */
+  /** @returns the problem of a bucket; '' without one */
   async #wrongIn (key: string): Promise<string> {
     for (let i = 0; i < READS; i++) {
       const wrong = await this.#readThrough(key)
@@ -112,7 +112,7 @@ export class IndexWitness implements Witness {
     return 'changes all the time'
   }
 
-  /** @returns nothing when records were taken out of the bucket meanwhile */
+  /** @returns nothing when records were removed from the bucket meanwhile */
   async #readThrough (key: string): Promise<string | undefined> {
     const expected = this.#buckets.get(key)!
     const [first, last] = [idBytes(this.#firstMs, 0), idBytes(...partsOf(this.#lastId))]
@@ -123,7 +123,7 @@ export class IndexWitness implements Witness {
     for (let from = 0, isOver = false; !isOver; from += PAGE) {
       const [oldest, newest, isMoved, page] = await this.#read([key], 'records', from, idText(previous)) as [Buffer, Buffer, unknown, Buffer]
       if (Number(isMoved) === 1) return undefined
-      const [start, end] = [idBytes(...partsOf(String(oldest))), idBytes(...partsOf(String(newest)))] // what is older was trimmed meanwhile
+      const [start, end] = [idBytes(...partsOf(String(oldest))), idBytes(...partsOf(String(newest)))] // older records are of entries that were trimmed meanwhile
       const skipTo = (id: Buffer): void => {
         for (; at < expected.count && expected.id(at).compare(id) < 0; at++) if (expected.id(at).compare(start) >= 0) missing++
       }
@@ -147,7 +147,7 @@ export class IndexWitness implements Witness {
       if (isOver) skipTo(NO_ID)
     }
     if (missing > 0) return `lacks ${missing} of ${expected.count} events`
-    // of entries that are no valid events a reindex makes records, too
+    // a reindex makes records of entries without a valid mac, too
     const absent = unknown.length === 0 ? 0 : Number((await this.#read([key], 'absent', ...unknown))[0])
     return absent > 0 ? `has ${absent} records of no entry` : ''
   }
@@ -157,12 +157,12 @@ export class IndexWitness implements Witness {
     const found = await this.#counters()
     if (found === undefined) return [{ kind: 'counts', detail: `${this.#keys.counts} has more than any log's counters take: delete it, then ${REMEDY}` }]
     const { values, lists, others } = found
-    const newer = await this.#newerCounts() // after the counters: what they may have by now
+    const newer = await this.#newerCounts() // read after the counters, which may have these events already
     const [, , , , , , removed] = await this.#read([], 'state')
     const wholeFrom = Number(removed) === 0 ? -Infinity : this.#firstMs + SLACK_MS
     // entries that are gone other than by trimming do not excuse a counter: whoever rewrote the log may have made it
     const mayLack = (hourMs: number): boolean => hourMs < wholeFrom && isTrimmed(Math.min(hourMs, this.#since))
-    // a counter is dropped a day after the last of its events may be, which may not be trimmed yet
+    // a counter is dropped a day after its last events may be, which may not be trimmed yet
     const isDropped = (field: string): boolean => isExpired(Date.parse(field.slice(0, 10)) + MS_PER_DAY)
     const wrong = new WrongCounters(this.#keys.counts)
     for (const field of others.list) wrong.add(`the field ${printable(field)} of ${this.#keys.counts} is no counter`)
@@ -342,7 +342,7 @@ function counter (field: string): string {
   return `the counter of ${printable(field)}`
 }
 
-/** What a bucket must have, as a bucket has it. */
+/** The records that a bucket must have, in its own form. */
 class Records {
   #bytes = Buffer.allocUnsafe(64 * RECORD)
   count = 0
@@ -354,7 +354,7 @@ class Records {
     writeId(this.#bytes, at + 4, ms, number)
   }
 
-  /** @returns fewer bytes where there are no more */
+  /** @returns fewer bytes at the end */
   records (from: number, bytes: number): Buffer {
     return this.#bytes.subarray(from * RECORD, Math.min(this.count * RECORD, from * RECORD + bytes))
   }

@@ -17,7 +17,7 @@ export const EXIT = {
 
 /** Wrong usage of the program; the message is for people. */
 export class UsageError extends Error {
-  /** @param command whose help tells more */
+  /** @param command the command whose `--help` is suggested */
   constructor (message: string, readonly command?: string, options?: ErrorOptions) {
     super(message, options)
   }

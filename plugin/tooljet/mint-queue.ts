@@ -302,19 +302,19 @@ export class MintQueue {
     const known = this.#known !== undefined && this.#known.at > now - longestTtlMs ? this.#known.epoch : '-'
     const request = typeof who === 'string' ? undefined : who
     const brought = request && this.#tickets.decrypt(this.#owner(request.user, request.app), request.ticket)
-    const untold = limit === false ? [] : this.#own.toTell(this.#rate?.timeWindow ?? HOUR_MS)
+    const unreported = limit === false ? [] : this.#own.unreported(this.#rate?.timeWindow ?? HOUR_MS)
     const reply = await this.#run(ADMIT, call, [
       callMs, instance, known, this.#learned?.max ?? 0, this.#learned?.timeWindow ?? 0, Math.max(0, Math.ceil(this.#promisedUntil - now)),
       typeof who === 'string' ? who : who.user, request?.app.key ?? '-', what, request?.maxPlaces ?? 0,
-      brought?.epoch ?? '-', brought?.place ?? 0, brought?.ends ?? 0, ...untold,
+      brought?.epoch ?? '-', brought?.place ?? 0, brought?.ends ?? 0, ...unreported,
     ])
     if (reply === undefined) return undefined
     const [epoch, max, timeWindow, instances, failures, lastHour, paused] = [String(reply.values[6]), ...reply.values.slice(7).map(Number)] as [string, number, number, number, number, number, number]
     this.#failures = failures
     this.#pausedUntil = now + paused // Redis knows better: its clock may have gone back
     if (limit === false) return reply.values
-    this.#own.told(untold)
-    if (known !== '-' && known !== epoch) this.#own.forgotten()
+    this.#own.markReported(unreported)
+    if (known !== '-' && known !== epoch) this.#own.markAllUnreported()
     this.#known = { epoch, at: now }
     this.#instances = instances
     if (limit === 'auto') this.#learned = max > 0 ? { max, timeWindow } : undefined

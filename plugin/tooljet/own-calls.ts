@@ -3,19 +3,19 @@ import type { Rate } from './mint-limit.js'
 
 interface Call {
   name: string
-  /** On the monotonic clock. */
+  /** Time of the call, on the monotonic clock. */
   at: number
-  isTold: boolean
+  isReported: boolean
   /** It brought no URL. */
   isUnminted: boolean
 }
 
-/** So many of the last ones are told again and again: a Redis that has come back with older data knows them no more. */
-const TOLD_AGAIN = 20
-/** While no limit is known, so many are remembered. */
+/** The last calls are reported to Redis each time: one that came back with older data may have lost them. */
+const REPORTED_AGAIN = 20
+/** Calls that are remembered. */
 const MAX_CALLS = 1000
 
-/** The last calls of this instance: what it takes without Redis is its share of the limit, and counts when Redis is there again. */
+/** The last calls of this instance. Without Redis they keep it within its share of the limit; when Redis is available again, they are reported to it. */
 export class OwnCalls {
   readonly #timers: Timers
   #calls: Call[] = []
@@ -26,9 +26,9 @@ export class OwnCalls {
 
   /**
    * Takes a slot without Redis.
-   * @param rate `undefined`: no limit is known
-   * @param instances that share it
-   * @returns 0 when it is taken, else milliseconds until there is one
+   * @param rate the limit; `undefined` when none is known
+   * @param instances number of instances that share it
+   * @returns 0 when the slot was taken, else the milliseconds until one is free
    */
   take (name: string, rate: Rate | undefined, instances: number): number {
     const wait = rate === undefined ? 0 : this.#waitFor(rate, instances)
@@ -36,36 +36,36 @@ export class OwnCalls {
     return wait
   }
 
-  /** Redis has granted it. */
+  /** Adds a call that Redis has granted. */
   granted (name: string): void {
     this.#add(name, true)
   }
 
-  /** What Redis may not know, if it may count still: name, milliseconds since then, and whether it brought no URL, of each. */
-  toTell (windowMs: number): (string | number)[] {
+  /** Calls of the window that Redis may not know, as arguments of its script: for each the name, milliseconds since then, and 1 if it brought no URL. */
+  unreported (windowMs: number): (string | number)[] {
     const now = this.#timers.now()
-    const first = this.#calls.length - TOLD_AGAIN
-    return this.#calls.filter(({ isTold, at }, i) => (!isTold || i >= first) && at > now - windowMs).flatMap(({ name, at, isUnminted }) => [name, Math.floor(now - at), isUnminted ? 1 : 0])
+    const first = this.#calls.length - REPORTED_AGAIN
+    return this.#calls.filter(({ isReported, at }, i) => (!isReported || i >= first) && at > now - windowMs).flatMap(({ name, at, isUnminted }) => [name, Math.floor(now - at), isUnminted ? 1 : 0])
   }
 
-  /** It does not count. */
+  /** Removes a call that does not count. */
   drop (name: string): void {
     this.#calls = this.#calls.filter((call) => call.name !== name)
   }
 
-  /** They brought no URL. */
+  /** Marks calls that brought no URL. */
   unminted (names: readonly string[]): void {
     for (const call of this.#calls) if (names.includes(call.name)) call.isUnminted = true
   }
 
-  /** Redis knows them. */
-  told (names: readonly unknown[]): void {
-    for (const call of this.#calls) if (names.includes(call.name)) call.isTold = true
+  /** Marks calls that Redis knows now. */
+  markReported (names: readonly unknown[]): void {
+    for (const call of this.#calls) if (names.includes(call.name)) call.isReported = true
   }
 
-  /** Redis has lost what it knew. */
-  forgotten (): void {
-    for (const call of this.#calls) call.isTold = false
+  /** Marks all calls as not reported: Redis has lost them. */
+  markAllUnreported (): void {
+    for (const call of this.#calls) call.isReported = false
   }
 
   #waitFor ({ max, timeWindow }: Rate, instances: number): number {
@@ -75,8 +75,8 @@ export class OwnCalls {
     return last === undefined ? 0 : Math.max(0, last.at + windowMs - this.#timers.now())
   }
 
-  #add (name: string, isTold: boolean): void {
-    this.#calls.push({ name, at: this.#timers.now(), isTold, isUnminted: false })
+  #add (name: string, isReported: boolean): void {
+    this.#calls.push({ name, at: this.#timers.now(), isReported, isUnminted: false })
     if (this.#calls.length > 2 * MAX_CALLS) this.#calls = this.#calls.slice(-MAX_CALLS)
   }
 }

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { isoTime, type AuditEntry, type AuditEventName } from '../../audit/event.js'
 
-/** Of the Elastic Common Schema that the fields are of. */
+/** Version of the Elastic Common Schema that the fields follow. */
 export const ECS_VERSION = '8.17.0'
 
 const KINDS: Record<AuditEventName, { category: string, type: string[] }> = {
@@ -17,7 +17,7 @@ const KINDS: Record<AuditEventName, { category: string, type: string[] }> = {
 }
 const NS_PER_MS = 1e6
 
-/** An event in fields of the Elastic Common Schema, its own ones under `tooljet_embed`. What a foreign entry has besides is left out. */
+/** An event in fields of the Elastic Common Schema, its own ones under `tooljet_embed`. Unknown fields of an entry are left out. */
 export function toEcs ({ id, fields }: AuditEntry): object {
   const { time, event, outcome, code, email, ip, expires_at: expiresAt, duration_ms: duration } = fields
   const kind = event !== undefined && Object.hasOwn(KINDS, event) ? KINDS[event as AuditEventName] : undefined
@@ -60,7 +60,7 @@ export function toEcs ({ id, fields }: AuditEntry): object {
   }
 }
 
-/** Nothing in place of an object without any value. */
+/** `undefined` for an object without values. */
 function present<T extends object> (object: T): T | undefined {
   return Object.values(object).some((value) => value !== undefined) ? object : undefined
 }

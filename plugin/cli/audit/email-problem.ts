@@ -6,12 +6,12 @@ import type { Context } from './command.js'
 import type { Connection } from '../connection.js'
 import { secretsOf } from '../secrets.js'
 
-/** How many of the newest events tell what the log is like. */
+/** How many of the newest events are checked for pseudonyms. */
 const LOOKED_AT = 250
 const PSEUDONYM = 'hmac:'
 
 /**
- * Why `--email` may find nobody: in a log with pseudonyms "no event matches" is no answer without the right key.
+ * Why `--email` can find nobody: in a log with pseudonyms it needs the right key.
  * @returns nothing when people can be found
  */
 export async function emailProblem ({ given, env, stream }: Pick<Context, 'given' | 'env' | 'stream'>, connection: Connection): Promise<string | undefined> {

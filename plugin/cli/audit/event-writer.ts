@@ -13,7 +13,7 @@ const COLUMNS: Column<AuditEntry>[] = [
   { title: 'USER AGENT', cell: field('user_agent'), min: 10, usual: 40, isExtra: true },
 ]
 
-/** The code and how many answers it was, why, about whom else, and by whom: `EMAIL_MISMATCH other_user for ben@acme.test`. */
+/** Code, count, target, author and reason: `EMAIL_MISMATCH for ben@acme.test other_user`. */
 function details ({ fields: { code = '', count, reason, target, by } }: AuditEntry): string {
   const parts = [code.replace(/^TOOLJET_EMBED_/, ''), count && `x${count}`, target && `for ${target}`, by && `by ${by}`, reason]
   return parts.filter(Boolean).join(' ')
@@ -35,7 +35,7 @@ function styleOfEvent ({ fields }: AuditEntry): Style | undefined {
   }
 }
 
-/** Shows events as they come: as rows of a table, or as lines of JSON. */
+/** Prints events as rows of a table, or as lines of JSON. */
 export class EventWriter {
   readonly #out: Output
   readonly #table: Table<AuditEntry> | undefined
@@ -52,10 +52,10 @@ export class EventWriter {
 
 /** As NDJSON. */
 export function eventLine ({ id, fields }: AuditEntry): string {
-  return jsonLine(Object.assign({ id }, fields, { id })) // whatever the fields are, the id is the entry's
+  return jsonLine(Object.assign({ id }, fields, { id })) // `id` first, and not overwritten by a field of that name
 }
 
-/** Some at a time. */
+/** Groups items into pages. */
 export async function * inPages<T> (items: AsyncIterable<T>, size: number): AsyncGenerator<T[]> {
   let page: T[] = []
   for await (const item of items) {

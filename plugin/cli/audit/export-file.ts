@@ -7,24 +7,24 @@ import { FileLock } from './file-lock.js'
 const NO_FILTERS = 'no filter'
 const NEWLINE = 0x0a
 const CHUNK_BYTES = 65_536
-/** Far more than an event may take. */
+/** Longer than any event. */
 const MAX_LINE_BYTES = 1_048_576
-/** After so many events the position is kept. */
+/** The position is saved after this many events. */
 const CHECKPOINT = 10_000
 
 interface ExportFileOptions {
-  /** Where the position is kept. */
+  /** File of the position. */
   state: string
-  /** Of which the position is. */
+  /** Stream of the position. */
   stream: string
-  /** For which events it is; times are no part of it. */
+  /** Filters of the position, without times. */
   filters: AuditFilters
   format: ExportFormat
 }
 
 /**
- * A file of exported events that grows, and may be rotated: what is in it is complete lines, whenever and however an
- * export ended, and one run at a time writes to it. The position is kept beside it, always after the events.
+ * A file of exported events that grows, and may be rotated. It has complete lines only, however an export ended, and one run
+ * at a time writes to it. The position is saved beside it, always after the events.
  */
 export class ExportFile {
   readonly #path: string
@@ -32,7 +32,7 @@ export class ExportFile {
   readonly #lock: FileLock
   readonly #handle: FileHandle
   #lastId: string | undefined
-  /** Events since the position was kept. */
+  /** Events since the position was saved. */
   #unkept = 0
 
   private constructor (path: string, options: ExportFileOptions, handle: FileHandle, lock: FileLock) {
@@ -74,7 +74,7 @@ export class ExportFile {
     if (this.#unkept >= CHECKPOINT) await this.flush()
   }
 
-  /** Has all on the disk, and then the position. */
+  /** Syncs the events to the disk, and then the position. */
   async flush (): Promise<void> {
     if (this.#unkept === 0) return
     this.#unkept = 0
@@ -87,7 +87,7 @@ export class ExportFile {
     await this.#lock.release()
   }
 
-  /** The file may be ahead of the position that was kept, when a run broke off; or behind it, when it was rotated. */
+  /** The file may be ahead of the position, when a run broke off, or behind it, when it was rotated. */
   async #findPosition (): Promise<void> {
     const inFile = await named(this.#path, () => prepared(this.#handle, this.#options.format))
     const kept = await keptIn(this.#options)
@@ -97,7 +97,7 @@ export class ExportFile {
   }
 }
 
-/** What goes wrong with a file, with its name. */
+/** Adds the file's name to an error. */
 async function named<T> (path: string, action: () => Promise<T>, option = '--out'): Promise<T> {
   try {
     return await action()
@@ -143,7 +143,7 @@ async function keep ({ state, stream, filters }: ExportFileOptions, id: string):
   }, '--state')
 }
 
-/** Filters that say which events, and not of which time. */
+/** The filters without the times. */
 function lasting ({ since: _, until: __, ...filters }: AuditFilters): object {
   return filters
 }

@@ -3,10 +3,10 @@ import { toEcs } from './ecs.js'
 import { eventLine } from './event-writer.js'
 import { jsonLine } from '../text.js'
 
-/** How events are written, and known again in a file. */
+/** How events are written, and recognised in a file. */
 export interface ExportFormat {
   line: (entry: AuditEntry) => string
-  /** With which every line begins. */
+  /** Start of every line. */
   lineStart: string
   /** @returns the id of a line's event; nothing when the line is not of this format */
   idOf: (line: unknown) => unknown

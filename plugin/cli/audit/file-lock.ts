@@ -3,15 +3,15 @@ import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { UsageError } from '../errors.js'
 
-/** How often a lock that has no owner yet, or whose owner has ended, is tried again. */
+/** Retries for a lock without an owner yet, or whose owner has ended. */
 const ATTEMPTS = 10
 const PAUSE_MS = 20
 
-/** Keeps a second run from the same file: `FILE.lock` holds the process's id and the host. */
+/** Prevents a second run on the same file: `FILE.lock` has the process's id and the host. */
 export class FileLock {
   private constructor (private readonly path: string) {}
 
-  /** @throws UsageError when another process has it that runs, or that runs elsewhere and cannot be asked */
+  /** @throws UsageError when a running process has it, or one on another host, which cannot be checked */
   static async take (file: string): Promise<FileLock> {
     const path = `${file}.lock`
     for (let attempt = 1; ; attempt++) {
@@ -19,7 +19,7 @@ export class FileLock {
       const text = await readIfThere(path)
       if (text === undefined) continue
       const [pid = '', host = ''] = text.trim().split(' ')
-      // whoever has just made it writes its name in a moment
+      // just created: its owner writes its id in a moment
       if (text === '' && attempt < ATTEMPTS) await sleep(PAUSE_MS)
       else if (attempt > ATTEMPTS || isRunning(Number(pid), host)) throw new UsageError(`another export (process ${pid} on ${host}) writes to it; if that has ended, delete ${path}`)
       else await takeAway(path, text)
@@ -51,7 +51,7 @@ async function readIfThere (path: string): Promise<string | undefined> {
 }
 
 function isRunning (pid: number, host: string): boolean {
-  if (host !== '' && host !== hostname()) return true // for all that can be known here
+  if (host !== '' && host !== hostname()) return true // it cannot be checked from here
   if (!Number.isSafeInteger(pid) || pid <= 0 || pid === process.pid) return false // in a container every run may have the same id
   try {
     process.kill(pid, 0)

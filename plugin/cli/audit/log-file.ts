@@ -5,7 +5,7 @@ import { fileError } from '../errors.js'
 
 const GZIP = Buffer.from([0x1f, 0x8b])
 
-/** Reads a log file, be it gzip or not, whatever its name: its first bytes tell. @throws UsageError when it cannot be read */
+/** Reads a log file, gzip or not, which its first bytes show. @throws UsageError when it cannot be read */
 export async function readLog (file: string, take: (chunks: AsyncIterable<Buffer>) => Promise<void>): Promise<void> {
   try {
     await take(unpacked(createReadStream(file)))
@@ -24,6 +24,6 @@ async function * unpacked (file: AsyncIterable<Buffer>): AsyncGenerator<Buffer> 
   }
   if (!first.subarray(0, GZIP.length).equals(GZIP)) return yield * all()
   const gunzip = createGunzip()
-  pipeline(all(), gunzip, () => {}) // what fails ends it, and so comes to whoever reads it
+  pipeline(all(), gunzip, () => {}) // an error ends the stream, and reaches its reader
   yield * gunzip
 }

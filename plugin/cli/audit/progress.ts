@@ -3,7 +3,7 @@ import { grouped } from '../text.js'
 
 const EVERY_MS = 100
 
-/** A line on a terminal that tells how far a walk through the log is. */
+/** A progress line for reading through the log. */
 export class Progress {
   readonly #out: Output
   readonly #doing: string
@@ -19,7 +19,7 @@ export class Progress {
     this.#total = total
   }
 
-  /** Passes events on and counts them. */
+  /** Yields the same events, and counts them. */
   async * over<T> (entries: AsyncIterable<T>): AsyncGenerator<T> {
     if (!this.#out.showsProgress) {
       yield * entries

@@ -2,7 +2,7 @@ import { UsageError } from '../errors.js'
 import { isReply } from '../../redis/errors.js'
 import type { Connection } from '../connection.js'
 
-/** Whether there is such a stream, be it empty, as far as this user may know. @throws UsageError of a key of another kind */
+/** Whether the stream exists, empty or not, as far as this user may read. @throws UsageError for a key of another type */
 export async function hasStream (connection: Connection, stream: string): Promise<boolean> {
   try {
     if (Number(await connection.call('XLEN', stream)) > 0) return true
@@ -12,12 +12,12 @@ export async function hasStream (connection: Connection, stream: string): Promis
     if (!isReply(error)) throw error
     if (error.message.includes('WRONGTYPE')) throw new UsageError(`${stream} is no stream (WRONGTYPE)`, undefined, { cause: error })
     if (error.message.includes('no such key')) return false
-    if (error.message.startsWith('NOPERM')) return true // what this user asks for next may be allowed
+    if (error.message.startsWith('NOPERM')) return true // the next command may be allowed
     throw error
   }
 }
 
-/** A mistyped name would look like a log without events. @throws UsageError */
+/** A mistyped name would look like an empty log. @throws UsageError */
 export async function assertStream (connection: Connection, stream: string): Promise<void> {
   if (!await hasStream(connection, stream)) throw noStream(stream)
 }

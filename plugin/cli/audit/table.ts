@@ -4,11 +4,11 @@ import { fitted, printable, widthOf } from '../text.js'
 export interface Column<Row> {
   title: string
   cell: (row: Row) => string
-  /** Narrower it says nothing; the last columns are left out rather. */
+  /** Least width; if there is no room for it, the last columns are left out. */
   min?: number
-  /** Gives way before the others do. */
+  /** Left out before the others. */
   isExtra?: boolean
-  /** How wide it is in a table whose rows are not known yet. */
+  /** Width in a table whose rows are not known yet. */
   usual?: number
   /** Numbers. */
   alignRight?: boolean
@@ -17,7 +17,7 @@ export interface Column<Row> {
 
 const GAP = '  '
 
-/** Rows in columns that fit the terminal; what is no terminal gets every value in full. */
+/** Rows in columns that fit the terminal; without a terminal every value is complete. */
 export class Table<Row> {
   readonly #columns: readonly Column<Row>[]
   readonly #out: Output
@@ -28,7 +28,7 @@ export class Table<Row> {
     this.#out = out
   }
 
-  /** Some rows as lines, with the header before the first; their values decide how wide the columns are. */
+  /** Formats rows, with the header before the first ones; their values decide the widths. */
   lines (rows: readonly Row[]): string {
     const cells = rows.map((row) => this.#columns.map(({ cell }) => printable(cell(row))))
     const isFirst = this.#widths === undefined

@@ -5,7 +5,7 @@ const STREAM = 'xadd xtrim xlen xrange xrevrange'
 const TAGGED = 'get set del exists pttl pexpire append strlen getrange hget hlen hstrlen hmget hgetall hkeys hscan hset hincrby hdel zadd zcard zscore zcount zrange zrangebyscore zrank zrem zremrangebyscore zremrangebyrank'
 const FORGETS = 'xadd xlen xrange pttl pexpire'
 
-/** Commands as the plugin sends them, for Redis to say whether it may: those of the ACL user in docs/audit.md. */
+/** Commands as the plugin sends them, those of the ACL user in docs/audit.md: Redis is asked whether this user may run them. */
 export function neededCommands (keyPrefix: string, keys: AuditKeys): string[] {
   const on = (commands: string, key: string): string[] => commands.split(' ').map((command) => `${command} ${key}${command === 'del' || command === 'exists' ? '' : ' 1 1'}`)
   return [
@@ -36,5 +36,5 @@ for _, line in ipairs(ARGV) do
 end
 return refused`
 
-/** What a user of the plugin need not be able to do, and with which a leaked password takes the log away. */
+/** Commands that the plugin does not need, and with which a leaked password could delete the log. */
 export const TOO_MUCH = ['flushall', 'config set maxmemory 1', 'keys *']

@@ -8,7 +8,7 @@ const DOCUMENTED = { max: 10, timeWindow: 60_000 }
 /** For what is between a slot and the call. */
 const SPARE = 1.02
 
-/** The law of docs/capacity.md: how many pairs of a user and an app can have a URL at the same time. */
+/** The rule of docs/capacity.md: how many pairs of a user and an app can have a URL at the same time. */
 export function * examineCapacity (limit: MintLimit, { patExpiry, minRemaining }: { patExpiry: number, minRemaining: number }, pairs: number | undefined): Generator<Finding> {
   if (limit === false) {
     yield fine('pairs', 'ToolJet is taken to mint for all at once (--mint-limit none)')

@@ -2,7 +2,7 @@ import { findingsOf, type Finding } from './finding.js'
 
 const { fine, note, problem } = findingsOf('environment')
 
-/** What the variables themselves tell. */
+/** Checks the variables themselves. */
 export function * examineEnvironment (env: NodeJS.ProcessEnv, hasKey: boolean): Generator<Finding> {
   const { TOOLJET_API_TOKEN: token = '', ENCRYPTION_KEY: key = '', NODE_TLS_REJECT_UNAUTHORIZED: tls } = env
   yield fine('node', `Node.js ${process.versions.node}`)

@@ -1,9 +1,9 @@
-/** What the doctor has found. */
+/** A finding of the doctor. */
 export interface Finding {
   area: 'environment' | 'tooljet' | 'redis' | 'capacity'
-  /** What was looked at, like `token`. */
+  /** What was checked, like `token`. */
   name: string
-  /** `fine`; `note`: to know; `problem`: to be mended; `unreachable`: nothing more can be found out there. */
+  /** `note`: good to know; `problem`: has to be fixed; `unreachable`: nothing more can be checked there. */
   level: 'fine' | 'note' | 'problem' | 'unreachable'
   /** What was found; never a secret. */
   text: string

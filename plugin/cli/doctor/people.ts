@@ -9,14 +9,14 @@ import { NoAnswer, type ToolJetCalls } from './tooljet-calls.js'
 
 const { fine, note, problem } = findingsOf('tooljet')
 
-/** Of the PATs that are minted here, seconds: they are of no use afterwards. */
+/** Lifetime of the PATs that are minted here, seconds. */
 const LIFE = 60
 const BUSY = 'TOOLJET_EMBED_BUSY'
 
 export interface People {
-  /** Whose PATs may be minted; the second tells whether one user's end another's. */
+  /** Users whose PATs may be minted; the second shows whether one user's mint ends another's sessions. */
   users: readonly string[]
-  /** One who may not open the first app. */
+  /** A user who may not open the first app. */
   outsider: string | undefined
   /** Ids or slugs. */
   apps: readonly string[]
@@ -25,10 +25,10 @@ export interface People {
   checksAccess: boolean
 }
 
-/** What was minted, as it opens a session. */
+/** A minted URL, as it opens a session. */
 type Minted = SessionRequest
 
-/** What ToolJet makes of mints: with PATs of the users who were named, and only of them. */
+/** Checks how ToolJet handles mints, with PATs of the users who were named, and only of them. */
 export async function * examinePeople (calls: ToolJetCalls, people: People): Findings {
   const { users: [user], apps: [app] } = people
   if (user === undefined || app === undefined) {
@@ -95,7 +95,7 @@ class Examination {
     return undefined
   }
 
-  /** What a newer token does to the older one. */
+  /** Checks what a newer token does to the older one. */
   async * #generation ([older, newer]: readonly [Reply, Reply], minted: Minted): Findings {
     if (isOpen(older) && isOpen(newer)) yield fine('tokens', 'a new token leaves the older ones valid')
     else if (isDead(older) && isDead(newer)) {
@@ -106,7 +106,7 @@ class Examination {
     else yield note('tokens', `the session call answers with status ${isOpen(newer) ? older.status : newer.status}, which tells nothing of tokens`)
   }
 
-  /** A new token ends the older one: of this user, or of everybody? */
+  /** Checks whose tokens a new token ends: those of this user, or of everybody. */
   async * #reach (minted: Minted): Findings {
     const [, second] = this.#people.users
     if (second === undefined) {
@@ -119,7 +119,7 @@ class Examination {
     else yield fine('tokens', 'a new token ends the older one of the same user, and of nobody else')
   }
 
-  /** What a session tells: the unit of patExpiry, and whether the app shows. */
+  /** Checks a session: the unit of patExpiry, and whether the app is shown. */
   async * #session ({ body }: Reply, appId: string): Findings {
     const signedPat = fieldOf(body, 'signedPat')
     const seconds = lifeOf(signedPat)
@@ -156,7 +156,7 @@ class Examination {
     else yield note('spelling', `nothing tells how addresses are compared (${minted.code})`)
   }
 
-  /** Where it is said that a user may not open an app. */
+  /** Checks where ToolJet refuses a user who may not open an app. */
   async * #access (): Findings {
     const { outsider, checksAccess } = this.#people
     if (outsider === undefined) {

@@ -24,7 +24,7 @@ export interface RedisSettings {
   timeoutMs: number
 }
 
-/** Whether this Redis serves the plugin. Nothing is written. */
+/** Checks whether this Redis fits the plugin. Nothing is written. */
 export async function * examineRedis (settings: RedisSettings): Findings {
   let connection: Connection
   try {
@@ -183,12 +183,12 @@ class Examination {
     }
   }
 
-  /** By commands of the plugin's that change nothing, of a key that there is not. */
+  /** Tries commands of the plugin that change nothing, on a key that does not exist. */
   async * #writes (): Findings {
     const unknown = await this.#refusalOf('EVALSHA', '0'.repeat(40), 0)
     if (unknown !== undefined && /unknown command/i.test(unknown)) yield noScripts(unknown)
     const refusal = await this.#refusalOf('ZADD', `{${this.#settings.keyPrefix}doctor}`, 'XX', 1, 'x')
-    if (refusal === undefined || /^(?:NOPERM|READONLY)/.test(refusal)) return // which is told already
+    if (refusal === undefined || /^(?:NOPERM|READONLY)/.test(refusal)) return // reported already
     yield problem('writes', `it accepts no writes: ${refusal}`, remedyOfWrites(refusal))
   }
 

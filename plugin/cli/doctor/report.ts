@@ -12,7 +12,7 @@ const MARKS: Record<Finding['level'], { mark: string, style: Style }> = {
 }
 const COLUMN = 8
 
-/** Findings on a screen, and what comes of them all. */
+/** Prints findings, and sums them up. */
 export class Report {
   readonly #out: Output
   readonly #isJson: boolean
@@ -27,7 +27,7 @@ export class Report {
     this.#secrets = secrets.filter((secret) => secret !== '')
   }
 
-  async tell (finding: Finding): Promise<void> {
+  async add (finding: Finding): Promise<void> {
     const { area, level } = finding
     const text = this.#redact(finding.text)
     const remedy = finding.remedy === undefined ? undefined : this.#redact(finding.remedy)

@@ -24,7 +24,7 @@ async function runDoctor (args: string[], out: Output, { env }: Io): Promise<num
   if (positionals.length > 0) throw new UsageError(`unexpected argument "${positionals[0]}", there are options only`)
   const settings = portalSettingsOf(given, env)
   const report = new Report(out, { isJson: given.json !== undefined, secrets: secretsIn(settings) })
-  for await (const finding of examine(settings, given, env)) await report.tell(finding)
+  for await (const finding of examine(settings, given, env)) await report.add(finding)
   return report.end()
 }
 

@@ -6,7 +6,7 @@ import type { Reply } from '../../tooljet/replies.js'
 const MAX_BYTES = 256 * 1024
 const CERTIFICATE = /CERT|SIGNATURE|ALTNAME/
 
-/** ToolJet could not be asked. */
+/** ToolJet could not be called. */
 export class NoAnswer extends Error {
   constructor (text: string, readonly remedy: string) {
     super(text)

@@ -12,7 +12,7 @@ const CLOCK_MS = 5000
 const GATEWAY_STATUSES = new Set([502, 503, 504])
 const LOOPBACK = /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/
 
-/** Whether this is a ToolJet that mints for this token. Nothing is minted: nobody is named. @returns whether it is */
+/** Checks whether this is a ToolJet that mints for this token, by a mint without a user, which mints nothing. @returns whether it is */
 export async function * examineToolJet (calls: ToolJetCalls, url: string, embedOrigins: readonly string[]): AsyncGenerator<Finding, boolean> {
   const { protocol, hostname, host } = new URL(url)
   if (protocol === 'http:' && !LOOPBACK.test(hostname)) yield note('https', 'ToolJet is called without TLS: the token and the PATs can be read on the way', 'use https:// in TOOLJET_URL, or keep both in one private network')
@@ -35,7 +35,7 @@ export async function * examineToolJet (calls: ToolJetCalls, url: string, embedO
   return wrong === undefined
 }
 
-/** Of a mint that names nobody: the refusal which says that all else was right is none. */
+/** The problem with the reply to a mint without a user; a refusal because the user is missing is no problem. */
 async function refusalOf (calls: ToolJetCalls, url: string, reply: Reply): Promise<Finding | undefined> {
   const { status } = reply
   try {

@@ -61,7 +61,7 @@ export async function exportEvents ({ given, stream, out, env, connect }: Contex
   }
 }
 
-/** When even the last event that was exported has been trimmed, younger ones may have been, too. */
+/** When the last exported event has been trimmed, newer ones may have been, too. */
 async function warnOfLoss (connection: Connection, stream: string, after: string | undefined, out: Output): Promise<void> {
   if (after === undefined || /^0+(?:-0+)?$/.test(after)) return
   const [there] = await connection.xrange(stream, after, after, 'COUNT', 1)

@@ -10,7 +10,7 @@ import { assertStream } from '../stream.js'
 import { grouped } from '../../text.js'
 
 const DEFAULT_LIMIT = 100
-/** Rows that are laid out, and written, at once. */
+/** Rows that are formatted and written at once. */
 const PAGE = 250
 
 /** Shows the events that match. */

@@ -36,7 +36,7 @@ function timeOf (id: string): string {
   return isoTime(parseInt(id, 10)).slice(0, 16).replace('T', ' ')
 }
 
-/** What a row is about, by name. A comma may be in an app's name, and in an e-mail's, but in no other one. */
+/** The groups of a row, by name. Only an app or an e-mail can have a comma in it. */
 function groupsOf (by: AuditGrouping, { group }: AuditCounts): Partial<Record<AuditGroup, string>> {
   const [first, second] = by.split(',') as [AuditGroup, AuditGroup?]
   if (second === undefined) return { [first]: group }
@@ -50,7 +50,7 @@ function countsOf (counts: AuditCounts) {
   return { events, minted, reused, refused, ...(rate !== undefined && { reuse_rate: Number(rate.toFixed(3)) }), ...(users !== undefined && { users: users.size }) }
 }
 
-/** Which part of the URLs that were given was reused; nothing when none was given. */
+/** Share of reused URLs; nothing when there was no URL. */
 function reuseRate ({ minted, reused }: AuditCounts): number | undefined {
   return minted + reused === 0 ? undefined : reused / (minted + reused)
 }

@@ -48,7 +48,7 @@ export async function verify ({ given, stream, out, env, connect }: Context): Pr
   else await showAsJson(report, log?.summary, out)
   showHints(report, out)
   const isUnwitnessed = log?.summary.events === 0
-  // people have read it as the verdict where nothing else is wrong
+  // not where nothing else is wrong: it was taken for the verdict
   if (isUnwitnessed && !isWrongKey(report) && (!report.ok || given.json !== undefined)) out.note(UNWITNESSED)
   return report.ok && !isUnwitnessed ? EXIT.fine : EXIT.notIntact
 }
@@ -101,14 +101,14 @@ async function showForPeople (report: AuditReport, log: LogSummary | undefined, 
   await out.write(`${facts.join(', ')}\n${spanOf(report)}\n${verdict}\n`)
 }
 
-/** Nothing fits, and nothing else is known. */
+/** Whether no entry has a mac of this key. */
 function isWrongKey ({ problems }: AuditReport): boolean {
   return problems.length === 1 && problems[0]!.kind === 'key'
 }
 
-/** What the log reaches over, and what it may have lost. */
+/** Time range and retention of the log. */
 function spanOf ({ since = 'no event', until = 'no event', trimmed, problems, retention: { retentionMs, maxEntries }, retentionAssumed }: AuditReport): string {
-  // Redis counts both as one
+  // Redis counts trimmed and deleted entries together
   const gone = problems.some(({ kind }) => kind === 'deleted') ? 'trimmed or deleted' : 'trimmed'
   const lost = trimmed === undefined ? 'Redis does not tell how many entries were trimmed' : `${plural(trimmed, 'entry', 'entries')} ${gone}`
   const time = retentionMs === 0 ? 'for ever' : `for ${plural(retentionMs / MS_PER_DAY, 'day')}`
