@@ -13,7 +13,7 @@ export interface RedisFigures {
 /** Commands of this process, which do not belong to the load. */
 const OWN = new Set(['info', 'ping', 'config|resetstat'])
 
-export async function redisFigures (redis: Redis): Promise<RedisFigures> {
+async function redisFigures (redis: Redis): Promise<RedisFigures> {
   const [cpu, stats, commands] = await Promise.all([redis.info('cpu'), redis.info('stats'), redis.info('commandstats')])
   const calls = [...commands.matchAll(/^cmdstat_([^:]+):calls=(\d+)/gm)].filter(([, name]) => !OWN.has(name!))
   return {

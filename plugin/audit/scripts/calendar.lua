@@ -2,7 +2,7 @@
 local UNITS = { s = 1000, m = 60000, h = 3600000, d = 86400000 }
 local DAYS = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
 
--- Days since 1970-01-01 in the Gregorian calendar; nothing for a day that there is not.
+-- Days since 1970-01-01 in the Gregorian calendar; nothing for a day that does not exist.
 local function daysSince1970 (year, month, day)
   local leap = (year % 4 == 0 and year % 100 ~= 0) or year % 400 == 0
   local most = (month == 2 and leap) and 29 or DAYS[month]
@@ -14,7 +14,7 @@ local function daysSince1970 (year, month, day)
   return days + day - 1
 end
 
--- Whether a text begins with a day that there is, like 2026-01-31.
+-- Whether a text begins with an existing day, like 2026-01-31.
 local function isDay (text)
   local year, month, day = text:match('^(%d%d%d%d)%-(%d%d)%-(%d%d)')
   return year ~= nil and daysSince1970(tonumber(year), tonumber(month), tonumber(day)) ~= nil
@@ -23,7 +23,7 @@ end
 -- Like 2026-01-31T08, of milliseconds since 1970.
 local function hourText (ms)
   local days = math.floor(ms / UNITS.d)
-  -- years begin in March here, so that the day of a leap year comes last; eras have 400 of them
+  -- years begin in March here, so that a leap day is the last day; an era is 400 years
   local sinceEra = (days + 719468) % 146097
   local year = math.floor((sinceEra - math.floor(sinceEra / 1460) + math.floor(sinceEra / 36524) - math.floor(sinceEra / 146096)) / 365)
   local day = sinceEra - (365 * year + math.floor(year / 4) - math.floor(year / 100))

@@ -1,11 +1,11 @@
 -- Counters of a day: "total hour:count hour:count …"; a field of the day itself lists their names, in lines, so that a
--- query finds those of some days without reading all. What is there may have been planted: no pattern goes over a value,
+-- query finds those of some days without reading all. Anybody may have written there: no pattern runs over a value,
 -- and no list of names is read, before its length is known. `queries/totals.lua` and `verify-indexes.ts` take the same form.
 local MOST_VALUE = 600 -- 24 hours take less
 local MOST_NAMES = 262144
 local MOST_NAME = 4096 -- more than a counter of the plugin's has
 
--- Of what the index says of itself: two ids and a name at the most.
+-- Longest field of the index about itself: two ids and a name.
 local MOST_FACT = 64
 
 -- The counts by hour, and the hours in their order; nothing where the value has another form.
@@ -31,7 +31,7 @@ local function valueOf (counts, order)
   return string.format('%.0f', total) .. table.concat(parts)
 end
 
--- One that is damaged stays so, for readers to see, until a reindex; only what is no counter at all starts anew.
+-- A damaged counter stays as it is, for readers to see, until a reindex; a value that is no counter at all starts anew.
 local function plus (counted, hour, amount)
   local total, hours = nil, nil
   if #counted <= MOST_VALUE then total, hours = counted:match('^(%d+)(.*)$') end

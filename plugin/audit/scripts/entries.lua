@@ -10,7 +10,7 @@ end
 local GREATEST = '18446744073709551615'
 local GREATEST_ID = GREATEST .. '-' .. GREATEST
 
--- Those after an id ('': the first ones). Nothing comes after the greatest id, which Redis takes for no start.
+-- The entries after an id ('': from the first on). After the greatest id there are none, and Redis accepts no start behind it.
 local function entriesAfter (stream, id, count)
   if id == GREATEST_ID then return {} end
   return ask('XRANGE', stream, id == '' and '-' or '(' .. id, '+', 'COUNT', count)
@@ -21,7 +21,7 @@ local function idParts (id)
   return tonumber(ms), tonumber(number)
 end
 
--- How many answers an entry stands for.
+-- How many answers an entry counts for.
 local function countOf (count)
   return count and #count <= 15 and count:find('^%d+$') and tonumber(count) or 1
 end

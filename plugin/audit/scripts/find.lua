@@ -1,4 +1,4 @@
--- Looks for events by their macs in a part of the stream; only where they are is replied, whatever is in it.
+-- Searches a part of the stream for events by their macs; replies with their positions only.
 --
 -- KEYS: stream. ARGV: deadline, id after which it begins, macs in the order of the events.
 -- Reply: { time, number of the last event that is there (0: none), its id, id up to which it has looked, 1 at the end of the

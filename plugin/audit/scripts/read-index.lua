@@ -2,7 +2,7 @@
 --
 -- KEYS: stream, index, counts, and one bucket or all. ARGV: deadline, and what:
 -- 'state':              { time, entries of the stream, its newest id, entries that the index accounts for, the last of them,
---                       building, broken, how many entries are gone from the stream (-1: Redis does not tell), and for each
+--                       building, broken, how many entries are gone from the stream (-1: unknown to Redis), and for each
 --                       bucket how long it is and how long it must be }
 -- 'records', at, id:    { time, ids of the stream's first and newest entry, whether the record before such a byte of the
 --                       bucket has that id no more, and the records from there }
@@ -15,7 +15,7 @@ local MOST_BYTES = 4096 * RECORD
 local call, stream, index, counts = ask, KEYS[1], KEYS[2], KEYS[3]
 local what, given = ARGV[2], ARGV[3]
 
--- What may have been planted is not replied, and where it has a length of its own not read, when it is longer than it can be.
+-- Anybody may have written there: what is longer than it can be is not replied, and, where its length can be asked, not read.
 local TOO_LONG = '?'
 
 local function factOf (name)

@@ -1,4 +1,4 @@
--- Takes out of one bucket of an index what belongs to entries that are trimmed: where that is an eighth of it or more.
+-- Removes the records of trimmed entries from one bucket of an index, where they are an eighth of it or more.
 --
 -- KEYS: stream, index, bucket. ARGV: deadline. Reply: { time, how many records were taken out }
 local RECORD = 14

@@ -1,5 +1,5 @@
 -- Queries of fastify-tooljet-embed's audit log: read-only, and bounded in what one call looks at. A reply begins with a
--- cursor: pass it as "after" to go on, until it is 0-0. What else there is to say of it comes at its end, as texts.
+-- cursor: pass it as "after" to go on, until it is 0-0. Notes follow at its end, as texts.
 local VERSION = 3
 
 local LOOKS_AT = 250 -- events per call: a few milliseconds at the most
@@ -10,14 +10,14 @@ local USAGE = {
 }
 local TIMES = 'an ISO 8601 time, milliseconds since 1970, or how long ago: 90s, 30m, 24h, 7d'
 
--- Wrong arguments: the message says what was wrong, and what is taken.
+-- Wrong arguments: the message has the problem and the usage.
 local refusal
 local function refuse (query, problem)
   refusal = 'ERR ' .. query .. ': ' .. problem .. '; usage: ' .. query .. ' ' .. USAGE[query]
   error(refusal)
 end
 
--- What a reply says besides, after its other elements.
+-- Notes of a reply, after its other elements.
 local notes
 local REMEDY = ': run tooljet-embed-audit verify, then reindex'
 local DAMAGED = 'counters are damaged' .. REMEDY
@@ -29,7 +29,7 @@ local function note (text)
   notes[#notes + 1] = text
 end
 
-local function oneOf (allowed) -- Redis 7 has no libraries yet when this runs, but when the function does that it returns
+local function oneOf (allowed) -- Redis 7 has no Lua libraries while this runs, only while the returned function runs
   return function (value)
     for _, option in ipairs(allowed) do
       if value == option then return value end
@@ -48,7 +48,7 @@ local function lower (text)
   return (text:gsub('[A-Z]', function (letter) return string.char(letter:byte() + 32) end))
 end
 
--- An e-mail as the plugin writes it: without the ASCII white space around, ASCII letters lowered, all else as it is.
+-- An e-mail as the plugin writes it: ASCII white space around it trimmed, ASCII letters lowered, all else unchanged.
 local function address (value)
   local first, last = value:find('[^ \t-\r]'), #value
   if not first then return nil, 'a value' end
@@ -97,7 +97,7 @@ local function time (value)
     return math.max(0, now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(count) * UNITS[unit])
   end
   local ms = value:match('^%d+$') and tonumber(value) or isoTime(value)
-  -- as milliseconds a number of seconds would be a moment in 1970
+  -- smaller numbers may be seconds: as milliseconds they would be a time in 1970
   if ms and (ms == 0 or ms >= 1e11) and ms < 1e14 then return ms end
   return nil, TIMES
 end

@@ -1,6 +1,6 @@
--- Events one by one: by an index where one has all of the stream, else through the stream.
+-- Queries of single events: by an index where it is complete, else by reading the stream.
 local PAGE = 50
--- An index is read in windows of so many records, so many per call.
+-- An index is read in windows: records of a window, and windows per call.
 local RECORD = 14
 local WINDOW = 4680
 local WINDOWS = 16
@@ -11,22 +11,21 @@ local function keyOf (stream, name)
   return (stream:find('^[^{]*{[^}]+}') and stream or '{' .. stream .. '}') .. ':' .. name
 end
 
--- The bucket of an index in which a value has its records, and what stands for it there.
+-- The bucket of an index that has a value's records, and the value's hash.
 local function placeOf (stream, kind, value)
   local digest = redis.sha1hex(value)
   local bucket = kind .. ':' .. tonumber(digest:sub(1, 8), 16) % BUCKETS[kind]
   return { key = keyOf(stream, 'index:' .. bucket), name = bucket, hash = struct.pack('>I4', tonumber(digest:sub(9, 16), 16)) }
 end
 
--- What a field of the index says; '' where that is longer than it can be.
+-- Value of a field of the index; '' where it is longer than it can be.
 local function factOf (key, name)
   local length = redis.pcall('HSTRLEN', key, name)
   if type(length) == 'table' then return nil, length.err end
   return length > MOST_FACT and '' or ask('HGET', key, name)
 end
 
--- Whether the index has all of the stream, and the newest id in it. A user who may not read it is told, and gets a walk
--- through the stream.
+-- Whether the index is complete, and the newest id in it. For a user who may not read it the stream is read, with a note.
 local function isIndexed (stream, place)
   local key, known, err = keyOf(stream, 'index'), {}, nil
   for i, name in ipairs { 'entries', 'last', 'building', 'broken', place and place.name or 'entries' } do
@@ -54,7 +53,7 @@ local function isBefore (a, b)
   return number < otherNumber
 end
 
--- The ids between which to look, without these themselves.
+-- The ids of the range, exclusive.
 local function bounds (given)
   local low = given.since and given.since > 0 and string.format('%.0f-%s', given.since - 1, GREATEST) or nil
   local high = given['until'] and string.format('%.0f-0', given['until']) or nil
@@ -88,7 +87,7 @@ local function eachEntry (key, low, high, order)
   end
 end
 
--- The id in a record that begins at such a place.
+-- The id in the record at an offset.
 local function idAt (data, at)
   local ms, number = struct.unpack('>I6I4', data, at + 4)
   return string.format('%.0f-%.0f', ms, number)
@@ -114,7 +113,7 @@ local function countBefore (key, newest, id, withItself)
   return low
 end
 
--- Where in a window the records of a value begin.
+-- Offsets of a value's records in a window.
 local function placesIn (window, hash)
   local found, at = {}, window:find(hash, 1, true)
   while at do
@@ -131,7 +130,7 @@ local function eachIndexed (stream, place, newest, low, high, order)
   local isAscending = order ~= 'desc'
   local oldest = ask('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   if not oldest then return function () end end
-  -- records of entries that are trimmed are there for a while
+  -- records of trimmed entries stay for a while
   local first = countBefore(place.key, newest, oldest[1], false)
   local after = low and countBefore(place.key, newest, low, true)
   local last = ask('STRLEN', place.key) / RECORD
@@ -193,7 +192,7 @@ local function filterOf (given)
   end
 end
 
--- Visits what matches until a visit says that it is enough, or enough was looked at. Returns the cursor.
+-- Visits the matching events until `visit` returns true, or the bound of a call is reached. Returns the cursor.
 local function walk (stream, given, visit)
   local matches = filterOf(given)
   local looked, last = 0, nil
@@ -206,7 +205,7 @@ local function walk (stream, given, visit)
   return '0-0'
 end
 
--- By their names.
+-- Filters of fields, by their names.
 local QUERIES = {}
 
 -- Returns { cursor, entries }, an entry like those of XRANGE; the newest first unless order is asc.

@@ -1,6 +1,6 @@
--- Counts of events in groups: out of the counters, or of events that are looked at one by one.
+-- Counts of events in groups: from the counters, or from the events one by one.
 
--- A row is as it is replied: here in it are its numbers.
+-- A row has the form of the reply: the positions of its numbers.
 local EVENTS, MINTED, REUSED, REFUSED, RATE = 3, 5, 7, 9, 11
 local COUNTED = { ['url.minted'] = MINTED, ['url.reused'] = REUSED, ['url.denied'] = REFUSED, ['url.limited'] = REFUSED, ['url.failed'] = REFUSED }
 
@@ -9,7 +9,7 @@ local function isHourly (given)
 end
 
 local function newRow (group)
-  return { group, 'events', 0, 'minted', 0, 'reused', 0, 'refused', 0, nil, nil } -- there is room for a rate
+  return { group, 'events', 0, 'minted', 0, 'reused', 0, 'refused', 0, nil, nil } -- with room for a rate
 end
 
 -- Lists of rows by hour, those of no hour under '', and of labels: by these rows are sorted that have as many events.
@@ -38,7 +38,7 @@ end
 local function finish (row, asList)
   local given = row[MINTED] + row[REUSED]
   if given > 0 then row[RATE - 1], row[RATE] = 'reuse_rate', string.format('%.3f', row[REUSED] / given) end
-  if row.users then addUsers(row, row.users, asList) end -- counters know none
+  if row.users then addUsers(row, row.users, asList) end -- counters have no users
   return row
 end
 
@@ -55,7 +55,7 @@ local function ranksOf (counts)
   return ranks
 end
 
-local MOST_LABELS, MOST_SORTED = 2 ^ 15, 2 ^ 37 -- both are in one number, which is exact
+local MOST_LABELS, MOST_SORTED = 2 ^ 15, 2 ^ 37 -- both fit into one exact number
 
 -- By hour, then the most events first.
 local function replyOf (cursor, counts, asList)
@@ -70,7 +70,7 @@ local function replyOf (cursor, counts, asList)
         keys[#keys + 1], rowBy[key] = key, row
       end
     end
-    table.sort(keys) -- numbers: to compare them takes no call of Lua
+    table.sort(keys) -- numbers are compared without a call of Lua
     for _, key in ipairs(keys) do
       local row = rowBy[key]
       for at = EVENTS, REFUSED, 2 do total[at] = total[at] + row[at] end
@@ -80,7 +80,7 @@ local function replyOf (cursor, counts, asList)
   return { cursor, replied, finish(total, asList) }
 end
 
--- Of what this call looked at. To add up several replies count the users of "users list".
+-- Totals of this call. To add up several replies, count the users of "users list".
 local function countEvents (stream, given)
   local counts, rowBy, hourly = newTable(), {}, isHourly(given)
   counts.total.users = {}
@@ -101,9 +101,9 @@ local function countEvents (stream, given)
   return replyOf(cursor, counts, given.users == 'list')
 end
 
--- Totals out of the counters ------------------------------------------------------------------------------------------
+-- Totals from the counters ------------------------------------------------------------------------------------------
 
-local MOST_DAYS = 100 -- of more, those that there are
+local MOST_DAYS = 100 -- for more, the existing ones are listed
 local MOST_COUNTERS = 20000 -- per call: some 100 ms
 local MOST_FIELDS = 200000 -- of all days
 
@@ -134,11 +134,11 @@ end
 
 local HOURS, NUMBER, ALL_HOURS = {}, {}, '^'
 for hour = 0, 23 do
-  local text = (hour < 10 and '0' or '') .. hour -- as in oneOf, there are no libraries yet
+  local text = (hour < 10 and '0' or '') .. hour -- as in oneOf, there are no Lua libraries yet
   HOURS[hour + 1], NUMBER[text], ALL_HOURS = text, hour, ALL_HOURS .. ' ' .. text .. ':(%d+)'
 end
 ALL_HOURS = ALL_HOURS .. '$'
--- Of the counter that was read last: made once, there are many.
+-- Of the counter that was read last; one table for all of them.
 local someHours, someCounts = {}, {}
 
 -- The same for hours in any order.
@@ -151,7 +151,7 @@ local function readSlowly (value)
 end
 
 -- A counter as its total, how many hours it has, these and their counts; nothing for what has another form. As a rule it has
--- all hours of a day, which one pattern tells, or some in their order.
+-- all hours of a day, which one pattern matches, or some in their order.
 local function readCounter (value)
   local total = #value <= MOST_VALUE and value:match('^%d+')
   if not total or #total > 15 then return nil end
@@ -270,7 +270,7 @@ end
 
 local EXACT = { 'email', 'app', 'event', 'outcome', 'code', 'ip', 'url_id', 'after', 'users' }
 
--- Whether counters can tell: they know neither users nor other filters than hours.
+-- Whether the counters can answer: they have neither users nor filters other than hours.
 local function hasCounters (stream, given)
   if given.by[1] == 'email' or given.by[2] == 'email' then return false end
   for _, name in ipairs(EXACT) do
@@ -278,7 +278,7 @@ local function hasCounters (stream, given)
   end
   local number = redis.pcall('HLEN', keyOf(stream, 'counts'))
   if type(number) == 'number' and number > 0 then
-    isIndexed(stream) -- else there may be events which were not counted, and it notes that
+    isIndexed(stream) -- else some events may not be counted, and a note says so
     return true
   end
   if type(number) == 'table' then
@@ -287,7 +287,7 @@ local function hasCounters (stream, given)
   return false
 end
 
--- Returns { cursor, rows, total }. With no filters but times it is the whole at once, by hours that are counted.
+-- Returns { cursor, rows, total }. Without filters other than times it is complete, from the counters of whole hours.
 function QUERIES.tooljet_audit_stats (keys, args)
   local given = parse('tooljet_audit_stats', keys, args)
   if not given.by then refuse('tooljet_audit_stats', 'argument "by" is missing') end
