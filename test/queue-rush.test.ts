@@ -163,6 +163,16 @@ test('after ToolJet was down for some seconds the order is kept, and nobody has 
   }
 })
 
+test("'auto': one whom ToolJet always refuses costs others some pauses, and no more by reloading", { timeout: 120_000 }, async (t) => {
+  const alone = await rush({ mintLimit: 'auto' })
+  for (const afterMs of [900, 20_000]) {
+    const refuses: RushPlan['refuses'] = (email) => (email === 'guest0@test' ? { retryAfter: 60 } : undefined)
+    const result = await rush({ mintLimit: 'auto', refuses, guests: [() => ({ afterMs })], atMost: minutes(60) })
+    t.equal(result.served, USERS)
+    t.ok(result.wait.last < alone.wait.last + minutes(15), `the last one after ${result.wait.last} ms, ${alone.wait.last} without`)
+  }
+})
+
 test("'auto': whom ToolJet refuses twice in a row keeps the place", { timeout: 120_000 }, async (t) => {
   const refused: string[] = []
   const refuses: RushPlan['refuses'] = (email, now) => {
