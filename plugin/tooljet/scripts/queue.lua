@@ -94,7 +94,7 @@ local function tidy ()
     set('probes', at + window)
   end
   if number('blackout') > at + (window or 0) then set('blackout', at) end -- the clock went back
-  if limit and (number('back') > at or number('back') + number('gap') + span() < at) then unset('back', 'gap') end
+  if limit and (number('back') > at or number('gap') > LONGEST_GAP or number('back') + number('gap') + span() < at) then unset('back', 'gap') end
 end
 
 local function callsIn (ms, key)
@@ -122,21 +122,16 @@ local function allowedAtOnce ()
 end
 
 -- After an outage slots come one by one, for a window, once everybody has had the time to ask again.
--- Returns ms until the slot comes that is given after so many others.
-local function pacedAfter (others)
-  local back = number('back')
-  if back == 0 then return 0 end
-  return back + number('gap') + (callsIn(at - back) + others) * span() / limit - at
+-- Returns how many have come and are not taken; less than 0: they have not come yet.
+local function paced ()
+  if not budget.back then return limit end
+  return (at - number('back') - number('gap')) * limit / span() - callsIn(at - number('back'))
 end
 
 -- Slots that are free now; the first in line need not wait for what is paced.
 local function free ()
   if at < number('blackout') then return 0 end
-  if limit then
-    local unused = math.max(0, limit - used())
-    while unused > 1 and pacedAfter(unused - 1) > 0 do unused = unused - 1 end
-    return unused
-  end
+  if limit then return math.max(0, math.min(limit - used(), math.max(1, math.floor(paced()) + 1))) end
   return math.max(0, allowedAtOnce() - redis.call('ZCARD', FLIGHT))
 end
 
@@ -144,14 +139,15 @@ end
 local function slotAfter (others)
   local count, total = used(), redis.call('ZCARD', CALLS)
   local unused = math.max(0, limit - count)
-  if others < unused then return math.max(0, number('blackout') - at, pacedAfter(others)) end
+  local least = math.max(0, number('blackout') - at, budget.back and (others - paced()) * span() / limit or 0)
+  if others < unused then return least end
   local turns, index = math.floor((others - unused) / limit), (others - unused) % limit
   local first = total - math.min(count, limit) + index -- of those that count, the ones that make room leave in this order
   local leaves = span()
   if index < math.min(count, limit) then
     leaves = redis.call('ZRANGE', CALLS, first, first, 'WITHSCORES')[2] + span() - at
   end
-  return math.max(0, leaves + turns * span(), number('blackout') - at, pacedAfter(others))
+  return math.max(least, leaves + turns * span())
 end
 
 -- Of ToolJet's failures in a row: how many, the call of the last, and the moment of the first.
@@ -241,13 +237,13 @@ local function promise (user, ticket, others, least)
   local isDown = failed >= MAX
   local wait = -1
   if limit and not isDown then wait = math.max(least, slotAfter(others)) elseif not isDown and least > 0 then wait = least end
-  local again, latest = wait, math.max(SOONEST, 1.5 * (at - ticket.place))
+  local again, latest = wait, math.max(SOONEST, 2 * (at - ticket.place))
   if isDown then
     again = math.max(least, limit and math.min(downGap() + others * span() / limit, latest) or 1000)
   elseif wait < 0 then
     again = 1000
   elseif limit and wait > 4000 and others >= limit then
-    again = math.max(least, math.min(0.75 * wait, latest))
+    again = math.max(least, math.min(0.8 * wait, latest))
   end
   ticket.ends = at + math.max(LEAST_PLACE, 2 * math.max(wait, again))
   -- while no limit is known, who waits is held and looks all the time
