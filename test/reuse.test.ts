@@ -517,6 +517,17 @@ test('keys: the prefix first, a TTL on all but the audit log, no e-mail, no TTL 
   t.ok(await portal.redis.pttl(url!.key) <= 180 * SECOND, 'and in any case no longer than any of it may')
 })
 
+test('the log of forgets outlives no URL after Redis\'s clock went back', async (t) => {
+  const portal = await Portal.open(t, { options: { patExpiry: 120 } })
+  const key = `${portal.prefix}forgets`
+  await portal.app.tooljetEmbed.forget({ email: ANA })
+  // what a forget has left on a clock that was a day ahead
+  await portal.redis.xadd(key, `${Date.now() + 86_400 * SECOND}-0`, 'user', 'nobody', 'moment', '0', 'names', '*')
+  await portal.redis.pexpire(key, 86_580 * SECOND)
+  await portal.app.tooljetEmbed.forget({ email: ANA })
+  t.ok(await portal.redis.pttl(key) <= 180 * SECOND)
+})
+
 test('forget twice during a mint that is then denied leaves no lock behind', async (t) => {
   const [one, other] = await Portal.openSeveral(t, 2) as [Portal, Portal]
   one.toolJet.faults = () => ({ delayMs: 300, ...refusal(403, 'no access') })
