@@ -1,10 +1,11 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { accessSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
+import { canUnpackRedis, unpackRedis } from './debian-redis.js'
 import { WAYS_TO_REDIS } from './ways-to-redis.js'
 
 /** A Redis to work with, and how it came about. */
@@ -17,7 +18,7 @@ export interface ProvidedRedis {
 const START_MS = 15_000
 
 /**
- * Finds or starts a Redis: `REDIS_URL`, a server binary on PATH, Docker, or, for `npm start` and in CI, Debian's package, in this order;
+ * Finds or starts a Redis: `REDIS_URL`, a server binary on PATH, Docker, or Debian's package, in this order;
  * with `TEST_REDIS=testcontainers` Docker and nothing else.
  * @param preferredPort used for a server of our own when it is free
  * @param redisUrl instead of `REDIS_URL` of this process's environment
@@ -28,8 +29,8 @@ export async function provideRedis (preferredPort?: number, redisUrl = process.e
   if (redisUrl) return { url: redisUrl, how: 'REDIS_URL', stop: async () => {} }
   if (serverBinary() !== undefined) return startServer({ port: preferredPort, detached: true })
   if (dockerSocket() !== undefined) return startContainer()
-  if (mayInstall()) {
-    installPackage()
+  if (canUnpackRedis()) {
+    unpackRedis()
     return startServer({ port: preferredPort, detached: true })
   }
   throw new Error(['No Redis was found. Any of these gives one:', ...WAYS_TO_REDIS.map((way) => `- ${way}`)].join('\n'))
@@ -49,7 +50,7 @@ export interface RedisServer extends ProvidedRedis {
  * @param detached out of the reach of a Ctrl-C in the terminal, so that it ends after those who write to it
  */
 export async function startServer ({ port, args = [], config, detached = false }: { port?: number | undefined, args?: string[], config?: string[], detached?: boolean } = {}): Promise<RedisServer> {
-  const binary = serverBinary() ?? (mayInstall() ? (installPackage(), serverBinary()) : undefined)
+  const binary = serverBinary() ?? (canUnpackRedis() ? (unpackRedis(), serverBinary()) : undefined)
   if (binary === undefined) throw new Error('neither redis-server nor valkey-server is on PATH')
   const chosen = port !== undefined && await isFree(port) ? port : await freePort()
   const folder = mkdtempSync(join(tmpdir(), 'tooljet-embed-redis-'))
@@ -119,19 +120,6 @@ function isAllowed (path: string, mode: number): boolean {
 function serverBinary (): string | undefined {
   const folders = (process.env['PATH'] ?? '').split(delimiter)
   return ['redis-server', 'valkey-server'].flatMap((name) => folders.map((folder) => join(folder, name))).find((path) => isAllowed(path, constants.X_OK))
-}
-
-/** Nobody expects `npm test` to install something. */
-function mayInstall (): boolean {
-  const isExpected = process.env['npm_lifecycle_event'] === 'start' || Boolean(process.env['CI'])
-  return isExpected && process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')
-}
-
-function installPackage (): void {
-  console.error('There is no Redis on this machine: installing Debian\'s package redis-server with apt-get')
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
-  execFileSync('apt-get', ['update', '-qq'], { env, stdio: 'ignore' })
-  execFileSync('apt-get', ['-o', 'DPkg::Lock::Timeout=300', 'install', '-y', '-qq', '--no-install-recommends', 'redis-server'], { env, stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
 async function answersPing (url: string, ended: Promise<void>): Promise<void> {

@@ -1,11 +1,12 @@
 import { execFile, spawnSync } from 'node:child_process'
-import { chmodSync, copyFileSync, existsSync } from 'node:fs'
+import { chmodSync, copyFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import axe from 'axe-core'
 import { t as tap, test, type Test } from 'tap'
 import { buildClient } from '../.ci/build-client.js'
+import { canUnpackRedis } from '../example/debian-redis.js'
 import { readableLines } from '../example/portal/log.js'
 import { dockerSocket, startServer } from '../example/redis.js'
 import { OMAR } from './support/audit-portal.js'
@@ -114,17 +115,30 @@ test('Docker is looked for where it may be', async (t) => {
   t.equal(dockerSocket({ env: { XDG_RUNTIME_DIR: socket.replace('/docker.sock', '') }, home: '/nowhere' }), usual === undefined || usual.startsWith('/run/user') ? socket : usual)
 })
 
-test('without Redis and Docker, only npm start and CI install a Redis', { skip: dockerSocket() !== undefined && 'there is Docker on this machine' }, async (t) => {
+test('without Redis and Docker, root on Debian gets a Redis, and nothing is installed', { skip: !canUnpackRedis() && 'this is not Debian, or not root' }, async (t) => {
+  const cache = t.testdir({})
+  const packages = () => spawnSync('dpkg-query', ['-W'], { encoding: 'utf8' }).stdout
+  const before = packages()
+  const code = `const { unpackRedis } = await import('${new URL('../example/debian-redis.ts', import.meta.url).href}')
+    const { execFileSync } = await import('node:child_process')
+    for (let i = 0; i < 2; i++) unpackRedis(process.argv[1])
+    process.env.PATH = process.env.PATH.split(':').at(-1)
+    console.log(execFileSync('redis-server', ['--version']) + '' + execFileSync('redis-cli', ['--version']))`
+  const child = Child.start(t, ['--import', 'tsx', '--input-type=module', '-e', code, cache], {})
+  await child.ends()
+  t.match(child.output, /There is no Redis on this machine[^]*Redis server v=[^]*redis-cli \d/)
+  t.equal(child.output.split('There is no Redis').length, 2, 'the second time it is there')
+  t.same(readdirSync(cache), ['redis'])
+  t.equal(packages(), before)
+})
+
+test('without Redis and Docker, others are told the ways to one', { skip: dockerSocket() !== undefined && 'there is Docker on this machine' }, async (t) => {
   const code = `const { provideRedis, startServer } = await import('${new URL('../example/redis.ts', import.meta.url).href}')
+    if (process.getuid?.() === 0) process.setuid(${NOBODY.uid})
     for (const start of [provideRedis, startServer]) await start().catch((error) => console.log(error.message.split('\\n')[0]))`
-  const messages = async (env: NodeJS.ProcessEnv): Promise<string[]> => {
-    const child = Child.start(t, ['--import', 'tsx', '--input-type=module', '-e', code], { CI: undefined, PATH: t.testdir({}), HOME: '/nowhere', ...env })
-    await child.ends()
-    return child.output.trim().split('\n')
-  }
-  t.same(await messages({ npm_lifecycle_event: 'test' }), ['No Redis was found. Any of these gives one:', 'neither redis-server nor valkey-server is on PATH'])
-  if (process.getuid?.() !== 0 || !existsSync('/usr/bin/apt-get')) return
-  for (const env of [{ npm_lifecycle_event: 'start' }, { CI: 'true' }]) t.match((await messages(env)).join(), /installing Debian's package redis-server.*spawnSync apt-get ENOENT/) // which is not on this PATH
+  const child = Child.start(t, ['--import', 'tsx', '--input-type=module', '-e', code], { PATH: t.testdir({}), HOME: '/nowhere' })
+  await child.ends()
+  t.same(child.output.trim().split('\n'), ['No Redis was found. Any of these gives one:', 'neither redis-server nor valkey-server is on PATH'])
 })
 
 /** @returns who asks and reads as one of the demo's users */
