@@ -6,6 +6,7 @@ import { SALES } from '../example/tooljet/seed.js'
 import { ToolJetStandIn } from '../example/tooljet/server.js'
 import { freePort } from '../example/redis.js'
 import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter } from './support/portal.js'
+import { pauseAsked } from '../plugin/tooljet/replies.js'
 import { CERT, KEY } from './support/certificate.js'
 import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
@@ -176,6 +177,15 @@ test('what ToolJet sent is in no error, not even as a cause', async (t) => {
   await portal.askByDecorator(ANA)
   t.match(seen, { code: 'TOOLJET_EMBED_UNAVAILABLE', cause: { message: /HTTP\/1\.1 protocol/ } })
   t.notMatch(inspect(seen, { depth: 9, showHidden: true }), /5ec7e7/)
+})
+
+test('a Retry-After that is neither seconds nor a date is none', (t) => {
+  for (const value of ['3, 4', '1.5', '-5', ['5', '5'], 'soon']) {
+    t.match(pauseAsked({ status: 429, headers: { 'retry-after': value }, body: '' }), { seconds: 60, isGiven: false }, String(value))
+  }
+  const headers = { date: 'Fri, 27 Nov 2026 10:00:00 GMT', 'retry-after': 'Fri, 27 Nov 2026 10:00:30 GMT' }
+  t.match(pauseAsked({ status: 429, headers, body: '' }), { seconds: 30, isGiven: true })
+  t.end()
 })
 
 test('an endless body is let go at its bound', async (t) => {

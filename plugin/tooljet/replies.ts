@@ -58,7 +58,7 @@ export function pauseAsked ({ status, headers }: Reply): PauseAsked | undefined 
 function retryAfterSeconds (headers: Reply['headers']): number | undefined {
   const value = String(headers['retry-after'] ?? '').trim()
   if (/^\d+$/.test(value)) return Number(value)
-  const until = Date.parse(value)
+  const until = /^[a-z]{3}/i.test(value) ? Date.parse(value) : NaN // Date.parse takes "3, 4" and "1.5" for dates, too
   if (Number.isNaN(until)) return undefined
   const sent = Date.parse(String(headers['date'] ?? ''))
   return Math.ceil((until - (Number.isNaN(sent) ? Date.now() : sent)) / 1000)
