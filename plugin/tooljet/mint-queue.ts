@@ -165,7 +165,7 @@ export class MintQueue {
         throw embedError('TOOLJET_EMBED_BUSY', { retryAfter: ms / 1000 })
       case 'failing':
         throw unavailable(ms)
-      case 'many':
+      case 'tooManyTickets':
         throw embedError('TOOLJET_EMBED_RATE_LIMITED', { detail: 'the user waits for too many apps already', retryAfter: ms / 1000 })
       default: {
         if (request.purpose === 'warm') return { heldForMs: again }

@@ -219,7 +219,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 850,
     why: 'a call that ToolJet refused does not count for a limit of calls',
     changes: [
-      { file: 'tooljet/scripts/settle.lua', from: "outcome == 'refused' and given == 'auto'", to: "outcome == 'refused'" },
+      { file: 'tooljet/scripts/settle.lua', from: "outcome == 'refused' and configured == 'auto'", to: "outcome == 'refused'" },
     ]
   },
 ]

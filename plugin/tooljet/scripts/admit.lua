@@ -1,15 +1,28 @@
 -- Whether a call to ToolJet may begin now, and when else.
 --
--- ARGV besides: TTL of a probe in ms, this instance, the epoch that it knows
--- ('-': none), limit and window of that ('0': none), ms for which it has promised turns in it; the user, the app, what for
--- ('first': the user has nothing; 'more'; 'replaces'; 'again': one more call of a mint that was granted; 'warm'), how many
--- tickets a user may have; of the ticket that came with the request epoch, place and end ('-', '0', '0': none); then, for
--- each of the last calls of this instance, its name, ms since then and '1' if it brought no URL: Redis may not know them (any more).
--- Reply: { time, 'granted' | 'wait' | 'paused' | 'failing' | 'many', ms (since the first request for what is granted; until the turn
---        of who waits, -1: unknown; until the end of a pause), ms until it is to ask again, position, place, its end, epoch,
---        limit or 0, its window, instances, failures, mints of the last hour where they are too many or 0, ms of ToolJet's pause }.
+-- ARGV, after those of queue.lua:
+--   8      TTL of a probe, ms
+--   9      this instance
+--   10-12  the epoch that it knows ('-': none), with its limit and window ('0': none)
+--   13     ms for which it has promised turns in that epoch
+--   14-15  the user and the app
+--   16     purpose: 'first' (the user has nothing), 'more', 'replaces', 'warm', or 'again' (one more call of a granted mint)
+--   17     how many tickets a user may have
+--   18-20  of the ticket that came with the request: epoch ('-': none), place and end
+--   21-    for each of the last calls of this instance: name, ms since then, and '1' if it brought no URL; Redis may not
+--          know them (any more)
+-- Reply:
+--   1      time
+--   2      'granted', 'wait', 'paused', 'failing' or 'tooManyTickets'
+--   3      ms: granted: since the first request for it; wait: until its turn (-1: unknown); paused: until the end
+--   4      ms until it is to ask again
+--   5-7    position, place, and the place's end
+--   8-10   epoch, limit (0: none) and its window
+--   11-12  instances, failures of ToolJet in a row
+--   13     mints of the last hour, where they are near the limit (0: they are not)
+--   14     ms of ToolJet's pause
 local probeTtl, instance, known, knownLimit, knownWindow, promised = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-local user, app, what, most, broughtEpoch, broughtPlace, broughtEnds = ARGV[14], ARGV[15], ARGV[16], tonumber(ARGV[17]), ARGV[18], tonumber(ARGV[19]), tonumber(ARGV[20])
+local user, app, purpose, maxTickets, broughtEpoch, broughtPlace, broughtEnds = ARGV[14], ARGV[15], ARGV[16], tonumber(ARGV[17]), ARGV[18], tonumber(ARGV[19]), tonumber(ARGV[20])
 local member = user .. ' ' .. app
 
 local paused, pauseLength = pauseLeft(PAUSE)
@@ -18,24 +31,24 @@ if paused > 0 then
   if tonumber(starts) > at then -- the clock went back: the pause begins again
     redis.call('SET', PAUSE, string.format('%s %.0f %.0f', name, at, at + pauseLength))
   end
-  redis.call('PEXPIRE', PAUSE, math.min(paused, longest))
+  redis.call('PEXPIRE', PAUSE, math.min(paused, longestTtl))
 end
-local probing = failed >= MAX and redis.call('PTTL', PROBE) or 0
+local probing = failed >= FAILURES_TO_PROBE and redis.call('PTTL', PROBE) or 0
 local isFailing = probing > 0 and redis.call('GET', PROBE) ~= call
 
-local instances, mintsToTell = 1, 0
+local instances, mintsToWarnOf = 1, 0
 local function reply (kind, ms, again, position, ticket)
   return {
     at, kind, math.floor(ms), math.floor(again or ms), position or 0, string.format('%.0f', ticket and ticket.place or 0),
-    string.format('%.0f', ticket and ticket.ends or 0), budget.epoch or '', limit or 0, window or 0, instances, failed, mintsToTell, paused,
+    string.format('%.0f', ticket and ticket.ends or 0), budget.epoch or '', limit or 0, window or 0, instances, failed, mintsToWarnOf, paused,
   }
 end
 
 local function probe ()
-  if failed >= MAX then redis.call('SET', PROBE, call, 'PX', probeTtl) end
+  if failed >= FAILURES_TO_PROBE then redis.call('SET', PROBE, call, 'PX', probeTtl) end
 end
 
-if given == 'off' then
+if configured == 'off' then
   if paused > 0 then return reply('paused', paused) end
   if isFailing then return reply('failing', probing) end
   probe()
@@ -44,25 +57,25 @@ end
 
 -- For those who were here before.
 local function recoverUntil (moment)
-  if moment > number('recovers') then set('recovers', moment) end
+  if moment > number('recoveringUntil') then set('recoveringUntil', moment) end
 end
 
 -- The epoch: from when on this queue remembers. One that an instance knows, and Redis does not, is lost.
 if not budget.epoch then
   set('epoch', call)
-  set('began', at)
-  set('resumed', at)
+  set('epochStartedAt', at)
+  set('noTakerUntil', at)
 end
 if known ~= '-' and known ~= budget.epoch then
-  local since = moment('began')
-  if given == 'auto' and not limit and knownLimit > 0 then
+  local since = moment('epochStartedAt')
+  if configured == 'auto' and not limit and knownLimit > 0 then
     limit, window = knownLimit, knownWindow
     set('limit', limit)
     set('window', window)
   end
   if limit then set('blackout', since + window) end
   recoverUntil(since + math.min(RECOVERY, promised))
-  set('told', 1)
+  set('promisesKnown', 1)
 end
 for i = 21, #ARGV, 3 do
   local began = string.format('%.0f', at - ARGV[i + 1])
@@ -79,16 +92,16 @@ putAsideTheLate()
 local function countMint ()
   local hour = math.floor(at / HOUR)
   if number('hour') ~= hour then
-    set('last', number('hour') == hour - 1 and number('now') or 0)
+    set('mintsLastHour', number('hour') == hour - 1 and number('mintsThisHour') or 0)
     set('hour', hour)
-    set('now', 0)
+    set('mintsThisHour', 0)
   end
-  set('now', number('now') + 1)
-  if not limit or number('warned') == hour then return end
-  local lastHour = number('now') + number('last') * (1 - at % HOUR / HOUR)
+  set('mintsThisHour', number('mintsThisHour') + 1)
+  if not limit or number('warnedHour') == hour then return end
+  local lastHour = number('mintsThisHour') + number('mintsLastHour') * (1 - at % HOUR / HOUR)
   if lastHour < 0.8 * limit * HOUR / window then return end
-  set('warned', hour)
-  mintsToTell = math.floor(lastHour)
+  set('warnedHour', hour)
+  mintsToWarnOf = math.floor(lastHour)
 end
 
 local function grant (ticket)
@@ -102,12 +115,12 @@ end
 
 if redis.call('ZSCORE', CALLS, call) then return grant() end -- this very call, sent again
 
-if what == 'again' then
+if purpose == 'again' then
   redis.call('ZREM', FLIGHT, user) -- its own earlier call, which is answered
   if paused == 0 and (not limit or free() > 0) then return grant() end
   return reply('wait', 0)
 end
-if what == 'warm' then
+if purpose == 'warm' then
   local waiting = redis.call('ZCARD', QUEUE)
   local allowed = limit and math.max(1, math.floor(0.8 * limit)) or 10
   local since = limit and span() or MINUTE
@@ -120,9 +133,9 @@ if what == 'warm' then
 end
 
 -- Whether the limit is tried by one more: when ToolJet has surely granted all that is known of in this window.
-local function mayProbe (others)
+local function mayTry (others)
   local granted = window == MINUTE and callsIn or mintedIn
-  return given == 'auto' and limit and others < limit and not budget.probe and at >= math.max(number('probes'), number('blackout'))
+  return configured == 'auto' and limit and others < limit and not budget.trial and at >= math.max(number('nextTrialAt'), number('blackout'))
     and granted(0.9 * window) >= limit and used() == limit
 end
 
@@ -133,42 +146,42 @@ local ticket = findIn(tickets, app)
 -- where there is a queue it stands still
 if isFailing and not (limit and (ticket or redis.call('ZCARD', QUEUE) > 0)) then return reply('failing', probing) end
 
-local hasOther = what ~= 'first'
+local hasOther = purpose ~= 'first'
 for _, one in ipairs(tickets) do
   if one.app ~= app and one.class == 0 then hasOther = true end
 end
 local isKnown = ticket ~= nil
 if not ticket then
-  if #tickets >= most then -- what nobody came for in time is given up
+  if #tickets >= maxTickets then -- what nobody came for in time is given up
     for _, one in ipairs(tickets) do
       if not redis.call('ZSCORE', QUEUE, user .. ' ' .. one.app) then dropTicket(user, one.app) end
     end
     tickets = ticketsOf(user)
   end
-  if #tickets >= most then
-    if limit then return reply('many', 30000) end
+  if #tickets >= maxTickets then
+    if limit then return reply('tooManyTickets', 30000) end
     return reply('wait', -1, 1000, redis.call('ZCARD', QUEUE) + 1) -- it will be soon
   end
   ticket = newTicket(app, at)
   -- of an epoch that Redis has forgotten: a place is kept for those who have nothing
-  if what == 'first' and broughtEpoch ~= '-' and broughtEpoch ~= budget.epoch and broughtEnds > at and broughtPlace < moment('began') then
+  if purpose == 'first' and broughtEpoch ~= '-' and broughtEpoch ~= budget.epoch and broughtEnds > at and broughtPlace < moment('epochStartedAt') then
     ticket.place, isKnown = broughtPlace, true
-    if not budget.told then recoverUntil(moment('began') + RECOVERY) end -- no instance knows what was promised
+    if not budget.promisesKnown then recoverUntil(moment('epochStartedAt') + RECOVERY) end -- no instance knows what was promised
   end
   tickets[#tickets + 1] = ticket
 end
 -- a reported URL is gone at the next request for another one: it does not make a beginner of its user
-if what == 'replaces' then ticket.class = math.max(2, ticket.class) elseif ticket.class < 2 then ticket.class = hasOther and 1 or 0 end
+if purpose == 'replaces' then ticket.class = math.max(2, ticket.class) elseif ticket.class < 2 then ticket.class = hasOther and 1 or 0 end
 local others, rests = enqueue(user, ticket)
 
-local recovers = ticket.place >= moment('began') and number('recovers') - at or 0
+local recovers = ticket.place >= moment('epochStartedAt') and number('recoveringUntil') - at or 0
 if recovers > RECOVERY then recovers = 0 end -- the clock went back
 if paused <= 0 and not isFailing and recovers <= 0 and rests <= 0 then
   local isFree = others < free()
   -- nobody who had a better right has come for it
-  if not isFree and limit and failed < MAX and at - moment('resumed') >= GRACE and limit - used(GRACE) > 0 and at >= number('blackout') then isFree = true end
-  if not isFree and ticket.refused == 0 and mayProbe(others) then
-    set('probe', call)
+  if not isFree and limit and failed < FAILURES_TO_PROBE and at - moment('noTakerUntil') >= GRACE and limit - used(GRACE) > 0 and at >= number('blackout') then isFree = true end
+  if not isFree and ticket.refused == 0 and mayTry(others) then
+    set('trial', call)
     isFree = true
   end
   if isFree then

@@ -12,18 +12,21 @@
 --              nothing, 1: has another app, 2: has reported a URL dead; refused: how often in a row ToolJet refused it; rests:
 --              until then it lets others go first
 --   instances  sorted set of instances by the moment at which they were heard last
---   budget     hash: epoch, began (of the epoch), recovers (until then slots go to those who were here before), told (an
---              instance has said until when it had promised turns), blackout (no
---              slot until then), resumed (slots were free, and nobody could take them, until then), back and gap (when ToolJet
---              answered again, and for how long those who are next are waited for), limit and window (as
---              learnt), learned (when), probe (the call that tries for one more), probes (when the next one may), failed (how
---              many in a row),
---              hour, last and now (mints in this hour and in the one before), warned (the hour)
+--   budget     hash:
+--     epoch             the queue's name, another one after Redis has lost it; epochStartedAt
+--     recoveringUntil   until then slots go to those who were here before Redis lost the queue
+--     promisesKnown     an instance has said until when it had promised turns
+--     blackout          no slot until then
+--     noTakerUntil      until then slots were free, and nobody could take them
+--     returnedAt        when ToolJet answered again; returnGap: for how long those who are next are waited for
+--     limit, window     as learnt; learnedAt
+--     trial             the call that tries for one more; nextTrialAt; trialsRefused: how many in a row
+--     mintsThisHour     of the hour `hour`; mintsLastHour; warnedHour: in which the log was told
 --
 -- ARGV of all: deadline, name of this call, longest TTL in ms, limit ('auto': it is learnt; 'off': there is none), its
 -- window in ms, ms after which a call counts as answered, failures after which ToolJet is only probed.
 local PAUSE, FAILURES, PROBE, CALLS, UNMINTED, FLIGHT, QUEUE, DUE, TICKETS, INSTANCES, BUDGET = unpack(KEYS)
-local call, longest, given, callMs, MAX = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6]), tonumber(ARGV[7])
+local call, longestTtl, configured, callMs, FAILURES_TO_PROBE = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6]), tonumber(ARGV[7])
 
 -- So long the one whose turn it is may be late, ms.
 local GRACE = 2000
@@ -31,18 +34,18 @@ local GRACE = 2000
 local MINUTE = 60000
 local HOUR = 3600000
 -- A call that was not refused by then was granted, however long it takes; ms.
-local SOON = 1000
+local ANSWERED_AFTER = 1000
 -- So many moments are kept at most while no limit is known.
 local MOST_MOMENTS = 1000
 -- At least so long a place is kept, ms.
 local LEAST_PLACE = 60000
-local BEHIND = 1e15
+local CLASS_OFFSET = 1e15
 -- The first time that somebody far behind asks again, at the latest, ms.
-local SOONEST = 120000
+local FIRST_RETURN = 120000
 -- So long, at most, slots go to those who were here before Redis lost the queue, ms.
 local RECOVERY = 120000
 -- The first in line asks again within this, ms, however long ToolJet is down.
-local LONGEST_GAP = 90000
+local LONGEST_DOWN_GAP = 90000
 
 local budget = {}
 do
@@ -70,8 +73,8 @@ local function moment (field)
   return math.min(number(field), at)
 end
 
-local limit, window = tonumber(given), tonumber(ARGV[5])
-if given == 'auto' then limit, window = tonumber(budget.limit or ''), tonumber(budget.window or '') end
+local limit, window = tonumber(configured), tonumber(ARGV[5])
+if configured == 'auto' then limit, window = tonumber(budget.limit or ''), tonumber(budget.window or '') end
 
 -- So long a call counts: what is between a grant and the call at ToolJet differs, and the window is longer by what that may make.
 local function span ()
@@ -83,18 +86,18 @@ local function tidy ()
   for _, key in ipairs({ CALLS, UNMINTED, FLIGHT }) do
     for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. at, '+inf')) do redis.call('ZADD', key, at, name) end
   end
-  local counts = limit and math.max(span() + GRACE, given == 'auto' and MINUTE + GRACE or 0) + number('gap')
+  local counts = limit and math.max(span() + GRACE, configured == 'auto' and MINUTE + GRACE or 0) + number('returnGap')
   for _, key in ipairs({ CALLS, UNMINTED }) do
     redis.call('ZREMRANGEBYSCORE', key, '-inf', at - (counts or HOUR))
     if not limit then redis.call('ZREMRANGEBYRANK', key, 0, -1 - MOST_MOMENTS) end
   end
-  redis.call('ZREMRANGEBYSCORE', FLIGHT, '-inf', at - SOON)
-  if budget.probe and (tonumber(redis.call('ZSCORE', CALLS, budget.probe) or '') or 0) < at - callMs then -- nobody says what became of it
-    unset('probe')
-    set('probes', at + window)
+  redis.call('ZREMRANGEBYSCORE', FLIGHT, '-inf', at - ANSWERED_AFTER)
+  if budget.trial and (tonumber(redis.call('ZSCORE', CALLS, budget.trial) or '') or 0) < at - callMs then -- nobody says what became of it
+    unset('trial')
+    set('nextTrialAt', at + window)
   end
   if number('blackout') > at + (window or 0) then set('blackout', at) end -- the clock went back
-  if limit and (number('back') > at or number('gap') > LONGEST_GAP or number('back') + number('gap') + span() < at) then unset('back', 'gap') end
+  if limit and (number('returnedAt') > at or number('returnGap') > LONGEST_DOWN_GAP or number('returnedAt') + number('returnGap') + span() < at) then unset('returnedAt', 'returnGap') end
 end
 
 local function callsIn (ms, key)
@@ -124,8 +127,8 @@ end
 -- After an outage slots come one by one, for a window, once everybody has had the time to ask again.
 -- Returns how many have come and are not taken; less than 0: they have not come yet.
 local function paced ()
-  if not budget.back then return limit end
-  return (at - number('back') - number('gap')) * limit / span() - callsIn(at - number('back'))
+  if not budget.returnedAt then return limit end
+  return (at - number('returnedAt') - number('returnGap')) * limit / span() - callsIn(at - number('returnedAt'))
 end
 
 -- Slots that are free now; the first in line need not wait for what is paced.
@@ -139,7 +142,7 @@ end
 local function slotAfter (others)
   local count, total = used(), redis.call('ZCARD', CALLS)
   local unused = math.max(0, limit - count)
-  local least = math.max(0, number('blackout') - at, budget.back and (others - paced()) * span() / limit or 0)
+  local least = math.max(0, number('blackout') - at, budget.returnedAt and (others - paced()) * span() / limit or 0)
   if others < unused then return least end
   local turns, index = math.floor((others - unused) / limit), (others - unused) % limit
   local first = total - math.min(count, limit) + index -- of those that count, the ones that make room leave in this order
@@ -156,7 +159,7 @@ failed, failingSince = tonumber(failed) or 0, math.min(tonumber(failingSince) or
 
 -- While ToolJet is down: ms until the first in line is to ask again, the longer it is down the longer.
 local function downGap ()
-  return math.min(LONGEST_GAP, math.max(4000, window / 4, (at - failingSince) / 2))
+  return math.min(LONGEST_DOWN_GAP, math.max(4000, window / 4, (at - failingSince) / 2))
 end
 
 -- Tickets -------------------------------------------------------------------------------------------------------------
@@ -221,7 +224,7 @@ end
 -- Returns how many are before it, and ms for which it lets others go first.
 local function enqueue (user, ticket)
   local member = user .. ' ' .. ticket.app
-  redis.call('ZADD', QUEUE, string.format('%.0f', BEHIND * math.min(ticket.class, 1) + ticket.place), member)
+  redis.call('ZADD', QUEUE, string.format('%.0f', CLASS_OFFSET * math.min(ticket.class, 1) + ticket.place), member)
   local others = redis.call('ZRANK', QUEUE, member)
   local rests = math.min(ticket.rests - at, restAfter(ticket.refused)) -- the clock may have gone back
   if rests <= 0 or redis.call('ZCARD', QUEUE) == 1 then return others, 0 end
@@ -234,10 +237,10 @@ end
 -- While ToolJet is down nobody's turn is known, and who stands further in front is asked back sooner.
 -- Returns ms until its turn (-1: unknown), and until it is to ask again.
 local function promise (user, ticket, others, least)
-  local isDown = failed >= MAX
+  local isDown = failed >= FAILURES_TO_PROBE
   local wait = -1
   if limit and not isDown then wait = math.max(least, slotAfter(others)) elseif not isDown and least > 0 then wait = least end
-  local again, latest = wait, math.max(SOONEST, 2 * (at - ticket.place))
+  local again, latest = wait, math.max(FIRST_RETURN, 2 * (at - ticket.place))
   if isDown then
     again = math.max(least, limit and math.min(downGap() + others * span() / limit, latest) or 1000)
   elseif wait < 0 then
@@ -252,5 +255,5 @@ local function promise (user, ticket, others, least)
 end
 
 local function keepKeys ()
-  for i = 4, #KEYS do redis.call('PEXPIRE', KEYS[i], longest) end
+  for i = 4, #KEYS do redis.call('PEXPIRE', KEYS[i], longestTtl) end
 end

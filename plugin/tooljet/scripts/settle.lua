@@ -1,40 +1,47 @@
 -- What became of calls that were granted: 'done' (ToolJet has minted), 'denied' (it has answered, and not minted), 'failed' (it is
 -- not there), 'refused' (it asked not to be called) or 'unused'.
 --
--- ARGV besides: outcome, user, app ('-' for both: nobody waits for it), ms of the pause that ToolJet asked for, ms of its
--- `Retry-After` (-1: it had none; 0: it was no limit), TTL of the failures in ms, pause to the next probe in ms, then the
--- earlier calls of the same mint.
--- Reply: { time, ms until its turn (-1: unknown), ms until it is to ask again, position, place, its end, ms of ToolJet's
---        pause }; for who waits again.
+-- ARGV, after those of queue.lua:
+--   8      outcome
+--   9-10   user and app ('-' for both: nobody waits for it)
+--   11     ms of the pause that ToolJet asked for
+--   12     ms of its `Retry-After` (-1: it had none; 0: it was no limit)
+--   13-14  TTL of the failures, and pause to the next probe, ms
+--   15-    the earlier calls of the same mint
+-- Reply, for who waits again:
+--   1      time
+--   2-3    ms until its turn (-1: unknown), and until it is to ask again
+--   4-6    position, place, and the place's end
+--   7      ms of ToolJet's pause
 local outcome, user, app, pauseMs, retryAfter = ARGV[8], ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
-local keepsPlace = user ~= '-' and given ~= 'off'
+local keepsPlace = user ~= '-' and configured ~= 'off'
 
 local grantedAt = tonumber(redis.call('ZSCORE', CALLS, call) or '')
 redis.call('ZREM', FLIGHT, call, unpack(ARGV, 15))
 -- a given limit is one of calls, a learnt one of those that ToolJet has granted
-if outcome == 'unused' or outcome == 'refused' and given == 'auto' then redis.call('ZREM', CALLS, call) end
+if outcome == 'unused' or outcome == 'refused' and configured == 'auto' then redis.call('ZREM', CALLS, call) end
 local unminted = { unpack(ARGV, 15) }
 if outcome == 'denied' or outcome == 'failed' then unminted[#unminted + 1] = call end
 for _, name in ipairs(unminted) do
   local began = redis.call('ZSCORE', CALLS, name)
   if began then redis.call('ZADD', UNMINTED, began, name) end
 end
-redis.call('PEXPIRE', UNMINTED, longest)
-local isProbe = budget.probe == call
-if isProbe then unset('probe') end
+redis.call('PEXPIRE', UNMINTED, longestTtl)
+local isTrial = budget.trial == call
+if isTrial then unset('trial') end
 
 if outcome == 'done' or outcome == 'denied' then
   if keepsPlace then dropTicket(user, app) end
-  if limit and failed >= MAX then -- until then those who are first in line come, and each other one before its turn
-    set('back', at)
-    set('gap', downGap())
-    set('resumed', at + number('gap') + 2 * span())
+  if limit and failed >= FAILURES_TO_PROBE then -- until then those who are first in line come, and each other one before its turn
+    set('returnedAt', at)
+    set('returnGap', downGap())
+    set('noTakerUntil', at + number('returnGap') + 2 * span())
   end
   redis.call('DEL', FAILURES, PROBE)
-  if isProbe and outcome == 'done' then -- it may have been much too low: the next try need not wait
+  if isTrial and outcome == 'done' then -- it may have been much too low: the next try need not wait
     set('limit', limit + 1)
-    set('probes', at)
-    unset('failed')
+    set('nextTrialAt', at)
+    unset('trialsRefused')
   end
   return { at }
 end
@@ -74,7 +81,7 @@ end
 -- `Retry-After` is longer than the window, or when less than that limit was granted since it was learnt: then the window is
 -- longer, twice as long where nothing else tells.
 local function learn (wasKnown)
-  local since = at - moment('learned')
+  local since = at - moment('learnedAt')
   local neverHeld = wasKnown and since < 2 * window + GRACE and mintedIn(since) < limit
   if not limit or retryAfter < 0 or retryAfter > window then
     measure()
@@ -84,7 +91,7 @@ local function learn (wasKnown)
   else
     learnt(limit - 1, window)
   end
-  set('learned', at)
+  set('learnedAt', at)
 end
 
 local isSentAgain = (redis.call('GET', PAUSE) or ''):match('^%S+') == call
@@ -95,14 +102,14 @@ local isRefusedAgain = ticket and ticket.refused > 0
 
 if outcome == 'refused' then
   if not isSentAgain and pauseLeft(PAUSE) < pauseMs then -- a shorter pause does not end a longer one
-    redis.call('SET', PAUSE, string.format('%s %.0f %.0f', call, at, at + pauseMs), 'PX', math.min(pauseMs, longest))
+    redis.call('SET', PAUSE, string.format('%s %.0f %.0f', call, at, at + pauseMs), 'PX', math.min(pauseMs, longestTtl))
   end
-  if given ~= 'off' then set('resumed', at + pauseMs) end
-  if given == 'auto' and retryAfter ~= 0 and grantedAt and not isRefusedAgain then
-    local wasKnown = limit and grantedAt > number('learned')
-    if not isProbe then learn(wasKnown) end
-    set('failed', wasKnown and math.min(10, number('failed') + 1) or number('failed'))
-    set('probes', at + math.min(window, math.max(pauseMs, 2 * MINUTE)) * 2 ^ number('failed'))
+  if configured ~= 'off' then set('noTakerUntil', at + pauseMs) end
+  if configured == 'auto' and retryAfter ~= 0 and grantedAt and not isRefusedAgain then
+    local wasKnown = limit and grantedAt > number('learnedAt')
+    if not isTrial then learn(wasKnown) end
+    set('trialsRefused', wasKnown and math.min(10, number('trialsRefused') + 1) or number('trialsRefused'))
+    set('nextTrialAt', at + math.min(window, math.max(pauseMs, 2 * MINUTE)) * 2 ^ number('trialsRefused'))
   end
 end
 if not keepsPlace then return { at } end
@@ -115,7 +122,7 @@ if outcome == 'refused' and grantedAt and not isSentAgain then
   ticket.refused = math.min(6, ticket.refused + 1)
   ticket.rests = at + restAfter(ticket.refused)
 end
-if outcome == 'failed' and not (limit and failed >= MAX) then -- its owner comes again soon, or does not
+if outcome == 'failed' and not (limit and failed >= FAILURES_TO_PROBE) then -- its owner comes again soon, or does not
   ticket.ends = math.max(ticket.ends, at + LEAST_PLACE)
   redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), user .. ' ' .. app)
   keepTickets(user, tickets)
