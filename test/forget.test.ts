@@ -21,7 +21,7 @@ releaseRedisAfter(tap)
 
 const READ = digestOf('cache/scripts/forgets-read.lua')
 const CLAIM = cacheScript('claim')
-const LOOK_UP = digestOf('redis/scripts/user-batch.lua')
+const LOOK_UP = digestOf('redis/scripts/count-and-look-up.lua')
 
 /** An instance whose reads of the log are counted. */
 interface Instance {

@@ -54,7 +54,7 @@ export function createLimits (scope: FastifyInstance, settings: LimitSettings, d
 
 /** @param newLimiter makes one counter; without an `increment` one that counts in this process */
 export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, timeWindow }: LimitSettings, { batch, scripts, timers, keyPrefix, serveWithoutRedis, maxUsers }: LimitDeps): Promise<Limits> {
-  // counted by redis/scripts/user-batch.lua, in one call with the lookups of the turn
+  // counted by redis/scripts/count-and-look-up.lua, in one call with the lookups of the turn
   const requests = await counter(newLimiter, { max, timeWindow }, serveWithoutRedis, (userHash) => batch.count(userHash))
   const mints = await counter(newLimiter, { max: maxMints, timeWindow }, serveWithoutRedis, async (key, timeWindow, max) => {
     const [userHash, name] = key.split(' ') as [string, string]

@@ -6,7 +6,7 @@ import { Script } from './script.js'
 import type { ScriptClient, ScriptReply } from './script-client.js'
 import { userKeys } from './user-keys.js'
 
-const SCRIPT = Script.of('redis/scripts/user-batch.lua')
+const SCRIPT = Script.of('redis/scripts/count-and-look-up.lua')
 
 /** As a store of `@fastify/rate-limit` returns it: the requests of a user in the window, this one included, and its milliseconds left. */
 export interface Count {

@@ -45,7 +45,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 75,
     why: 'a request whose reply was lost counts twice',
     changes: [
-      { file: 'redis/scripts/user-batch.lua', from: 'if found then return', to: 'if false then return' },
+      { file: 'redis/scripts/count-and-look-up.lua', from: 'if found then return', to: 'if false then return' },
     ]
   },
   {

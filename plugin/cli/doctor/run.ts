@@ -40,21 +40,21 @@ async function * examine ({ resolved }: PortalSettings, given: ParsedOptions, en
   const { redis, keyPrefix, audit, redisTimeoutMs, lifetimes } = resolved
   const { url, apiToken, embedOrigins, timeoutMs, mintLimit } = resolved.tooljet as Target
 
-  const { examineEnvironment } = await import('./environment.js')
+  const { examineEnvironment } = await import('./checks/environment.js')
   yield * examineEnvironment(env, given['key-file'] !== undefined || Boolean(env['ENCRYPTION_KEY'] || env['TOOLJET_EMBED_ENCRYPTION_KEY']))
 
   const { ToolJetCalls } = await import('./tooljet-calls.js')
-  const { examineToolJet } = await import('./tooljet.js')
+  const { examineToolJet } = await import('./checks/tooljet.js')
   const calls = new ToolJetCalls({ url, apiToken, timeoutMs })
   if (yield * examineToolJet(calls, url, embedOrigins)) {
-    const { examinePeople } = await import('./people.js')
+    const { examinePeople } = await import('./checks/people.js')
     yield * examinePeople(calls, { ...people, embedOrigins, checksAccess: given['check-access'] !== undefined })
   }
 
-  const { examineRedis } = await import('./redis.js')
+  const { examineRedis } = await import('./checks/redis.js')
   yield * examineRedis({ url: String(redis), keyPrefix, stream: audit.stream, timeoutMs: redisTimeoutMs })
 
-  const { examineCapacity } = await import('./capacity.js')
+  const { examineCapacity } = await import('./checks/capacity.js')
   yield * examineCapacity(mintLimit, lifetimes, pairs)
 }
 

@@ -1,4 +1,4 @@
-import { findingsOf, type Finding } from './finding.js'
+import { findingsOf, type Finding } from '../finding.js'
 
 const { fine, note, problem } = findingsOf('environment')
 

@@ -1,9 +1,9 @@
-import { isEmbedError } from '../../errors.js'
-import { MINT_PATH } from '../../tooljet/client.js'
-import { proxyOf } from '../../tooljet/pools.js'
-import { readReply, type Reply } from '../../tooljet/replies.js'
-import { findingsOf, type Finding, type Findings } from './finding.js'
-import { NoAnswer, type ToolJetCalls } from './tooljet-calls.js'
+import { isEmbedError } from '../../../errors.js'
+import { MINT_PATH } from '../../../tooljet/client.js'
+import { proxyOf } from '../../../tooljet/pools.js'
+import { readReply, type Reply } from '../../../tooljet/replies.js'
+import { findingsOf, type Finding, type Findings } from '../finding.js'
+import { NoAnswer, type ToolJetCalls } from '../tooljet-calls.js'
 
 const { fine, note, problem, unreachable } = findingsOf('tooljet')
 

@@ -1,11 +1,11 @@
-import { APP_ID } from '../../access/apps.js'
-import { normalizeEmail } from '../../access/identity.js'
-import { isEmbedError, type EmbedError } from '../../errors.js'
-import { sessionRequestOf } from '../../tooljet/access-check.js'
-import type { SessionRequest } from '../../tooljet/client.js'
-import { readReply, type Reply } from '../../tooljet/replies.js'
-import { findingsOf, type Finding, type Findings } from './finding.js'
-import { NoAnswer, type ToolJetCalls } from './tooljet-calls.js'
+import { APP_ID } from '../../../access/apps.js'
+import { normalizeEmail } from '../../../access/identity.js'
+import { isEmbedError, type EmbedError } from '../../../errors.js'
+import { sessionRequestOf } from '../../../tooljet/access-check.js'
+import type { SessionRequest } from '../../../tooljet/client.js'
+import { readReply, type Reply } from '../../../tooljet/replies.js'
+import { findingsOf, type Finding, type Findings } from '../finding.js'
+import { NoAnswer, type ToolJetCalls } from '../tooljet-calls.js'
 
 const { fine, note, problem } = findingsOf('tooljet')
 

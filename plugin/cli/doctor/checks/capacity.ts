@@ -1,6 +1,6 @@
-import { perMinute, type MintLimit } from '../../tooljet/mint-limit.js'
-import { grouped } from '../text.js'
-import { findingsOf, type Finding } from './finding.js'
+import { perMinute, type MintLimit } from '../../../tooljet/mint-limit.js'
+import { grouped } from '../../text.js'
+import { findingsOf, type Finding } from '../finding.js'
 
 const { fine, note, problem } = findingsOf('capacity')
 

@@ -1,11 +1,11 @@
-import { AuditKeys } from '../../audit/audit-keys.js'
-import { VERSION } from '../../audit/functions.js'
-import { connectionError, isReply, remedyOf, replyError } from '../../redis/errors.js'
-import { Connection } from '../connection.js'
-import { RedisError } from '../errors.js'
-import { grouped } from '../text.js'
-import { MAY_NOT, neededCommands, TOO_MUCH } from './acl.js'
-import { findingsOf, type Finding, type Findings } from './finding.js'
+import { AuditKeys } from '../../../audit/audit-keys.js'
+import { VERSION } from '../../../audit/functions.js'
+import { connectionError, isReply, remedyOf, replyError } from '../../../redis/errors.js'
+import { Connection } from '../../connection.js'
+import { RedisError } from '../../errors.js'
+import { grouped } from '../../text.js'
+import { MAY_NOT, neededCommands, TOO_MUCH } from '../acl.js'
+import { findingsOf, type Finding, type Findings } from '../finding.js'
 
 const { fine, note, problem, unreachable } = findingsOf('redis')
 
