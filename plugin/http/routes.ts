@@ -184,7 +184,7 @@ const body = TypeCompiler.Compile(Body)
 function parseBody (given: unknown = {}): Static<typeof Body> {
   if (body.Check(given)) return given
   const name = body.Errors(given).First()!.path.slice(1)
-  throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: name === '' ? 'the body is not a JSON object' : `"${name}" takes a string` })
+  throw embedError('TOOLJET_EMBED_BAD_REQUEST', { detail: name === '' ? 'the body is not a JSON object' : `"${name}" must be a string` })
 }
 
 /** Whatever is answered, by this route or by the host, which may wrap it: the schema of answers is for readers only. */
