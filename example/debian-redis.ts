@@ -33,7 +33,7 @@ function unpackTo (folder: string, cache: string): void {
     mkdirSync(join(work, 'root/usr/lib'), { recursive: true })
     execFileSync('apt-get', ['update', '-qq'], { stdio: 'ignore' })
     execFileSync('apt-get', [
-      'install', '-y', '-qq', '--download-only', '--reinstall', '--no-install-recommends', '-o', `Dir::Cache::archives=${join(work, 'packages')}`, 'redis-server', 'redis-tools',
+      'install', '-y', '-qq', '--download-only', '--reinstall', '--no-install-recommends', '-o', 'APT::Sandbox::User=root', '-o', `Dir::Cache::archives=${join(work, 'packages')}`, 'redis-server', 'redis-tools',
     ], { stdio: ['ignore', 'ignore', 'inherit'] })
     for (const file of readdirSync(join(work, 'packages')).filter((file) => file.endsWith('.deb'))) execFileSync('dpkg', ['-x', join(work, 'packages', file), join(work, 'root')])
     if (!existsSync(folder)) renameSync(join(work, 'root'), folder)
