@@ -525,7 +525,7 @@ test('the log of forgets outlives no URL after Redis\'s clock went back', async 
   await portal.redis.xadd(key, `${Date.now() + 86_400 * SECOND}-0`, 'user', 'nobody', 'moment', '0', 'names', '*')
   await portal.redis.pexpire(key, 86_580 * SECOND)
   await portal.app.tooljetEmbed.forget({ email: ANA })
-  t.ok(await portal.redis.pttl(key) <= 180 * SECOND)
+  t.ok(await portal.redis.pttl(key) <= 181 * SECOND, 'but for what passes between two commands here')
 })
 
 test('forget twice during a mint that is then denied leaves no lock behind', async (t) => {
