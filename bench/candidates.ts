@@ -55,8 +55,7 @@ const NEW_APP_EACH_TIME = `00000000-0000-4000-8000-${NUMBER}`
  * @param profiles a folder for CPU profiles
  */
 export async function compare (environment: Environment, redis: BenchRedis, toolJet: ServerProcess, candidates: readonly Candidate[], profiles?: string): Promise<CandidateResult[]> {
-  const { plan } = environment
-  const { folder } = environment
+  const { plan, folder } = environment
   const load = { connections: plan.connections, folder }
   const cluster = candidates.some(({ inCluster }) => inCluster) ? await environment.startCluster() : []
   const entries = await Promise.all(candidates.map(async (candidate) => {

@@ -29,10 +29,7 @@ export async function provideRedis (preferredPort?: number, redisUrl = process.e
   if (redisUrl) return { url: redisUrl, how: 'REDIS_URL', stop: async () => {} }
   if (serverBinary() !== undefined) return startServer({ port: preferredPort, detached: true })
   if (dockerSocket() !== undefined) return startContainer()
-  if (canUnpackRedis()) {
-    unpackRedis()
-    return startServer({ port: preferredPort, detached: true })
-  }
+  if (canUnpackRedis()) return startServer({ port: preferredPort, detached: true })
   throw new Error(['No Redis was found. Any of these gives one:', ...WAYS_TO_REDIS.map((way) => `- ${way}`)].join('\n'))
 }
 

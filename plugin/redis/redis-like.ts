@@ -57,7 +57,7 @@ export function isCluster (redis: RedisLike): boolean {
  */
 export async function callForBytes (redis: RedisLike, command: 'evalBuffer' | 'evalshaBuffer', script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown> {
   if (!hasAutoPipelining(redis) || isCluster(redis)) return redis[command]!(script, numKeys, ...args)
-  const [[error, reply] = [null]] = await redis.pipeline!([[command, script, numKeys, ...args]]).exec() ?? []
+  const [[error, reply]] = await redis.pipeline!([[command, script, numKeys, ...args]]).exec() as [[Error | null, unknown]]
   if (error !== null) throw error
   return reply
 }
