@@ -27,7 +27,7 @@ export async function runSeeds ({ from, to }: Range, { redisUrl, jobs, folder = 
   let next = from
   let done = 0
   const work = async (): Promise<void> => {
-    const child = fork(join(folder, 'test/simulation/worker.ts'), { cwd: folder, execArgv: ['--import', 'tsx', '--max-semi-space-size=64'], env: { ...process.env, SIMULATION_REDIS: redisUrl } })
+    const child = fork(join(folder, 'test/simulation/worker.ts'), { cwd: folder, execArgv: ['--import', 'tsx', '--max-semi-space-size=64', '--stack-trace-limit=0'], env: { ...process.env, SIMULATION_REDIS: redisUrl } })
     const killOnExit = (): void => { child.kill('SIGKILL') }
     process.once('exit', killOnExit)
     try {
