@@ -62,7 +62,7 @@ export class AuditEvents {
       ip: `10.${randomInt(256)}.${randomInt(256)}.${randomInt(256)}`,
       userAgent: USER_AGENT,
       durationMs: randomInt(1, 5),
-      ...(refused ? { code: CODE } : { urlId: randomBytes(12).toString('base64url'), expiresAt: time + randomInt(HOUR_MS) }),
+      ...(refused ? { code: CODE } : { urlId: randomBytes(12).toString('base64url'), expiresAt: new Date(time + randomInt(HOUR_MS)).toISOString() }),
     }
     const fields = toFields(event, time, { instance: INSTANCE, seq, prev: this.#mac })
     const signed = this.#signer.sign(fields, time)

@@ -195,5 +195,5 @@ export class Embed {
 }
 
 function toEmbedUrl ({ redirectUrl, urlId, source, expiresAt, secondsLeft }: UrlResult): TooljetEmbedUrl {
-  return { redirectUrl, urlId, source, expiresAt: new Date(expiresAt).toISOString(), expiresIn: Math.max(0, Math.floor(secondsLeft)) }
+  return { redirectUrl, urlId, source, expiresAt, expiresIn: Math.max(0, Math.floor(secondsLeft)) }
 }

@@ -6,7 +6,7 @@ import { pino } from 'pino'
 import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import { toQueued, type QueuedEvent } from '../plugin/audit/append.js'
-import { bounded, toFields } from '../plugin/audit/event.js'
+import { bound, toFields, type AuditEvent } from '../plugin/audit/event.js'
 import { AuditKeys } from '../plugin/audit/audit-keys.js'
 import { EventSigner } from '../plugin/audit/signer.js'
 import { AuditStream } from '../plugin/audit/stream.js'
@@ -591,7 +591,8 @@ test('a waiting event keeps nothing of its request but its text', { timeout: 60_
   const before = await settled()
   for (let i = 0; i < WAITING; i++) {
     const text = (name: string): string => `${name}"é`.repeat(20_000).slice(i % 7)
-    const event = bounded({ event: 'url.denied', code: 'TOOLJET_EMBED_APP_NOT_ALLOWED', email: `${'é'.repeat(200)}${i}@acme.test`, app: `€${text('app')}`, userAgent: text('agent'), requestId: text('id'), ip: text('ip'), target: text('target') })
+    const event: AuditEvent = { event: 'url.denied', code: 'TOOLJET_EMBED_APP_NOT_ALLOWED', email: `${'é'.repeat(200)}${i}@acme.test`, app: `€${text('app')}`, userAgent: text('agent'), requestId: text('id'), ip: text('ip'), target: text('target') }
+    bound(event)
     const fields = toFields(event, Date.now(), { instance: 'me', seq: i + 1, prev: 'x'.repeat(52) })
     const signed = signer.sign(fields, Date.now())
     writer.add(toQueued(signed, fields, stream.keys))

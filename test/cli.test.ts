@@ -709,7 +709,7 @@ test('the settings of Vector and Filebeat in docs/audit.md name files and fields
 
 test('export --format ecs: every field has a name and a type of ECS, or of the plugin\'s own', async (t) => {
   const everything: AuditEvent = {
-    ...{ event: 'url.limited', code: 'TOOLJET_EMBED_RATE_LIMITED', email: ANA, app: 'payroll', tooljet: 'https://tooljet.example.com', urlId: 'u1', expiresAt: 1795372562534 },
+    ...{ event: 'url.limited', code: 'TOOLJET_EMBED_RATE_LIMITED', email: ANA, app: 'payroll', tooljet: 'https://tooljet.example.com', urlId: 'u1', expiresAt: '2026-11-22T18:36:02.534Z' },
     ...{ requestId: 'r1', ip: '2001:db8::1', userAgent: 'Firefox/1', traceId: '4bf92f3577b34da6a3ce929d0e0e4736', durationMs: 12 },
     ...{ count: 7, by: 'ops@acme.test', reason: 'other_user', target: BEN, retention: '90d/1' },
   }

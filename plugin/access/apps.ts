@@ -41,11 +41,10 @@ export const APP_ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 export const APP_SLUG = new RegExp(`^(?!pat_|.*(?:${TOKEN.source}))[A-Za-z0-9_-]{1,128}$`)
 
 export function makeApp (name: AppName, lifetimes: Lifetimes, alias?: string): App {
-  const [key, displayName, exact] = name.appId !== undefined
-    ? [`id:${name.appId.toLowerCase()}`, name.appId.toLowerCase(), { appId: name.appId.toLowerCase() }]
-    : [`slug:${name.appSlug}`, name.appSlug, { appSlug: name.appSlug }]
   const { patExpiry, sessionExpiry, minRemaining } = lifetimes
-  return Object.freeze({ displayName: alias ?? displayName, key, name: exact, patExpiry, sessionExpiry, minRemaining })
+  const exact = name.appId === undefined ? name : { appId: name.appId.toLowerCase() }
+  const [kind, text] = exact.appId === undefined ? ['slug', exact.appSlug] : ['id', exact.appId]
+  return { displayName: alias ?? text, key: `${kind}:${text}`, name: exact, patExpiry, sessionExpiry, minRemaining }
 }
 
 /** Resolves a lookup to an app: through the allow-list where there is one. */

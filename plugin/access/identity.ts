@@ -19,8 +19,11 @@ export function normalizeEmail (email: string): string {
   // no regular expression: it would take quadratic time over white space that is inside
   while (start < end && isAsciiSpace(email.charCodeAt(start))) start++
   while (start < end && isAsciiSpace(email.charCodeAt(end - 1))) end--
-  return email.slice(start, end).replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+  const trimmed = email.slice(start, end)
+  return UPPER.test(trimmed) ? trimmed.replace(/[A-Z]+/g, (letters) => letters.toLowerCase()) : trimmed
 }
+
+const UPPER = /[A-Z]/
 
 /** Space, and what lies from tab to carriage return. */
 function isAsciiSpace (code: number): boolean {
@@ -31,8 +34,6 @@ function isAsciiSpace (code: number): boolean {
 // it too), and what could not be written to a key or a log line.
 const EMAIL = /^[^\s\p{Cc}@]+@[^\s\p{Cc}@]+$/u
 const MAX_EMAIL_LENGTH = 254
-// All lone surrogates are the same in UTF-8.
-const LONE_SURROGATE = /\p{Surrogate}/u
 
 /**
  * Returns a function for the signed-in user's e-mail, normalized. It throws `TOOLJET_EMBED_UNAUTHENTICATED` when `identity`
@@ -55,5 +56,6 @@ export function userResolver (identity: Identity, log: Log): (request: FastifyRe
 export function parseEmail (given: unknown): string | undefined {
   if (typeof given !== 'string') return undefined
   const email = normalizeEmail(given)
-  return email.length <= MAX_EMAIL_LENGTH && EMAIL.test(email) && !LONE_SURROGATE.test(email) ? email : undefined
+  // all lone surrogates are the same in UTF-8
+  return email.length <= MAX_EMAIL_LENGTH && EMAIL.test(email) && email.isWellFormed() ? email : undefined
 }

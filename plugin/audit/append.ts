@@ -2,7 +2,7 @@ import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { AuditKeys, IndexPlace } from './audit-keys.js'
 import type { NewFields } from './event.js'
-import { jsonOf, type SignedEvent } from './signer.js'
+import type { SignedEvent } from './signer.js'
 
 const APPEND = Script.of('audit/scripts/counters.lua', 'audit/scripts/append.lua')
 
@@ -76,15 +76,14 @@ export async function append (scripts: ScriptClient, keys: AuditKeys, { retentio
   const shapes: string[] = []
   const shapeOf = numbering((names) => shapes.push(JSON.stringify(names.split(','))))
   const counters: string[] = []
-  const counterNumber = numbering((counter) => counters.push(jsonOf(counter.split('\n'))))
+  const counterNumber = numbering((counter) => counters.push(JSON.stringify(counter.split('\n'))))
   const placed = (place: IndexPlace | undefined): string => (place === undefined ? '0,0' : `${numberOf(place.key)},${place.hash}`)
 
-  const rows = events.map(({ names, values, email, app, counter, count }) => (
-    `[${shapeOf(names)},${counterNumber(counter)},${count},${placed(email)},${placed(app)},${values.slice(1)}`
+  const rows = events.map(({ names, mac, email, app, counter, count }) => (
+    `[${shapeOf(names)},${counterNumber(counter)},${count},${placed(email)},${placed(app)},"${mac}"]`
   ))
-  // the values are UTF-8 already, one character for each byte
-  const batch = Buffer.from(`{"shapes":[${shapes.join()}],"counters":[${counters.join()}],"rows":[${rows.join()}]}`, 'latin1')
-  const { values } = await scripts.run(APPEND, declared, [own?.id ?? '', own?.mac ?? '', retentionMs, maxEntries, oldestDay, batch, mark])
+  const batch = `{"shapes":[${shapes.join()}],"counters":[${counters.join()}],"rows":[${rows.join()}]}`
+  const { values } = await scripts.run(APPEND, declared, [own?.id ?? '', own?.mac ?? '', retentionMs, maxEntries, oldestDay, batch, events.map(({ values }) => values).join(''), mark])
   const [written, last, refusal, integrity, trimmed, problem, otherMark] = values.map(String) as [string, string, string, Appended['integrity'], string, string, string]
   return {
     written: Number(written),

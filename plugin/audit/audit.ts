@@ -9,7 +9,7 @@ import type { RedisLike } from '../redis/redis-like.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
 import { toQueued, type QueuedEvent } from './append.js'
-import { bounded, toFields, type AuditEvent } from './event.js'
+import { bound, toFields, type AuditEvent } from './event.js'
 import { loadLibrary } from './functions.js'
 import { LimitedSummary } from './limited-summary.js'
 import type { Pseudonyms } from './pseudonyms.js'
@@ -93,21 +93,23 @@ export class Audit {
     })
   }
 
-  /** Records an event, which is written to Redis soon. */
+  /** Records an event, which is written to Redis soon. @param event is this method's own from now on */
   record (event: AuditEvent): void {
     this.#announceAgain()
-    if (event.code === 'TOOLJET_EMBED_RATE_LIMITED') this.#limited.add(bounded(event), this.#clock.now())
-    else this.#writer.add(this.#sign(bounded(event)))
+    bound(event)
+    if (event.code === 'TOOLJET_EMBED_RATE_LIMITED') this.#limited.add(event, this.#clock.now())
+    else this.#writer.add(this.#sign(event))
   }
 
   /**
    * Records the event of a URL that is about to be returned; with `delivery: 'required'` it resolves when Redis has the event.
    * @throws TOOLJET_EMBED_REDIS_DOWN with `delivery: 'required'`: the URL must not be returned
    */
-  async recordIssued (event: AuditEvent): Promise<void> {
+  recordIssued (event: AuditEvent): Promise<void> | void {
     if (!this.#isRequired) return this.record(event)
     this.#announceAgain()
-    await this.#writer.addAndWait(this.#sign(bounded(event)))
+    bound(event)
+    return this.#writer.addAndWait(this.#sign(event))
   }
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN when `delivery: 'required'` cannot be kept right now */

@@ -16,8 +16,8 @@ export interface AuditEvent {
   /** URL of the ToolJet, where there may be several. */
   tooljet?: string | undefined
   urlId?: string | undefined
-  /** Milliseconds since 1970. */
-  expiresAt?: number | undefined
+  /** ISO 8601. */
+  expiresAt?: string | undefined
   requestId?: string | undefined
   ip?: string | undefined
   userAgent?: string | undefined
@@ -39,11 +39,12 @@ export interface AuditEvent {
 /** What a client or the host chose. */
 const TEXTS = ['app', 'tooljet', 'requestId', 'ip', 'userAgent', 'by', 'reason', 'target'] as const
 
-/** The event with texts of bounded length, which hold nothing else in memory. */
-export function bounded (event: AuditEvent): AuditEvent {
-  const short = { ...event } // a literal that gives its fields other values besides costs V8 sixteen times as much
-  for (const name of TEXTS) if (short[name] !== undefined) short[name] = sanitize(short[name])
-  return short
+/** Makes the texts of an event safe, and as short as they may be: they hold nothing else in memory. */
+export function bound (event: AuditEvent): void {
+  for (const name of TEXTS) {
+    const text = event[name]
+    if (text !== undefined) event[name] = sanitize(text)
+  }
 }
 
 /** An entry of the stream: flat, so that plain `redis-cli` shows it readably. */
@@ -58,9 +59,19 @@ export interface AuditEntry {
 /** The last moment of a year of four digits. */
 const LATEST_MS = Date.UTC(10_000, 0) - 1
 
+/** A second, and its time but for the milliseconds: most events are of the same one as the event before. */
+let lastSecond = NaN
+let lastTime = ''
+
 /** The time of an entry's id, ISO 8601. An id is whatever somebody gave it: one that is later than what all readers take is the latest that they take. */
 export function isoTime (ms: number): string {
-  return new Date(Math.min(ms, LATEST_MS)).toISOString()
+  const known = Math.min(Math.trunc(ms), LATEST_MS)
+  const second = Math.floor(known / 1000)
+  if (second !== lastSecond) {
+    lastTime = new Date(second * 1000).toISOString().slice(0, -'000Z'.length)
+    lastSecond = second
+  }
+  return `${lastTime}${String(known - second * 1000).padStart(3, '0')}Z`
 }
 
 /** Of the entries as they are now. An entry of another one cannot be checked. */
@@ -91,7 +102,7 @@ export interface Position {
  */
 export function toFields (event: AuditEvent, time: number, { instance, seq, prev }: Position): NewFields {
   return { // all of them, always: V8 is five times as fast with an object whose form it knows
-    time: new Date(time).toISOString(),
+    time: isoTime(time),
     event: event.event,
     outcome: event.code === undefined ? 'success' : 'failure',
     code: text(event.code),
@@ -99,7 +110,7 @@ export function toFields (event: AuditEvent, time: number, { instance, seq, prev
     app: text(event.app),
     tooljet: text(event.tooljet),
     url_id: text(event.urlId),
-    expires_at: event.expiresAt === undefined ? undefined : new Date(event.expiresAt).toISOString(),
+    expires_at: event.expiresAt,
     request_id: text(event.requestId),
     ip: text(event.ip),
     user_agent: text(event.userAgent),

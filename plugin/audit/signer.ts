@@ -1,12 +1,11 @@
 import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
 import { FIELD_NAMES, SCHEMA, type AuditFields, type NewFields } from './event.js'
 
 /** An event as it is sent to Redis: made once, and without any reference to what a client sent. */
 export interface SignedEvent {
-  /** Names of its fields, with ',' between. */
+  /** Names of its fields but for the mac, with ',' between. */
   names: string
-  /** Their values as JSON, as UTF-8 in a string of one byte for each character. */
+  /** Their values, each ended by a NUL, which none of them has. */
   values: string
   mac: string
 }
@@ -20,7 +19,7 @@ export class EventSigner {
   readonly #keys: readonly KeyObject[]
   readonly #stream: string
   /** By which of them an event has: but a few sets. */
-  readonly #names = new LRUCache<number, readonly [names: string, namesWithMac: string]>({ max: 100 })
+  readonly #names = new Map<number, string>()
 
   /**
    * @param keys of purpose `audit`; the first makes macs, all check them
@@ -40,19 +39,16 @@ export class EventSigner {
       shape = shape * 2 + (value === undefined ? 0 : 1)
       if (value !== undefined) given.push(value)
     }
-    const [names, namesWithMac] = this.#namesOf(shape, fields)
-    const values = jsonOf(given)
+    const names = this.#namesOf(shape, fields)
+    const values = joined(given)
     const mac = this.#macWith(this.#keys[0]!, time, names, values)
     fields.mac = mac
-    return { names: namesWithMac, values: `${values.slice(0, -1)},"${mac}"]`, mac }
+    return { names, values, mac }
   }
 
-  #namesOf (shape: number, fields: NewFields): readonly [names: string, namesWithMac: string] {
+  #namesOf (shape: number, fields: NewFields): string {
     let names = this.#names.get(shape)
-    if (names === undefined) {
-      const joined = FIELD_NAMES.filter((name) => fields[name] !== undefined).join()
-      this.#names.set(shape, names = [joined, `${joined},mac`])
-    }
+    if (names === undefined) this.#names.set(shape, names = FIELD_NAMES.filter((name) => fields[name] !== undefined).join())
     return names
   }
 
@@ -69,6 +65,7 @@ export class EventSigner {
       order = place
       fields[name] = flat[i + 1]!
       if (name === 'mac') continue
+      if (flat[i + 1]!.includes(END)) return undefined // what is signed could be divided in another way
       names.push(name)
       values.push(flat[i + 1]!)
     }
@@ -76,22 +73,20 @@ export class EventSigner {
     const time = Date.parse(fields['time'] ?? '')
     const given = fields['mac']
     if (given === undefined || Number.isNaN(time)) return undefined
-    const joined = names.join()
-    const json = jsonOf(values)
-    return this.#keys.some((key) => isSame(given, this.#macWith(key, time, joined, json))) ? fields : undefined
+    return this.#keys.some((key) => isSame(given, this.#macWith(key, time, names.join(), joined(values)))) ? fields : undefined
   }
 
   #macWith (key: KeyObject, time: number, names: string, values: string): string {
-    return `${time.toString(36)}.${createHmac('sha256', key).update(`${this.#stream}\n${names}\n`).update(values, 'latin1').digest('base64url')}`
+    return `${time.toString(36)}.${createHmac('sha256', key).update(`${this.#stream}\n${names}\n${values}`).digest('base64url')}`
   }
 }
 
 const ORDER: ReadonlyMap<string, number> = new Map(FIELD_NAMES.map((name, i) => [name, i]))
 
 /** The fields of a signed event. */
-export function fieldsOfSigned ({ names, values }: SignedEvent): AuditFields {
-  const read = JSON.parse(Buffer.from(values, 'latin1').toString()) as string[]
-  return Object.fromEntries(names.split(',').map((name, i) => [name, read[i]!]))
+export function fieldsOfSigned ({ names, values, mac }: SignedEvent): AuditFields {
+  const read = values.split(END)
+  return { ...Object.fromEntries(names.split(',').map((name, i) => [name, read[i]!])), mac }
 }
 
 /** When the event of a mac was, milliseconds since 1970. @param mac of a valid event, or its `prev` */
@@ -99,11 +94,11 @@ export function timeOfMac (mac: string): number {
   return parseInt(mac, 36)
 }
 
-/** Texts as JSON, as UTF-8 in a string of one byte for each character. */
-export function jsonOf (values: readonly string[]): string {
-  const json = JSON.stringify(values)
-  // eslint-disable-next-line no-control-regex
-  return /[^\x00-\x7f]/.test(json) ? Buffer.from(json).toString('latin1') : json
+/** Ends a value. */
+const END = '\0'
+
+function joined (values: readonly string[]): string {
+  return values.join(END) + END
 }
 
 function isSame (one: string, other: string): boolean {

@@ -12,6 +12,8 @@ export interface CachedUrl {
   lifeMs: number
   /** The same start by Redis's clock, ms since 1970; `undefined` for a URL that was minted before Redis's first answer. */
   startsAt: number | undefined
+  /** Its end as `expiresAt` gave it last. */
+  end?: { ms: number, iso: string }
 }
 
 /** Lifetime of an app's URL in milliseconds: its own, or that of this name of the app if it is shorter. */
@@ -24,9 +26,11 @@ export function secondsLeft (app: Pick<App, 'patExpiry'>, url: CachedUrl, now: n
   return (url.bornAt + lifeMsFor(app, url) - now) / 1000
 }
 
-/** End of life in milliseconds since 1970, for people. @param clock Redis's, for a URL that was never in Redis */
-export function expiresAt (app: Pick<App, 'patExpiry'>, url: CachedUrl, clock: { now: () => number }, now: number): number {
-  return (url.startsAt ?? clock.now() - (now - url.bornAt)) + lifeMsFor(app, url)
+/** End of life, ISO 8601, for people. @param clock Redis's, for a URL that was never in Redis */
+export function expiresAt (app: Pick<App, 'patExpiry'>, url: CachedUrl, clock: { now: () => number }, now: number): string {
+  const ms = (url.startsAt ?? clock.now() - (now - url.bornAt)) + lifeMsFor(app, url)
+  if (url.end?.ms !== ms) url.end = { ms, iso: new Date(ms).toISOString() }
+  return url.end.iso
 }
 
 /** Whether a forget of this name concerns a URL whose app has these names; the same rule is in `user.lua`. */

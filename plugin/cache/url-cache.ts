@@ -33,8 +33,8 @@ export interface UrlResult {
   redirectUrl: string
   urlId: string
   source: 'minted' | 'reused'
-  /** Milliseconds since 1970, for people. */
-  expiresAt: number
+  /** ISO 8601, for people. */
+  expiresAt: string
   secondsLeft: number
 }
 

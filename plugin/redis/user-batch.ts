@@ -84,7 +84,8 @@ export class UserBatch {
     this.#parts = new Map()
     for (const together of this.#scripts.isCluster ? parts.map((part) => [part]) : [parts]) {
       this.#call(together).then((reply) => {
-        for (let i = 0; i < together.length; i++) this.#settle(together[i]!, reply, reply.values[i] as unknown[])
+        let place = 0
+        for (const part of together) place = this.#settle(part, reply, place)
       }).catch((error: unknown) => {
         for (const { counts, lookups } of together) for (const waiting of [...counts, ...lookups]) waiting.reject(error)
       })
@@ -94,25 +95,34 @@ export class UserBatch {
   #call (parts: Part[]): Promise<ScriptReply> {
     const { keyPrefix, windowMs } = this.#settings
     const call = `${this.#instance}.${++this.#number}`
-    const keys = parts.flatMap(({ user }) => {
-      const { limiter, urls } = userKeys(keyPrefix, user)
-      return [limiter, urls]
-    })
-    return this.#scripts.run(SCRIPT, keys, [`${call} ${windowMs}`, ...parts.map(argumentOf)])
+    const keys: string[] = []
+    const args = [`${call} ${windowMs}`]
+    for (const part of parts) {
+      const { limiter, urls } = userKeys(keyPrefix, part.user)
+      keys.push(limiter, urls)
+      args.push(argumentOf(part))
+    }
+    return this.#scripts.run(SCRIPT, keys, args)
   }
 
-  #settle ({ counts, lookups }: Part, { at, sentAt }: ScriptReply, [total, leftMs, ...found]: unknown[]): void {
+  /** @param place of this user's values in the reply @returns that of the next one's */
+  #settle ({ counts, lookups }: Part, { at, sentAt, values }: ScriptReply, place: number): number {
+    const total = values[place++]
+    const ttl = Number(values[place++])
     const failure = total instanceof Buffer ? this.#failure(total) : undefined
-    for (const [i, waiting] of counts.entries()) {
-      if (failure !== undefined) waiting.reject(failure)
-      else waiting.resolve({ current: Number(total) - counts.length + 1 + i, ttl: Number(leftMs) })
+    let current = Number(total) - counts.length
+    for (const waiting of counts) {
+      current++
+      if (failure === undefined) waiting.resolve({ current, ttl })
+      else waiting.reject(failure)
     }
-    for (const [i, waiting] of lookups.entries()) {
-      const one = found[i]
-      if (one instanceof Buffer) waiting.reject(this.#failure(one))
-      else if (Array.isArray(one)) waiting.resolve({ at, sentAt, url: { id: String(one[0]), kept: one[1] as Buffer } })
-      else waiting.resolve(one === null ? undefined : { at, sentAt })
+    for (const waiting of lookups) {
+      const found = values[place++]
+      if (found instanceof Buffer) waiting.reject(this.#failure(found))
+      else if (Array.isArray(found)) waiting.resolve({ at, sentAt, url: { id: String(found[0]), kept: found[1] as Buffer } })
+      else waiting.resolve(found === null ? undefined : { at, sentAt })
     }
+    return place
   }
 
   #failure (text: Buffer): unknown {
@@ -121,5 +131,7 @@ export class UserBatch {
 }
 
 function argumentOf ({ counts, lookups }: Part): string {
-  return `${counts.length}${lookups.map(({ app, known }) => `;${app} ${known}`).join('')}`
+  let text = String(counts.length)
+  for (const { app, known } of lookups) text += `;${app} ${known}`
+  return text
 }

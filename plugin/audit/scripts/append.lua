@@ -1,5 +1,5 @@
 -- Appends one instance's events in order, each once, with their index entries and counters, and trims the stream. All
--- events are one argument: most of the cost of a script is in their number. The names of an event's fields are sent once
+-- events are two arguments: most of the cost of a script is in their number. The names of an event's fields are sent once
 -- for all events that have the same ones.
 --
 -- KEYS: stream, written (id of the instance's last entry), index, counts, and the buckets of the events' index entries.
@@ -7,8 +7,8 @@
 --       age), most entries (0: any number), the oldest day whose counters are kept, and JSON: { shapes, counters, rows }
 --       with shapes: lists of names of fields; counters: pairs of a field of `counts` and an hour; a row: the numbers of
 --       its shape and of its counter, how many answers it counts for, the number of its e-mail's bucket among the KEYS (0:
---       none) and its hash, likewise its app's, and the values, the mac last. And what the sender knows `written` to be
---       ('*': it may be anything).
+--       none) and its hash, likewise its app's, and the mac. Then the values of all events, but for the macs, each value
+--       ended by a NUL; and what the sender knows `written` to be ('*': it may be anything).
 -- Reply: { time, how many of the events are in the stream, id of the last of them, why the stream takes no more (''),
 --          whether the last entry is where it was ('', 'shortened' or 'replaced'), how many entries were trimmed, what
 --          besides could not be done (''), what `written` is when it keeps the events out ('') }
@@ -23,7 +23,8 @@ local TRIM_AT_MOST = 160
 local stream, index, counts = KEYS[1], KEYS[3], KEYS[4]
 local lastId, lastMac, longest, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local batch = cjson.decode(ARGV[7])
-local rows = batch.rows
+local rows, values, expectedMark = batch.rows, ARGV[8], ARGV[9]
+local MAC = 8 -- of a row
 local besides = ''
 
 -- For what must not keep an event from being written.
@@ -102,10 +103,10 @@ do
   if type(mark) ~= 'string' then mark = '' end
   local mac = mark:find('^%d+%-%d+$') and macOf(mark)
   for i = 1, mac and #rows or 0 do
-    if rows[i][#rows[i]] == mac then written, last = i, mark end
+    if rows[i][MAC] == mac then written, last = i, mark end
   end
   -- An attempt of long ago must not come after what was written since; who still waits for an answer sends it again.
-  if written == 0 and mark ~= '' and mark ~= ARGV[8] and ARGV[8] ~= '*' then return { at, 0, '', '', '', 0, '', mark } end
+  if written == 0 and mark ~= '' and mark ~= expectedMark and expectedMark ~= '*' then return { at, 0, '', '', '', 0, '', mark } end
 end
 
 local integrity = ''
@@ -122,22 +123,31 @@ end
 
 -- The events ------------------------------------------------------------------------------------------------------------
 
-local commands = {}
+local commands, formats = {}, {}
 for i, names in ipairs(batch.shapes) do
   local command = { 'XADD', stream, '*' }
   for n, name in ipairs(names) do command[2 * n + 2] = name end
-  commands[i] = command
+  command[2 * #names + 4] = 'mac'
+  commands[i], formats[i] = command, string.rep('s', #names)
 end
 
 local records, amounts = {}, {}
 local isUnfit = false -- an id that no record can hold, as in reindex.lua
 local before = written
 local refusal = ''
+local place = 1
+local function nextValues (row)
+  local read = { struct.unpack(formats[row[1]], values, place) }
+  place = table.remove(read)
+  return read
+end
+for i = 1, written do nextValues(rows[i]) end
 for i = written + 1, #rows do
   local row = rows[i]
-  local command = commands[row[1]]
-  for v = 8, #row do command[2 * v - 11] = row[v] end
-  local id = redis.pcall(unpack(command, 1, 2 * #row - 11))
+  local command, read = commands[row[1]], nextValues(row)
+  for v = 1, #read do command[2 * v + 3] = read[v] end
+  command[2 * #read + 5] = row[MAC]
+  local id = redis.pcall(unpack(command, 1, 2 * #read + 5))
   if type(id) == 'table' then
     if not id.err:find('exhausted', 1, true) and written == 0 then return id end
     refusal = id.err

@@ -5,9 +5,8 @@
 -- ARGV: deadline; "call window", the name of this call and the window in ms; then for each user how many requests are
 --       counted ("0": none), and after a ";" for each app "app known": its name, and the id of the URL that the instance
 --       holds already ("-": none).
--- Reply: { time, one list for each user }: requests in the window and its ms left (0 and 0 where none are counted), or an
---        error's text and 0; then for each app false (no URL), 1 (the known one), { id, URL as it is kept }, or an
---        error's text.
+-- Reply: time; then for each user requests in the window and its ms left (0 and 0 where none are counted), or an error's
+--        text and 0; and for each app false (no URL), 1 (the known one), { id, URL as it is kept }, or an error's text.
 --
 -- The limiter's counter: "count end", and " call:count" for each of its last calls, by which one that is sent again
 -- counts once.
@@ -53,19 +52,22 @@ local function textOf (problem)
   return type(problem) == 'table' and problem.err or tostring(problem)
 end
 
-local reply = { at }
+local reply, length = { at }, 1
+local function add (value)
+  length = length + 1
+  reply[length] = value
+end
+
 for i = 3, #ARGV do
   local limiter, urls = KEYS[2 * i - 5], KEYS[2 * i - 4]
   local requests, apps = ARGV[i]:match('^(%d+)(.*)$')
-  local part = { 0, 0 }
-  if requests ~= '0' then
-    local isCounted, total, left = pcall(count, limiter, tonumber(requests))
-    if isCounted then part[1], part[2] = total, left else part[1] = textOf(total) end
-  end
+  local isCounted, total, left = true, 0, 0
+  if requests ~= '0' then isCounted, total, left = pcall(count, limiter, tonumber(requests)) end
+  add(isCounted and total or textOf(total))
+  add(isCounted and left or 0)
   for app, known in apps:gmatch(';(%S+) ([^;]+)') do
     local isFound, found = pcall(lookUp, urls, app, known)
-    part[#part + 1] = isFound and found or (not isFound and textOf(found))
+    add(isFound and found or (not isFound and textOf(found)))
   end
-  reply[i - 1] = part
 end
 return reply
