@@ -33,7 +33,7 @@ export function * checkMints (facts: Facts): Generator<Violation> {
     const { crashedAt } = facts.process(mint.process)
     const end = mint.end + 10_000
     if (crashedAt !== undefined && crashedAt <= end) continue
-    if (facts.stoodStill(mint.process, mint.openSince, end) || facts.hadTrouble(mint.process, mint.openSince, end) || facts.lost(mint.openSince, end)) continue
+    if (facts.wasBlind(mint.process, mint.openSince, end) || facts.lost(mint.openSince, end)) continue
     if (mint.end >= mint.begin + history.settings.patExpiry * 1000) continue
     yield { promise: '3 nobody minted', what: `no answer says that it minted ${mint.id}${answers.length > 0 ? `, requests ${answers.map(({ id }) => id).join(', ')} reused it` : ''}` }
   }
