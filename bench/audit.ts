@@ -94,8 +94,7 @@ async function scriptsOf ({ client }: BenchRedis): Promise<ScriptClient> {
 async function appendAll (scripts: ScriptClient, keys: AuditKeys, events: readonly BenchEvent[]): Promise<void> {
   let own: WrittenEntry | undefined
   for (const batch of batches(events)) {
-    const { last } = await append(scripts, keys, RETENTION, OLDEST_DAY, INSTANCE, batch.map(({ queued }) => queued), own)
-    own = last
+    own = (await append(scripts, keys, RETENTION, OLDEST_DAY, INSTANCE, batch.map(({ queued }) => queued), own))?.last
   }
 }
 

@@ -135,7 +135,7 @@ export class Embed {
     const found = apps.find(lookup)
     const toPrefetch = authorize === undefined ? found : undefined // a URL read before `authorize` may be forgotten while it runs
     const { tooljet, userHash, prefetched } = await this.#countAndPrefetch(request, email, context, toPrefetch)
-    if (lookup.email !== undefined && normalizeEmail(lookup.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
+    if (lookup.email !== undefined && lookup.email !== email && normalizeEmail(lookup.email) !== email) throw embedError('TOOLJET_EMBED_EMAIL_MISMATCH', { reason: 'other_user' })
 
     const app = context.app = found ?? apps.resolve(lookup) // throws: `find` found none, and this tells why
     const replaces = parseUrlId(lookup.replaces)

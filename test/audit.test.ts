@@ -284,7 +284,7 @@ test('an event that comes just when the last batch is written does not wait for 
 test('a batch is written once, however often it is sent, and whatever else says that it is', async (t) => {
   const { redis, stream, keys, next, entries } = await ownStream(t)
   const [one, two, three] = [next(), next(), next()] as [QueuedEvent, QueuedEvent, QueuedEvent]
-  const { last } = await stream.append('me', [one, two], undefined, '')
+  const { last } = (await stream.append('me', [one, two], undefined, ''))!
   t.equal(last?.mac, two.mac)
   t.match(await stream.append('me', [one, two], undefined, ''), { written: 2, last: { mac: two.mac } }, 'sent again')
   t.match(await stream.append('me', [one, two, three], undefined, ''), { written: 3, last: { mac: three.mac } }, 'with one more')
@@ -402,28 +402,36 @@ test('events in doubt are looked for in the stream, should Redis know no longer 
   t.match(await behind.app.tooljetEmbed.audit.verify(), { ok: true })
 })
 
-test('a batch that came late is written all the same', async (t) => {
-  const behind = await Portal.open(t)
-  const late = { done: false }
-  const redis = new Proxy(behind.redis, {
-    get (target, name) {
-      const method: unknown = Reflect.get(target, name)
-      if (name !== 'evalshaBuffer') return typeof method === 'function' ? method.bind(target) : method
-      return (...args: [string, number, ...string[]]) => {
-        if (String(args).includes('url.minted') && !late.done) {
+for (const wasWritten of [false, true]) {
+  test(`a batch whose reply is that it came late is written once: ${wasWritten ? 'it was, and sent again long after' : 'it was not'}`, async (t) => {
+    const behind = await Portal.open(t)
+    const late = { done: false }
+    const redis = new Proxy(behind.redis, {
+      get (target, name) {
+        const method: unknown = Reflect.get(target, name)
+        if (name !== 'evalshaBuffer') return typeof method === 'function' ? method.bind(target) : method
+        return async (...args: [string, number, ...string[]]) => {
+          const send = () => (method as (...args: unknown[]) => unknown).apply(target, args)
+          if (!String(args).includes('url.minted') || late.done) return send()
           late.done = true
+          if (wasWritten) {
+            await send()
+            const [, written] = args.slice(2)
+            t.equal(await behind.redis.del(String(written)), 1, 'Redis knows it no more')
+          }
           args[2 + args[1]] = '1' // the deadline
+          return send()
         }
-        return (method as (...args: unknown[]) => unknown).apply(target, args)
-      }
-    },
+      },
+    })
+    const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix } })
+    await portal.ask(ANA)
+    await portal.audit()
+    t.match(await behind.audit(), [{ event: 'url.minted' }])
+    t.equal((await behind.audit()).length, 1)
+    t.ok(late.done)
   })
-  const portal = await Portal.open(t, { options: { redis, keyPrefix: behind.prefix } })
-  await portal.ask(ANA)
-  await portal.audit()
-  t.match(await behind.audit(), [{ event: 'url.minted' }])
-  t.ok(late.done)
-})
+}
 
 test('who may not trim the log is told so once, and loses nothing', async (t) => {
   const server = await startServer()

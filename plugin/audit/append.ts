@@ -69,8 +69,9 @@ export const ANY_MARK = '*'
  * @param own the entry that it wrote last, if it knows one
  * @param mark the id of it that Redis knows, as far as this instance knows
  * @param oldestDay before which counters are dropped, like `2026-01-31`; '': none is
+ * @returns nothing when it came too late: an earlier attempt may have been carried out long before
  */
-export async function append (scripts: ScriptClient, keys: AuditKeys, { retentionMs, maxEntries }: Retention, oldestDay: string, instance: string, events: readonly QueuedEvent[], own?: WrittenEntry, mark: string = ANY_MARK): Promise<Appended> {
+export async function append (scripts: ScriptClient, keys: AuditKeys, { retentionMs, maxEntries }: Retention, oldestDay: string, instance: string, events: readonly QueuedEvent[], own?: WrittenEntry, mark: string = ANY_MARK): Promise<Appended | undefined> {
   const declared = [keys.stream, keys.written(instance), keys.index, keys.counts]
   const numberOf = numbering((key) => declared.push(key))
   const shapes: string[] = []
@@ -83,8 +84,10 @@ export async function append (scripts: ScriptClient, keys: AuditKeys, { retentio
     `[${shapeOf(names)},${counterNumber(counter)},${count},${placed(email)},${placed(app)},"${mac}"]`
   ))
   const batch = `{"shapes":[${shapes.join()}],"counters":[${counters.join()}],"rows":[${rows.join()}]}`
-  const { values } = await scripts.run(APPEND, declared, [own?.id ?? '', own?.mac ?? '', retentionMs, maxEntries, oldestDay, batch, events.map(({ values }) => values).join(''), mark])
-  const [written, last, refusal, integrity, trimmed, problem, otherMark] = values.map(String) as [string, string, string, Appended['integrity'], string, string, string]
+  const values = Buffer.from(events.map(({ values }) => values).join(''))
+  const reply = await scripts.runOnce(APPEND, declared, [own?.id ?? '', own?.mac ?? '', retentionMs, maxEntries, oldestDay, batch, values, mark])
+  if (reply === undefined) return undefined
+  const [written, last, refusal, integrity, trimmed, problem, otherMark] = reply.values.map(String) as [string, string, string, Appended['integrity'], string, string, string]
   return {
     written: Number(written),
     last: last === '' ? undefined : { id: last, mac: events[Number(written) - 1]!.mac },

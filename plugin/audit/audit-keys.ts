@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import { memoized } from '../memoized.js'
 
 /** Keys of each index, a fixed number. `scripts/queries/events.lua` has the same numbers. */
 const EMAIL_BUCKETS = 32
@@ -19,8 +19,8 @@ export interface IndexPlace {
  */
 export class AuditKeys {
   readonly #start: string
-  readonly #emails = places(10_000)
-  readonly #apps = places(1000)
+  readonly email = memoized(10_000, (email) => this.#placeOf('email', EMAIL_BUCKETS, email))
+  readonly app = memoized(1000, (app) => this.#placeOf('app', APP_BUCKETS, app))
 
   constructor (readonly stream: string) {
     this.#start = hasTag(stream) ? stream : `{${stream}}`
@@ -49,14 +49,6 @@ export class AuditKeys {
     return `${this.counts}:new`
   }
 
-  email (email: string): IndexPlace {
-    return cached(this.#emails, email, () => this.#placeOf('email', EMAIL_BUCKETS, email))
-  }
-
-  app (app: string): IndexPlace {
-    return cached(this.#apps, app, () => this.#placeOf('app', APP_BUCKETS, app))
-  }
-
   /** The buckets of both indexes. */
   get buckets (): string[] {
     return [
@@ -73,17 +65,6 @@ export class AuditKeys {
   #bucket (kind: string, number: number): string {
     return `${this.#start}:index:${kind}:${number}`
   }
-}
-
-/** By `max` it would allocate memory for all of them at once, for those who want but the name of a key, too. */
-function places (count: number): LRUCache<string, IndexPlace> {
-  return new LRUCache({ maxSize: count, sizeCalculation: () => 1 })
-}
-
-function cached<V extends object> (cache: LRUCache<string, V>, name: string, make: () => V): V {
-  let value = cache.get(name)
-  if (value === undefined) cache.set(name, value = make())
-  return value
 }
 
 /** Whether a key has a hash tag, which alone decides the slot in Redis Cluster. */

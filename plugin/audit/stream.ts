@@ -66,12 +66,13 @@ export class AuditStream implements AuditSource {
    * Writes one instance's events, each once, however often it is sent, and trims what is too much or too old.
    * @param own the entry that this instance wrote last
    * @param mark the value of key `written`, as far as this instance knows
+   * @returns nothing when it came too late: an earlier attempt may have been carried out long before
    */
-  async append (instance: string, events: readonly QueuedEvent[], own: WrittenEntry | undefined, mark: string): Promise<Appended> {
+  async append (instance: string, events: readonly QueuedEvent[], own: WrittenEntry | undefined, mark: string): Promise<Appended | undefined> {
     const { retentionMs } = this.#settings
     const oldestDay = retentionMs === 0 ? '' : new Date(this.#clock.now() - retentionMs - MS_PER_DAY).toISOString().slice(0, 10)
     const appended = await append(this.#scripts, this.#keys, this.#settings, oldestDay, instance, events, own, mark)
-    this.#logProblem(appended.problem)
+    this.#logProblem(appended?.problem ?? '')
     return appended
   }
 

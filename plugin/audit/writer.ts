@@ -1,4 +1,5 @@
 import { embedError } from '../errors.js'
+import { clockJumps } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
 import { ANY_MARK, type QueuedEvent, type WrittenEntry } from './append.js'
 import type { AuditFields } from './event.js'
@@ -59,6 +60,7 @@ export class AuditWriter {
   #last: WrittenEntry | undefined
   #mark = ''
   #isSuperseded = false
+  #isLate = false
   #unconfirmed: Unconfirmed | undefined
   #isWritable = true
   #wake: (() => void) | undefined
@@ -153,7 +155,14 @@ export class AuditWriter {
     const count = this.#unconfirmed?.count ?? Math.min(this.#queue.length, MAX_BATCH)
     if (count === 0) return
     this.#unconfirmed ??= { count, after: this.#stream.startOfWrite() }
-    const { written, last, refusal, integrity, trimmed, otherMark } = await this.#stream.append(this.#instance, this.#queue.slice(0, count).map(({ event }) => event), this.#last, this.#mark)
+    const appended = await this.#stream.append(this.#instance, this.#queue.slice(0, count).map(({ event }) => event), this.#last, this.#mark)
+    if (appended === undefined) { // once more, after a look whether it is written
+      if (this.#isLate) throw clockJumps()
+      this.#isLate = true
+      return
+    }
+    this.#isLate = false
+    const { written, last, refusal, integrity, trimmed, otherMark } = appended
     if (otherMark !== '') { // after a failover; twice in a row it is somebody else's
       this.#mark = this.#isSuperseded ? ANY_MARK : otherMark
       this.#isSuperseded = true

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto'
-import { LRUCache } from 'lru-cache'
+import { memoized } from '../memoized.js'
 
 const MAX_USERS = 10_000
 /** Of base64url: 132 bits. */
@@ -7,26 +7,19 @@ const HASH_CHARACTERS = 22
 
 /** Keyed hashes that stand for users and for their ToolJet in the names of Redis keys; they reveal nothing without the key. */
 export class KeyNames {
-  readonly #userKey: Buffer
+  /** 22 characters of base64url for a user of this ToolJet. */
+  readonly userHash: (email: string) => string
   readonly #toolJetHash: string
-  readonly #userHashes: LRUCache<string, string>
 
   /**
    * @param namesKey of purpose `key names`
    * @param toolJetIdentity identifies this ToolJet; the same user has another hash for another identity
-   * @param maxUsers number of users whose hash is kept; memory for them is allocated at once
+   * @param maxUsers number of users whose hash is kept
    */
   constructor (namesKey: Buffer, toolJetIdentity: string, maxUsers = MAX_USERS) {
-    this.#userKey = hmac(namesKey, `user\n${toolJetIdentity}`)
+    const userKey = hmac(namesKey, `user\n${toolJetIdentity}`)
+    this.userHash = memoized(maxUsers, (email) => hashOf(userKey, email))
     this.#toolJetHash = hashOf(namesKey, `tooljet\n${toolJetIdentity}`)
-    this.#userHashes = new LRUCache({ max: maxUsers })
-  }
-
-  /** 22 characters of base64url for a user of this ToolJet. */
-  userHash (email: string): string {
-    let hash = this.#userHashes.get(email)
-    if (hash === undefined) this.#userHashes.set(email, hash = hashOf(this.#userKey, email))
-    return hash
   }
 
   /** 22 characters of base64url for this ToolJet. */

@@ -1,4 +1,4 @@
-import { embedError } from '../errors.js'
+import { embedError, type EmbedError } from '../errors.js'
 import type { Timers } from '../timers.js'
 import type { RedisCircuitBreaker } from './circuit-breaker.js'
 import type { RedisClock } from './clock.js'
@@ -35,8 +35,19 @@ export class ScriptClient {
   /** @throws TOOLJET_EMBED_REDIS_DOWN as `RedisCircuitBreaker.run` does */
   async run (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
     const reply = await this.#inTime(() => this.#breaker.run((redis) => this.#send(redis, script, keys, args)))
-    if (reply === undefined) throw embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'its clock jumps' })
+    if (reply === undefined) throw clockJumps()
     return reply
+  }
+
+  /**
+   * Sends it once, for what would take effect again where an earlier sending of it is forgotten by now: this process may have
+   * been suspended since.
+   * @returns nothing when it came too late; the clock is right again then
+   * @throws TOOLJET_EMBED_REDIS_DOWN as `RedisCircuitBreaker.run` does
+   */
+  async runOnce (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply | undefined> {
+    const reply = await this.#breaker.run((redis) => this.#send(redis, script, keys, args))
+    return isLate(reply) ? undefined : reply
   }
 
   /** Whatever the state of Redis. @throws what the client throws */
@@ -83,6 +94,10 @@ export class ScriptClient {
       }
     }
   }
+}
+
+export function clockJumps (): EmbedError {
+  return embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'its clock jumps' })
 }
 
 /** A Cluster client with auto-pipelining may return that a slot has moved, in place of following it. */

@@ -342,6 +342,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'audit-sum-lost', file: 'audit/audit.ts', from: '    this.#limited.close()\n', to: '', tests: ['audit: a user who is refused'], why: 'what was summed up is lost when the app closes' },
   { name: 'audit-bytes', file: 'audit/event.ts', from: "['app', 'tooljet', 'requestId'", to: "['tooljet', 'requestId'", tests: ['audit: a waiting event', 'audit-verify: verify holds for what a client sent'], why: 'waiting events hold what clients send' },
   { name: 'audit-bound', file: 'audit/writer.ts', from: 'if (this.#closed || isFull) {', to: 'if (this.#closed) {', tests: ['audit: past the bound'], why: 'events that wait fill the memory' },
+  { name: 'audit-late-again', file: 'audit/append.ts', from: 'await scripts.runOnce(APPEND', to: 'await scripts.run(APPEND', tests: ['audit: a batch whose reply is'], why: 'a batch that was written, and sent again long after, is written twice' },
   { name: 'audit-exit', file: 'audit/writer.ts', from: '      this.#onLost(fieldsOfSigned(event))\n      failed', to: '      failed', tests: ['audit: what cannot be written at exit'], why: 'events are lost at exit' },
   { name: 'audit-closed', file: 'audit/audit.ts', from: "this.record({ event: 'audit.closed' })", to: '', tests: ['fleet: an instance that is stopped', 'audit: audit.logger'], why: 'a chain has no end' },
   { name: 'audit-trim', file: 'audit/scripts/append.lua', from: '\ntrim()\n', to: '\n', tests: ['audit: the stream is trimmed'], why: 'the audit log grows' },

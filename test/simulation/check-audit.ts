@@ -25,7 +25,7 @@ function * checkStream (facts: Facts, { name, events, crashedAt }: ProcessRecord
   }
   const { end } = facts.history
   // Excused: what Redis has lost; the last events of a process that crashed, or that had no Redis until the end.
-  const last = crashedAt !== undefined || facts.hadTrouble(name, end - 5000, end) || facts.stoodStill(name, end - 5000, end) ? written.at(-1) : events.at(-1)
+  const last = crashedAt !== undefined || facts.wasBlind(name, end - 5000, end) ? written.at(-1) : events.at(-1)
   for (const event of events.slice(0, last === undefined ? 0 : events.indexOf(last))) {
     if (places.has(event.fields['mac']!) || event.isLost === true || facts.lost(event.at, end)) continue
     yield { promise: '4 lost', what: `seq ${event.fields['seq']} of ${name}, of ${at(event.at)}, is not in the stream` }

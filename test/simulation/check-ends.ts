@@ -34,7 +34,7 @@ export function * checkEnds (facts: Facts): Generator<Violation> {
     // connections, one Redis timeout.
     const from = begin - lockMs - settings.redisTimeoutMs
     const isQuiet = !processes.some(({ name, crashedAt }) => (
-      facts.hadTrouble(name, from, end) || facts.stoodStill(name, from, end) || (crashedAt !== undefined && crashedAt >= from && crashedAt <= end)
+      facts.wasBlind(name, from, end) || (crashedAt !== undefined && crashedAt >= from && crashedAt <= end)
     )) && !facts.lost(from, end) && !overlaps(history.freezes, from, end)
     if (!isQuiet) continue
     const minting = mints.filter((mint) => mint.user === request.user && mint.begin <= end && (mint.end ?? Infinity) >= begin)

@@ -60,15 +60,13 @@ function isExcused (facts: Facts, request: RequestRecord, forgetting: Forgetting
   const isDenial = forgetting.what.startsWith('denial')
   // A denial that could not be told to Redis binds those who know it: the process itself. A process that stood still
   // may have lost its right to tell.
-  if (isDenial && process !== forgetting.process && (
-    facts.hadTrouble(forgetting.process, forgetting.begin, forgetting.end) || facts.stoodStill(forgetting.process, forgetting.begin, forgetting.end)
-  )) return true
+  if (isDenial && process !== forgetting.process && facts.wasBlind(forgetting.process, forgetting.begin, forgetting.end)) return true
   // Redis lost it: one that knows of it writes it again, once it has Redis. Not if there is none that knows.
   const loss = facts.history.losses.find(({ at, to }) => at >= forgetting.begin && at <= end && to <= forgetting.end)
   if (loss !== undefined && process !== forgetting.process) {
     const { crashedAt = Infinity } = facts.process(forgetting.process)
     if (crashedAt <= loss.at + KNOWN_MS) return true
-    if (request.begin <= loss.at + KNOWN_MS || facts.hadTrouble(forgetting.process, loss.at, end) || facts.stoodStill(forgetting.process, loss.at, end)) return true
+    if (request.begin <= loss.at + KNOWN_MS || facts.wasBlind(forgetting.process, loss.at, end)) return true
   }
   // One that was cut off before it could know may give it from its own memory, until it reaches Redis again.
   if (facts.history.settings.onRedisDown === 'fail' || process === forgetting.process) return false

@@ -30,9 +30,9 @@ export function * checkLife (facts: Facts): Generator<Violation> {
     const waited = (mint.end ?? Infinity) >= request.begin
     // Limits refuse a mint, too.
     const isLimited = requests.some((one) => one.user === request.user && one.begin <= end && (one.end ?? Infinity) >= request.begin - settings.timeWindow) && settings.mints < 20
-    if (couldNotMint || waited || isLimited || hadNoTurn(facts, request.begin, end) || facts.hadTrouble(request.process, request.begin, end)) continue
+    if (couldNotMint || waited || isLimited || hadNoTurn(facts, request.begin, end) || facts.wasBlind(request.process, request.begin, end)) continue
     // A holder that died, or stands still, keeps all others from minting until its lock's end.
-    const holderIsGone = facts.processes.some(({ name, crashedAt = Infinity }) => crashedAt <= end || facts.stoodStill(name, request.begin - 20_000, end) || facts.hadTrouble(name, request.begin - 20_000, end))
+    const holderIsGone = facts.processes.some(({ name, crashedAt = Infinity }) => crashedAt <= end || facts.wasBlind(name, request.begin - 20_000, end))
     if (holderIsGone) continue
     yield { promise: '2 minRemaining', what: `request ${id} reused mint ${mint.id} with ${at(left)} left` }
   }

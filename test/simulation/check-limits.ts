@@ -42,7 +42,7 @@ function * checkMax (facts: Facts, own: RequestRecord[]): Generator<Violation> {
   const { max, timeWindow } = facts.history.settings
   const endOf = ({ end }: RequestRecord): number => end ?? Infinity
   for (const [i, { begin, user }] of own.entries()) {
-    if (own.slice(0, i).some((earlier) => endOf(earlier) + timeWindow >= begin)) continue
+    if (own.slice(0, i).some((earlier) => countedUntil(facts, earlier) + timeWindow >= begin)) continue
     const admitted = own.slice(i).filter((request) => endOf(request) < begin + timeWindow && request.code !== 'TOOLJET_EMBED_RATE_LIMITED')
     if (admitted.length > max && !isExcused(facts, begin, begin + timeWindow)) {
       yield { promise: '6 max', what: `${admitted.length} requests of ${user} from ${at(begin)} on within one window, ${max} are allowed` }

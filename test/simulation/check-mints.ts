@@ -33,7 +33,7 @@ export function * checkMints (facts: Facts): Generator<Violation> {
     const { crashedAt } = facts.process(mint.process)
     const end = mint.end + 10_000
     if (crashedAt !== undefined && crashedAt <= end) continue
-    if (facts.stoodStill(mint.process, mint.openSince, end) || facts.hadTrouble(mint.process, mint.openSince, end) || facts.lost(mint.openSince, end)) continue
+    if (facts.wasBlind(mint.process, mint.openSince, end) || facts.lost(mint.openSince, end)) continue
     if (mint.end >= mint.begin + history.settings.patExpiry * 1000) continue
     yield { promise: '3 nobody minted', what: `no answer says that it minted ${mint.id}${answers.length > 0 ? `, requests ${answers.map(({ id }) => id).join(', ')} reused it` : ''}` }
   }
@@ -54,7 +54,7 @@ function * checkLast (facts: Facts): Generator<Violation> {
     if (newer === undefined) continue
     // Excused: the newer one could not be stored, or Redis lost it, or the one who asks cannot ask Redis.
     const from = newer.mint!.openSince
-    if (facts.hadTrouble(newer.mint!.process, from, newer.request.end!) || facts.stoodStill(newer.mint!.process, from, newer.request.end!)) continue
+    if (facts.wasBlind(newer.mint!.process, from, newer.request.end!)) continue
     if (facts.lost(from, request.end!) || facts.wasBlind(request.process, from, request.end!)) continue
     yield { promise: '3 not the last', what: `request ${request.id} got mint ${older.id}, though mint ${newer.mint!.id} was answered at ${at(newer.request.end!)}` }
   }

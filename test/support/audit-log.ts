@@ -66,7 +66,7 @@ export async function writeEvents (redis: Redis, stream: string, count: number, 
   }
   for (let seq = 1; seq <= count;) {
     const batch = Array.from({ length: Math.min(1 + randomInt(most), count - seq + 1) }, () => next(seq++))
-    const { written, trimmed } = await append(scripts, keys, retention, '', instance, batch)
+    const { written, trimmed } = (await append(scripts, keys, retention, '', instance, batch))!
     if (written !== batch.length) throw new Error(`${written} of ${batch.length} events were written`)
     if (trimmed === 0) continue
     for (let i = 0; i < TIDIED; i++) await scripts.run(TRIM_INDEX, [stream, keys.index, oneOf(keys.buckets)], [])
