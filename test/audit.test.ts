@@ -291,6 +291,7 @@ test('a batch is written once, however often it is sent, and whatever else says 
   t.match(await stream.append('me', [one, two], undefined, ''), { written: 0, otherMark: String }, 'an attempt that comes after what was written since')
   t.match(await stream.append('me', [one, two], undefined, last!.id), { written: 0, otherMark: String }, 'likewise')
   t.same((await entries()).map(({ mac }) => mac), [one.mac, two.mac, three.mac])
+  t.same((await entries()).map(({ seq }) => seq), ['1', '2', '3'], 'each with its own values')
   t.same(await redis.hget(keys.index, 'entries'), '3')
   t.match(Object.values(await redis.hgetall(keys.counts)), [/^3 \d\d:3$/, /^-\turl.reused\t-\n$/])
 

@@ -72,22 +72,28 @@ export async function limitsBy (newLimiter: NewLimiter, { max, mints: maxMints, 
 type Limiter = (userHash: string) => Promise<{ max: number, remaining: number, ttlInSeconds: number, isExceeded: boolean }>
 export type NewLimiter = (options: { max: number, timeWindow: number }, increment?: Increment) => Promise<Limiter>
 
-async function check (limiter: Limiter, userHash: string, detail: string): Promise<LimitState> {
-  const { max, remaining, ttlInSeconds, isExceeded } = await limiter(userHash)
-  const limit = { limit: max, remaining, reset: ttlInSeconds }
-  if (isExceeded) throw embedError('TOOLJET_EMBED_RATE_LIMITED', { detail, retryAfter: limit.reset, limit })
+/** One limit: its counter in Redis, and the one of this process while Redis is unavailable; without it nobody is served then. */
+interface Counter {
+  forFleet: Limiter
+  own: Limiter | undefined
+}
+
+async function check ({ forFleet, own }: Counter, userHash: string, detail: string): Promise<LimitState> {
+  let counted
+  try {
+    counted = await forFleet(userHash)
+  } catch (error) {
+    if (own === undefined || !isRedisOutage(error)) throw error
+    counted = await own(userHash)
+  }
+  const limit = { limit: counted.max, remaining: counted.remaining, reset: counted.ttlInSeconds }
+  if (counted.isExceeded) throw embedError('TOOLJET_EMBED_RATE_LIMITED', { detail, retryAfter: limit.reset, limit })
   return limit
 }
 
 /** @param locally counts in this process; default: the memory store of `@fastify/rate-limit` */
-async function counter (newLimiter: NewLimiter, options: { max: number, timeWindow: number }, serveWithoutRedis: boolean, shared: Increment, locally?: Increment): Promise<Limiter> {
-  const forFleet = await newLimiter(options, shared)
-  if (!serveWithoutRedis) return forFleet
-  const own = await newLimiter(options, locally)
-  return (userHash) => forFleet(userHash).catch((error: unknown) => {
-    if (!isRedisOutage(error)) throw error
-    return own(userHash)
-  })
+async function counter (newLimiter: NewLimiter, options: { max: number, timeWindow: number }, serveWithoutRedis: boolean, shared: Increment, locally?: Increment): Promise<Counter> {
+  return { forFleet: await newLimiter(options, shared), own: serveWithoutRedis ? await newLimiter(options, locally) : undefined }
 }
 
 /** One counter in a scope of its own, away from a `@fastify/rate-limit` that the host may have. */

@@ -65,7 +65,6 @@ export class EventSigner {
       order = place
       fields[name] = flat[i + 1]!
       if (name === 'mac') continue
-      if (flat[i + 1]!.includes(END)) return undefined // what is signed could be divided in another way
       names.push(name)
       values.push(flat[i + 1]!)
     }
