@@ -80,9 +80,7 @@ export async function append (scripts: ScriptClient, keys: AuditKeys, { retentio
   const counterNumber = numbering((counter) => counters.push(JSON.stringify(counter.split('\n'))))
   const placed = (place: IndexPlace | undefined): string => (place === undefined ? '0,0' : `${numberOf(place.key)},${place.hash}`)
 
-  const rows = events.map(({ names, mac, email, app, counter, count }) => (
-    `[${shapeOf(names)},${counterNumber(counter)},${count},${placed(email)},${placed(app)},"${mac}"]`
-  ))
+  const rows = events.map(({ names, email, app, counter, count }) => `[${shapeOf(names)},${counterNumber(counter)},${count},${placed(email)},${placed(app)}]`)
   const batch = `{"shapes":[${shapes.join()}],"counters":[${counters.join()}],"rows":[${rows.join()}]}`
   const values = Buffer.from(events.map(({ values }) => values).join(''))
   const reply = await scripts.runOnce(APPEND, declared, [own?.id ?? '', own?.mac ?? '', retentionMs, maxEntries, oldestDay, batch, values, mark])

@@ -3,9 +3,9 @@ import { FIELD_NAMES, SCHEMA, type AuditFields, type NewFields } from './event.j
 
 /** An event as it is sent to Redis: made once, and without any reference to what a client sent. */
 export interface SignedEvent {
-  /** Names of its fields but for the mac, with ',' between. */
+  /** Names of its fields, with ',' between. */
   names: string
-  /** Their values, each ended by a NUL, which none of them has. */
+  /** Their values, the mac last, each ended by a NUL, which none of them has. */
   values: string
   mac: string
 }
@@ -19,7 +19,7 @@ export class EventSigner {
   readonly #keys: readonly KeyObject[]
   readonly #stream: string
   /** By which of them an event has: but a few sets. */
-  readonly #names = new Map<number, string>()
+  readonly #names = new Map<number, readonly [names: string, namesWithMac: string]>()
 
   /**
    * @param keys of purpose `audit`; the first makes macs, all check them
@@ -39,16 +39,19 @@ export class EventSigner {
       shape = shape * 2 + (value === undefined ? 0 : 1)
       if (value !== undefined) given.push(value)
     }
-    const names = this.#namesOf(shape, fields)
+    const [names, namesWithMac] = this.#namesOf(shape, fields)
     const values = joined(given)
     const mac = this.#macWith(this.#keys[0]!, time, names, values)
     fields.mac = mac
-    return { names, values, mac }
+    return { names: namesWithMac, values: values + mac + END, mac }
   }
 
-  #namesOf (shape: number, fields: NewFields): string {
+  #namesOf (shape: number, fields: NewFields): readonly [names: string, namesWithMac: string] {
     let names = this.#names.get(shape)
-    if (names === undefined) this.#names.set(shape, names = FIELD_NAMES.filter((name) => fields[name] !== undefined).join())
+    if (names === undefined) {
+      const without = FIELD_NAMES.filter((name) => fields[name] !== undefined).join()
+      this.#names.set(shape, names = [without, `${without},mac`])
+    }
     return names
   }
 
@@ -83,9 +86,9 @@ export class EventSigner {
 const ORDER: ReadonlyMap<string, number> = new Map(FIELD_NAMES.map((name, i) => [name, i]))
 
 /** The fields of a signed event. */
-export function fieldsOfSigned ({ names, values, mac }: SignedEvent): AuditFields {
+export function fieldsOfSigned ({ names, values }: SignedEvent): AuditFields {
   const read = values.split(END)
-  return { ...Object.fromEntries(names.split(',').map((name, i) => [name, read[i]!])), mac }
+  return Object.fromEntries(names.split(',').map((name, i) => [name, read[i]!]))
 }
 
 /** When the event of a mac was, milliseconds since 1970. @param mac of a valid event, or its `prev` */

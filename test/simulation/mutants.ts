@@ -181,7 +181,7 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     from: 0,
     why: 'a batch whose reply was lost is appended twice',
     changes: [
-      { file: 'audit/scripts/append.lua', from: 'if rows[i][MAC] == mac then', to: 'if false then' },
+      { file: 'audit/scripts/append.lua', from: 'if macOfRow[i] == mac then', to: 'if false then' },
       { file: 'audit/scripts/append.lua', from: "if written == 0 and mark ~= ''", to: 'if false' },
     ]
   },

@@ -7,8 +7,8 @@
 --       age), most entries (0: any number), the oldest day whose counters are kept, and JSON: { shapes, counters, rows }
 --       with shapes: lists of names of fields; counters: pairs of a field of `counts` and an hour; a row: the numbers of
 --       its shape and of its counter, how many answers it counts for, the number of its e-mail's bucket among the KEYS (0:
---       none) and its hash, likewise its app's, and the mac. Then the values of all events, but for the macs, each value
---       ended by a NUL; and what the sender knows `written` to be ('*': it may be anything).
+--       none) and its hash, and likewise its app's. Then the values of all events, the mac last, each ended by a NUL; and what
+--       the sender knows `written` to be ('*': it may be anything).
 -- Reply: { time, how many of the events are in the stream, id of the last of them, why the stream takes no more (''),
 --          whether the last entry is where it was ('', 'shortened' or 'replaced'), how many entries were trimmed, what
 --          besides could not be done (''), what `written` is when it keeps the events out ('') }
@@ -23,8 +23,7 @@ local TRIM_AT_MOST = 160
 local stream, index, counts = KEYS[1], KEYS[3], KEYS[4]
 local lastId, lastMac, longest, most = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local batch = cjson.decode(ARGV[7])
-local rows, values, expectedMark = batch.rows, ARGV[8], ARGV[9]
-local MAC = 8 -- of a row
+local rows, expectedMark = batch.rows, ARGV[9]
 local besides = ''
 
 -- For what must not keep an event from being written.
@@ -37,6 +36,17 @@ end
 local function idParts (id)
   local dash = id:find('-', 1, true)
   return tonumber(id:sub(1, dash - 1)), tonumber(id:sub(dash + 1))
+end
+
+local formats, valuesOf, macOfRow = {}, {}, {}
+for i, names in ipairs(batch.shapes) do formats[i] = string.rep('s', #names) end
+do
+  local place = 1
+  for i, row in ipairs(rows) do
+    local format = formats[row[1]]
+    local read = { struct.unpack(format, ARGV[8], place) }
+    valuesOf[i], macOfRow[i], place = read, read[#format], read[#format + 1]
+  end
 end
 
 local length = redis.pcall('XLEN', stream)
@@ -103,7 +113,7 @@ do
   if type(mark) ~= 'string' then mark = '' end
   local mac = mark:find('^%d+%-%d+$') and macOf(mark)
   for i = 1, mac and #rows or 0 do
-    if rows[i][MAC] == mac then written, last = i, mark end
+    if macOfRow[i] == mac then written, last = i, mark end
   end
   -- An attempt of long ago must not come after what was written since; who still waits for an answer sends it again.
   if written == 0 and mark ~= '' and mark ~= expectedMark and expectedMark ~= '*' then return { at, 0, '', '', '', 0, '', mark } end
@@ -123,31 +133,22 @@ end
 
 -- The events ------------------------------------------------------------------------------------------------------------
 
-local commands, formats = {}, {}
+local commands = {}
 for i, names in ipairs(batch.shapes) do
   local command = { 'XADD', stream, '*' }
   for n, name in ipairs(names) do command[2 * n + 2] = name end
-  command[2 * #names + 4] = 'mac'
-  commands[i], formats[i] = command, string.rep('s', #names)
+  commands[i] = command
 end
 
 local records, amounts = {}, {}
 local isUnfit = false -- an id that no record can hold, as in reindex.lua
 local before = written
 local refusal = ''
-local place = 1
-local function nextValues (row)
-  local read = { struct.unpack(formats[row[1]], values, place) }
-  place = table.remove(read)
-  return read
-end
-for i = 1, written do nextValues(rows[i]) end
 for i = written + 1, #rows do
-  local row = rows[i]
-  local command, read = commands[row[1]], nextValues(row)
-  for v = 1, #read do command[2 * v + 3] = read[v] end
-  command[2 * #read + 5] = row[MAC]
-  local id = redis.pcall(unpack(command, 1, 2 * #read + 5))
+  local row, values = rows[i], valuesOf[i]
+  local command, count = commands[row[1]], #formats[row[1]]
+  for v = 1, count do command[2 * v + 3] = values[v] end
+  local id = redis.pcall(unpack(command, 1, 2 * count + 3))
   if type(id) == 'table' then
     if not id.err:find('exhausted', 1, true) and written == 0 then return id end
     refusal = id.err
