@@ -10,7 +10,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
 /** Of plugin/, the ground first. `browser/` is a house of its own. */
 const FLOORS = [
-  ['durations.ts', 'timers.ts', 'closers.ts', 'errors.ts', 'observability', 'crypto'],
+  ['durations.ts', 'memoized.ts', 'timers.ts', 'closers.ts', 'errors.ts', 'observability', 'crypto'],
   ['redis'],
   ['access'],
   ['audit'],

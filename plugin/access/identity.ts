@@ -39,16 +39,19 @@ const MAX_EMAIL_LENGTH = 254
  * Returns a function for the signed-in user's e-mail, normalized. It throws `TOOLJET_EMBED_UNAUTHENTICATED` when `identity`
  * returns nobody, or no e-mail address.
  */
-export function userResolver (identity: Identity, log: Log): (request: FastifyRequest) => Promise<string> {
+export function userResolver (identity: Identity, log: Log): (request: FastifyRequest) => string | Promise<string> {
   let isLogged = false
-  return async (request) => {
-    const given: unknown = await identity(request)
+  const emailOf = (given: unknown): string => {
     const email = parseEmail(given)
     if (email !== undefined) return email
     if (!isLogged) log.warn('tooljet-embed: option "identity" gave no e-mail address, so the answer is 401; its default is request.user.email')
     isLogged = true
     const isNone = typeof given !== 'string' || normalizeEmail(given) === ''
     throw embedError('TOOLJET_EMBED_UNAUTHENTICATED', isNone ? {} : { detail: 'what "identity" gave is not an e-mail address' })
+  }
+  return (request) => {
+    const given: unknown = identity(request)
+    return typeof (given as Promise<unknown> | undefined)?.then === 'function' ? Promise.resolve(given).then(emailOf) : emailOf(given)
   }
 }
 

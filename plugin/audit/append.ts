@@ -30,11 +30,12 @@ export interface QueuedEvent extends SignedEvent {
   count: number
 }
 
-export function toQueued ({ names, values, mac }: SignedEvent, fields: NewFields, keys: AuditKeys): QueuedEvent {
+export function toQueued ({ names, values, bytes, mac }: SignedEvent, fields: NewFields, keys: AuditKeys): QueuedEvent {
   const { email, app, count = '1' } = fields
   return {
     names,
     values,
+    bytes,
     mac,
     email: email === undefined ? undefined : keys.email(email),
     app: app === undefined ? undefined : keys.app(app),

@@ -105,8 +105,11 @@ export class Audit {
    * Records the event of a URL that is about to be returned; with `delivery: 'required'` it resolves when Redis has the event.
    * @throws TOOLJET_EMBED_REDIS_DOWN with `delivery: 'required'`: the URL must not be returned
    */
-  recordIssued (event: AuditEvent): Promise<void> | void {
-    if (!this.#isRequired) return this.record(event)
+  recordIssued (event: AuditEvent): Promise<void> | undefined {
+    if (!this.#isRequired) {
+      this.record(event)
+      return undefined
+    }
     this.#announceAgain()
     bound(event)
     return this.#writer.addAndWait(this.#sign(event))

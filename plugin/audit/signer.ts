@@ -7,6 +7,8 @@ export interface SignedEvent {
   names: string
   /** Their values, the mac last, each ended by a NUL, which none of them has. */
   values: string
+  /** Length of the values, in UTF-8 and but for the mac. */
+  bytes: number
   mac: string
 }
 
@@ -43,7 +45,7 @@ export class EventSigner {
     const values = joined(given)
     const mac = this.#macWith(this.#keys[0]!, time, names, values)
     fields.mac = mac
-    return { names: namesWithMac, values: values + mac + END, mac }
+    return { names: namesWithMac, values: values + mac + END, bytes: Buffer.byteLength(values), mac }
   }
 
   #namesOf (shape: number, fields: NewFields): readonly [names: string, namesWithMac: string] {

@@ -13,7 +13,6 @@ const BYTES_PER_EVENT = 1024
 
 interface Pending {
   event: QueuedEvent
-  bytes: number
   written?: (() => void) | undefined
   failed?: (error: unknown) => void
 }
@@ -99,12 +98,12 @@ export class AuditWriter {
 
   /** Takes an event and returns at once. @param written called when Redis has it */
   add (event: QueuedEvent, written?: () => void): void {
-    this.#enqueue({ event, bytes: bytesOf(event), written })
+    this.#enqueue({ event, written })
   }
 
   /** Takes an event and waits until Redis has it. @throws TOOLJET_EMBED_REDIS_DOWN; the event stays to be written */
   addAndWait (event: QueuedEvent): Promise<void> {
-    return new Promise((resolve, reject) => this.#enqueue({ event, bytes: bytesOf(event), written: resolve, failed: reject }))
+    return new Promise((resolve, reject) => this.#enqueue({ event, written: resolve, failed: reject }))
   }
 
   /** Writes what waits, within the bound; what is left then goes to `onLost`. */
@@ -121,14 +120,15 @@ export class AuditWriter {
   }
 
   #enqueue (pending: Pending): void {
-    const isFull = this.#queue.length >= this.#maxBacklog || this.#bytes + pending.bytes > this.#maxBacklog * BYTES_PER_EVENT
+    const { bytes } = pending.event
+    const isFull = this.#queue.length >= this.#maxBacklog || this.#bytes + bytes > this.#maxBacklog * BYTES_PER_EVENT
     if (this.#closed || isFull) {
       this.#onLost(fieldsOfSigned(pending.event))
       pending.failed?.(embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'too many audit events wait for it' }))
       return
     }
     this.#queue.push(pending)
-    this.#bytes += pending.bytes
+    this.#bytes += bytes
     if (!this.#isRunning) this.#running = this.#run()
     if (this.#queue.length === MAX_BATCH) this.#wake?.()
   }
@@ -204,8 +204,8 @@ export class AuditWriter {
 
   /** Removes the first `count` events from the queue: they are written. */
   #shiftWritten (count: number): void {
-    for (const { bytes, written } of this.#queue.splice(0, count)) {
-      this.#bytes -= bytes
+    for (const { event, written } of this.#queue.splice(0, count)) {
+      this.#bytes -= event.bytes
       written?.()
     }
   }
@@ -226,8 +226,4 @@ export class AuditWriter {
       this.#wake = () => { cancel(); resolve() }
     })
   }
-}
-
-function bytesOf ({ values }: QueuedEvent): number {
-  return Buffer.byteLength(values)
 }

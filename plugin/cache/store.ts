@@ -93,11 +93,12 @@ export class UrlStore {
   }
 
   /** @param known the URL as this process has it: it is not sent or decrypted again */
-  async lookUp (user: string, app: App, known?: CachedUrl): Promise<CachedUrl | undefined> {
-    const found = await this.#batch.lookUp(user, app.key, known?.urlId)
-    if (found === undefined) return undefined
-    if (found.url === undefined) return known && atTheEarliest(known, found)
-    return this.#decrypt(this.#keysOf(user), app, found.url, found)
+  lookUp (user: string, app: App, known?: CachedUrl): Promise<CachedUrl | undefined> {
+    return this.#batch.lookUp(user, app.key, known?.urlId).then((found) => {
+      if (found === undefined) return undefined
+      if (found.url === undefined) return known && atTheEarliest(known, found)
+      return this.#decrypt(this.#keysOf(user), app, found.url, found)
+    })
   }
 
   async claim (user: string, app: App, options: ClaimOptions): Promise<Claim> {

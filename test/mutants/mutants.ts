@@ -196,7 +196,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'secret-cause', file: 'tooljet/client.ts', from: "detail: 'it cannot be reached', cause: sanitizeError(error)", to: "detail: 'it cannot be reached', cause: error", tests: ['tooljet: what ToolJet sent'], why: 'a reply of ToolJet is in an error' },
   { name: 'secret-redis-error', file: 'errors.ts', from: "new Error(words.replace(/,? with args beginning with.*/s, ''))", to: 'error as Error', tests: ['secrets: what Redis refuses', 'tooljet: what ToolJet sent'], why: "a command's arguments are in a log line" },
   { name: 'secret-target', file: 'tooljet/registry.ts', from: '{ err: error, host }', to: '{ err: error, host, target }', tests: ['tenants: a wrong target'], why: 'an API token is in a log line' },
-  { name: 'secret-trace', file: 'embed.ts', from: 'trace.urlId = url.urlId', to: 'trace.urlId = url.redirectUrl', tests: ['tracing: no message holds'], why: 'subscribers get the URL' },
+  { name: 'secret-trace', file: 'embed.ts', from: 'trace.urlId = outcome.url.urlId', to: 'trace.urlId = outcome.url.redirectUrl', tests: ['tracing: no message holds'], why: 'subscribers get the URL' },
   { name: 'secret-trace-error', file: 'observability/tracing.ts', from: 'throw toTraceError(error)', to: 'throw error', tests: ['tracing: no message holds', 'tracing: the channels tell of failures'], why: 'subscribers get the cause of an error' },
   { name: 'secret-label', file: 'observability/metrics.ts', from: 'CODES.includes(code) ? code : OTHER', to: 'code', tests: ['metrics: no label holds'], why: 'a label may be anything' },
   { name: 'secret-password', file: 'cli/text.ts', from: "text.replace(PASSWORD, '//***@')", to: 'text', tests: ['cli: wrong usage'], why: "the command line shows Redis's password" },
@@ -312,7 +312,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'audit-401', file: 'errors.ts', from: 'if (status === 401) return undefined', to: '', tests: ['route: authorize decides'], why: "the host's 401 is in the audit log" },
   { name: 'audit-unauthenticated', file: 'errors.ts', from: 'status: 401, event: undefined', to: "status: 401, event: 'url.denied'", tests: [NOBODY], why: 'anyone may fill the audit log' },
   { name: 'audit-forget', file: 'forget.ts', from: 'audit.record({ ...event, durationMs', to: 'void ({ ...event, durationMs', tests: ['reuse: forget drops one app'], why: 'forget leaves no event' },
-  { name: 'audit-not-awaited', file: 'audit/audit.ts', from: 'if (!this.#isRequired) return this.record(event)', to: 'if (true) return this.record(event)', tests: [REQUIRED], why: "with 'required' a URL leaves before its event is written" },
+  { name: 'audit-not-awaited', file: 'audit/audit.ts', from: 'if (!this.#isRequired) {\n      this.record(event)', to: 'if (true) {\n      this.record(event)', tests: [REQUIRED], why: "with 'required' a URL leaves before its event is written" },
   { name: 'audit-mint-first', file: 'embed.ts', from: 'audit.assertWritable() // else the mint', to: '// else the mint', tests: [REQUIRED], why: 'a URL is minted that cannot leave' },
   { name: 'audit-mint-then', file: 'embed.ts', from: '    })\n    audit.assertWritable() // it may', to: '    })\n    // it may', tests: ["audit: delivery 'required': a URL"], why: 'a URL that did not leave has an event that says so, later' },
   { name: 'audit-hang', file: 'audit/writer.ts', from: 'for (const pending of this.#queue) pending.failed?.(error)', to: 'void error', tests: [REQUIRED], why: "with 'required' an ask waits for Redis without an end" },
@@ -376,7 +376,7 @@ export const MUTANTS: Mutant[] = [
   { name: 'query-fallback', file: 'audit/reader.ts', from: '/function not found|unknown command/i', to: '/function not found, unknown command/i', tests: ['audit-queries: a reader falls back'], why: 'without functions there are no queries' },
 
   // around it
-  { name: 'trace-idle', file: 'embed.ts', from: 'urlChannel.hasSubscribers ?', to: 'urlChannel !== undefined ?', tests: ['tracing: without subscribers'], why: 'tracing costs without subscribers' },
+  { name: 'trace-idle', file: 'embed.ts', from: 'if (!urlChannel.hasSubscribers) return work()', to: '', tests: ['tracing: without subscribers'], why: 'tracing costs without subscribers' },
   { name: 'metrics-of-others', file: 'observability/metrics.ts', from: 'if (!this.#registrations.has(instance)) return\n      answers', to: 'answers', tests: ['metrics: registrations with one registry', 'metrics: gauges tell the worst'], why: 'answers of a registration without metrics are counted' },
   { name: 'metrics-worst', file: 'observability/metrics.ts', from: "all.every(({ redis }) => redis.state === 'up')", to: "all.some(({ redis }) => redis.state === 'up')", tests: ['metrics: gauges tell the worst'], why: 'an outage does not show beside a registration that is well' },
   { name: 'client-cached', file: 'http/client-module.ts', from: '(request.query as { v?: unknown } | undefined)?.v === hash', to: "hash !== ''", tests: ['client: the plugin serves the module'], why: 'an old module is kept for ever' },
