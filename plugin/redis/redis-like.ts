@@ -14,8 +14,8 @@ export interface RedisLike {
    */
   evalBuffer? (script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
   evalshaBuffer? (sha1: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown>
-  /** Of a client with `enableAutoPipelining`. */
-  pipeline? (commands: [command: string, ...args: RedisArgument[]][]): { exec (): Promise<[error: Error | null, reply: unknown][] | null> }
+  /** A command's function that leaves `enableAutoPipelining` aside. */
+  createBuiltinCommand? (command: 'eval' | 'evalsha'): { buffer (script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown> }
   /** Of a Cluster. */
   nodes?: (role: 'master') => { call (command: string, ...args: (string | number)[]): Promise<unknown> }[]
   /** The socket, while there is one; `undefined` for a Cluster. */
@@ -52,14 +52,12 @@ export function isCluster (redis: RedisLike): boolean {
 
 /**
  * Calls a script at once. With `enableAutoPipelining` a client keeps a call until it has the reply to what it sent before,
- * which calls that are gathered already only wait for: a pipeline of their own does not. In a Cluster the client's
- * pipelines are what makes one write of the calls for a node.
+ * which calls that are gathered already only wait for. In a Cluster the client's pipelines are what makes one write of the
+ * calls for a node.
  */
-export async function callForBytes (redis: RedisLike, command: 'evalBuffer' | 'evalshaBuffer', script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown> {
-  if (!hasAutoPipelining(redis) || isCluster(redis)) return redis[command]!(script, numKeys, ...args)
-  const [[error, reply]] = await redis.pipeline!([[command, script, numKeys, ...args]]).exec() as [[Error | null, unknown]]
-  if (error !== null) throw error
-  return reply
+export function callForBytes (redis: RedisLike, command: 'eval' | 'evalsha', script: string, numKeys: number, ...args: RedisArgument[]): Promise<unknown> {
+  const atOnce = hasAutoPipelining(redis) && !isCluster(redis) ? redis.createBuiltinCommand?.(command).buffer : undefined
+  return atOnce === undefined ? redis[`${command}Buffer`]!(script, numKeys, ...args) : atOnce.call(redis, script, numKeys, ...args)
 }
 
 function hasAutoPipelining ({ options = {} }: RedisLike): boolean {

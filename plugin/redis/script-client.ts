@@ -33,10 +33,8 @@ export class ScriptClient {
   }
 
   /** @throws TOOLJET_EMBED_REDIS_DOWN as `RedisCircuitBreaker.run` does */
-  async run (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
-    const reply = await this.#inTime(() => this.#breaker.run((redis) => this.#send(redis, script, keys, args)))
-    if (reply === undefined) throw clockJumps()
-    return reply
+  run (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
+    return this.#inTime(() => this.#breaker.run((redis) => this.#send(redis, script, keys, args)), clockJumps)
   }
 
   /**
@@ -51,10 +49,8 @@ export class ScriptClient {
   }
 
   /** Whatever the state of Redis. @throws what the client throws */
-  async attempt (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
-    const reply = await this.#inTime(() => this.#breaker.attempt((redis) => this.#send(redis, script, keys, args)))
-    if (reply === undefined) throw new Error('the clock of Redis jumps')
-    return reply
+  attempt (script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
+    return this.#inTime(() => this.#breaker.attempt((redis) => this.#send(redis, script, keys, args)), () => new Error('the clock of Redis jumps'))
   }
 
   /** Sends it without waiting, and without a deadline: for what may be done at any later time. */
@@ -68,17 +64,19 @@ export class ScriptClient {
   }
 
   /** Tries twice: after a reply 'late' the clock is right again, which had jumped, or this process was suspended. */
-  async #inTime (send: () => Promise<ScriptReply>): Promise<ScriptReply | undefined> {
+  async #inTime (send: () => Promise<ScriptReply>, tooLate: () => Error): Promise<ScriptReply> {
     const reply = await send()
     if (!isLate(reply)) return reply
     const again = await send()
-    return isLate(again) ? undefined : again
+    if (isLate(again)) throw tooLate()
+    return again
   }
 
   async #send (redis: RedisLike, script: Script, keys: readonly string[], args: readonly RedisArgument[]): Promise<ScriptReply> {
     const sentAt = this.#timers.now()
     const deadline = this.#clock.deadline(this.#breaker.timeoutMs + SPARE_MS)
-    const [time, ...values] = await this.#followingSlots(() => script.runForBytes(redis, keys, [deadline, ...args], () => this.#breaker.recordAnswer())) as unknown[]
+    const run = (): Promise<unknown> => script.runForBytes(redis, keys, [deadline, ...args], () => this.#breaker.recordAnswer())
+    const [time, ...values] = await (this.isCluster ? this.#followingSlots(run) : run()) as unknown[]
     const at = Number(time)
     this.#clock.observe(at, sentAt)
     return { at, sentAt, values }
@@ -89,7 +87,7 @@ export class ScriptClient {
       try {
         return await run()
       } catch (error) {
-        if (!this.isCluster || moves > MAX_MOVES || !(error instanceof Error) || !MOVED.test(error.message)) throw error
+        if (moves > MAX_MOVES || !(error instanceof Error) || !MOVED.test(error.message)) throw error
         await this.#timers.sleep(10 * 2 ** moves)
       }
     }

@@ -26,12 +26,12 @@ export class Script {
   }
 
   /** @param onUnknown called when Redis does not know the script yet @returns strings as bytes */
-  async runForBytes (redis: RedisLike, keys: readonly string[], args: readonly RedisArgument[], onUnknown = (): void => {}): Promise<unknown> {
-    const reply = await this.#runBy((sha1) => callForBytes(redis, 'evalshaBuffer', sha1, keys.length, ...keys, ...args), () => {
+  runForBytes (redis: RedisLike, keys: readonly string[], args: readonly RedisArgument[], onUnknown = (): void => {}): Promise<unknown> {
+    const reply = this.#runBy((sha1) => callForBytes(redis, 'evalsha', sha1, keys.length, ...keys, ...args), () => {
       onUnknown()
-      return callForBytes(redis, 'evalBuffer', this.#lua, keys.length, ...keys, ...args)
+      return callForBytes(redis, 'eval', this.#lua, keys.length, ...keys, ...args)
     })
-    return hasStringNumbers(redis) ? withNumbers(reply) : reply
+    return hasStringNumbers(redis) ? reply.then(withNumbers) : reply
   }
 
   /** As a user who may only read: Redis 7 has commands for that. @returns strings as bytes */
