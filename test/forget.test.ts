@@ -233,17 +233,19 @@ test('what was minted without Redis and then forgotten is given to nobody', { ti
   }
 })
 
-test('what was forgotten during its mint is not served without Redis either', { timeout: 60_000, buffered: true }, async (t) => {
-  const { instance, stall } = await fleet(t)
-  const { portal } = await instance()
-  portal.toolJet.faults = () => ({ delayMs: 200 })
-  const asked = portal.ask(ANA)
-  await until('the mint is under way', () => portal.toolJet.calls.length === 1)
-  await portal.app.tooljetEmbed.forget({ email: ANA })
-  const { body: old } = await asked
-  stall()
-  t.not((await portal.ask(ANA)).body.urlId, old.urlId)
-})
+for (const where of ['here', 'at another instance']) {
+  test(`what was forgotten ${where} during its mint is not served without Redis either`, { timeout: 60_000, buffered: true }, async (t) => {
+    const { instance, stall } = await fleet(t)
+    const [{ portal }, other] = [await instance(), await instance()]
+    portal.toolJet.faults = () => ({ delayMs: 200 })
+    const asked = portal.ask(ANA)
+    await until('the mint is under way', () => portal.toolJet.calls.length === 1)
+    await (where === 'here' ? portal : other.portal).app.tooljetEmbed.forget({ email: ANA })
+    const { body: old } = await asked
+    stall()
+    t.not((await portal.ask(ANA)).body.urlId, old.urlId)
+  })
+}
 
 test('a denial by ToolJet is a forget, for every instance', { timeout: 60_000, buffered: true }, async (t) => {
   const { instance, stall } = await fleet(t)
