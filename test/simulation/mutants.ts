@@ -147,6 +147,26 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
       { file: FORGET_LOG, from: 'if (isLost) this.#addMissing(seen, reply)\n      else this.#addUnread(seen, reply)', to: '' },
     ]
   },
+  // what it found after half a million schedules
+  {
+    name: 'late-batch-again',
+    breaks: '4 twice',
+    from: 1_269_371,
+    why: 'a batch of events is sent again at once when its reply is that it came late, long after it was written',
+    changes: [
+      { file: 'audit/append.ts', from: 'await scripts.runOnce(APPEND', to: 'await scripts.run(APPEND' },
+    ]
+  },
+  {
+    name: 'place-in-the-way',
+    breaks: '7 slow',
+    from: 1_434_728,
+    why: 'the place of one whose mint failed elsewhere stands before all others for a minute',
+    changes: [
+      { file: 'tooljet/scripts/settle.lua', from: 'putAside(user, ticket)', to: "redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), user .. ' ' .. app)" },
+    ]
+  },
+
   // what the promises rest on besides
   {
     name: 'no-lock',

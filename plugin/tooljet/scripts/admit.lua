@@ -188,7 +188,7 @@ if paused <= 0 and not isFailing and recovers <= 0 and rests <= 0 then
     redis.call('ZREM', QUEUE, member)
     if isKnown then -- the place is kept until it is known that it was of use
       ticket.ends = math.max(ticket.ends, at + math.max(LEAST_PLACE, 2 * callMs))
-      redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), member)
+      putAside(user, ticket)
       keepTickets(user, tickets)
     end
     return grant(ticket)

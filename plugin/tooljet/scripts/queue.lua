@@ -202,13 +202,24 @@ local function dropTicket (user, app)
   redis.call('ZREM', DUE, user .. ' ' .. app)
 end
 
--- Whoever did not come when it was time is out of the way, and keeps the place until it ends.
+-- Takes a place out of the way of the others, and keeps it until it ends.
+local function putAside (user, ticket)
+  local member = user .. ' ' .. ticket.app
+  redis.call('ZREM', QUEUE, member)
+  redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), member)
+end
+
+-- Whoever did not come when it was time.
 local function putAsideTheLate ()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', DUE, '-inf', at, 'LIMIT', 0, 200)) do
     local user, app = member:match('^(%S+) (%S+)$')
     local ticket = user and findIn(ticketsOf(user), app)
-    redis.call('ZREM', QUEUE, member)
-    if ticket then redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), member) else redis.call('ZREM', DUE, member) end
+    if ticket then
+      putAside(user, ticket)
+    else
+      redis.call('ZREM', QUEUE, member)
+      redis.call('ZREM', DUE, member)
+    end
   end
   for _, member in ipairs(redis.call('ZRANGE', QUEUE, 0, 9)) do -- nobody's
     if not redis.call('ZSCORE', DUE, member) then redis.call('ZREM', QUEUE, member) end

@@ -124,7 +124,7 @@ if outcome == 'refused' and grantedAt and not isSentAgain then
 end
 if outcome == 'failed' and not (limit and failed >= FAILURES_TO_PROBE) then -- its owner comes again soon, or does not
   ticket.ends = math.max(ticket.ends, at + LEAST_PLACE)
-  redis.call('ZADD', DUE, string.format('%.0f', ticket.ends), user .. ' ' .. app)
+  putAside(user, ticket)
   keepTickets(user, tickets)
   keepKeys()
   return { at }
