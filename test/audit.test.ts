@@ -11,7 +11,7 @@ import { AuditKeys } from '../plugin/audit/audit-keys.js'
 import { EventSigner } from '../plugin/audit/signer.js'
 import { AuditStream } from '../plugin/audit/stream.js'
 import { AuditWriter } from '../plugin/audit/writer.js'
-import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, readStream, releaseRedisAfter, SALES } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, readStream, redisIsBack, releaseRedisAfter, SALES } from './support/portal.js'
 import { newClient } from './support/redis-client.js'
 import { holdUp } from './support/redis.js'
 import { stopwatch } from './support/stopwatch.js'
@@ -397,7 +397,7 @@ test('events in doubt are looked for in the stream, should Redis know no longer 
   const { instance } = (await portal.app.tooljetEmbed.health()).audit
   t.equal(await behind.redis.del(new AuditKeys(`${behind.prefix}audit`).written(instance)), 1)
   for (let i = 0; i < 3; i++) await portal.ask(ANA)
-  await until('Redis is seen to be back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
+  await redisIsBack([portal])
   await portal.audit()
   t.equal((await behind.audit()).length, 4)
   t.match(await behind.app.tooljetEmbed.audit.verify(), { ok: true })
@@ -623,7 +623,7 @@ test('entries that are larger than any event hold up neither the writer nor veri
   await portal.ask(ANA)
   await behind.redis.eval("for i = 1, 150 do redis.call('XADD', KEYS[1], '*', 'event', string.rep('x', 1048576)) end", 1, stream)
   await until('the answer is lost', () => portal.logLines.some(({ msg }) => /Redis connection lost/.test(String(msg))))
-  await until('Redis is back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
+  await redisIsBack([portal])
   t.equal((await portal.ask(ANA)).status, 200)
   await until('all is written', async () => (await portal.app.tooljetEmbed.health()).audit.backlog === 0)
   const report = await portal.app.tooljetEmbed.audit.verify()

@@ -2,7 +2,7 @@ import { t as tap, test, type Test } from 'tap'
 import { startServer, type RedisServer } from '../example/redis.js'
 import { AuditKeys } from '../plugin/audit/audit-keys.js'
 import type { TooljetEmbedOptions } from '../plugin/index.js'
-import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, SALES } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, SALES, redisIsBack } from './support/portal.js'
 import { newClient } from './support/redis-client.js'
 import { ScriptWatch, type ScriptCall } from './support/script-keys.js'
 import { until } from './support/until.js'
@@ -164,7 +164,7 @@ const failures = (t: Test, { limited, failing, cutOff, other, former, rotated }:
     const { body: { urlId } } = await cutOff.ask(ANA, byId)
     cutOff.toolJet.faults = undefined
     server.process.kill('SIGCONT')
-    await until('Redis is seen to be back', async () => (await cutOff.app.tooljetEmbed.health()).redis.state === 'up')
+    await redisIsBack([cutOff])
     t.match(await cutOff.ask(ANA, byId), { body: { source: 'reused', urlId } })
     t.match(await other.ask(ANA, byId), { body: { source: 'reused', urlId } }, 'it was stored then')
   }],

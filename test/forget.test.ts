@@ -5,7 +5,7 @@ import { makeApp } from '../plugin/access/apps.js'
 import { openCache } from '../plugin/cache/open.js'
 import { Encryptor } from '../plugin/crypto/encryption.js'
 import { systemTimers } from '../plugin/timers.js'
-import { ANA, API_TOKEN, BEN, newPrefix, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, newPrefix, Portal, redisIsBack, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
 import { newClient } from './support/redis-client.js'
 import { cacheScript, digestOf, holdUp, sharedRedisUrl } from './support/redis.js'
 import { refusal } from './support/refusal.js'
@@ -53,14 +53,6 @@ async function fleet (t: Test, options: PortalSetup['options'] = {}) {
     return { portal, hears }
   }
   return { instance, stall: () => server.process.kill('SIGSTOP'), goOn: () => server.process.kill('SIGCONT') }
-}
-
-/** Redis is back for all of them, and nothing that was sent before can time out any more. */
-async function isUp (...portals: Portal[]): Promise<void> {
-  const isBack = (): Promise<unknown> => Promise.all(portals.map(({ app }) => until('Redis is back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')))
-  await isBack()
-  await sleep(REDIS_TIMEOUT_MS)
-  await isBack()
 }
 
 /** Nothing else that Redis answers is as long. */
@@ -221,7 +213,7 @@ test('what was minted without Redis and then forgotten is given to nobody', { ti
     stall()
     const { body: old } = await other.portal.ask(ANA)
     goOn()
-    await isUp(one.portal, other.portal)
+    await redisIsBack([one.portal, other.portal], REDIS_TIMEOUT_MS)
     await one.portal.app.tooljetEmbed.forget({ email: ANA })
     if (!isAskedFirst) {
       await other.hears()
@@ -267,7 +259,7 @@ test('a denial by ToolJet without Redis is a forget once Redis is back', { timeo
   one.portal.toolJet.faults = () => refusal(403, 'no access')
   t.equal((await one.portal.ask(ANA)).status, 403)
   goOn()
-  await isUp(one.portal, other.portal)
+  await redisIsBack([one.portal, other.portal], REDIS_TIMEOUT_MS)
   await until('it is in the log', async () => await one.portal.redis.xlen(`${one.portal.prefix}forgets`) > 0)
   one.portal.toolJet.faults = undefined
   t.equal((await other.portal.ask(ANA)).body.source, 'minted')

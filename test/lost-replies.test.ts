@@ -2,7 +2,7 @@ import { t as tap, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import type { Fault } from '../example/tooljet/server.js'
 import type { TooljetEmbedForget } from '../plugin/index.js'
-import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, readStream, SALES, type Reply } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, readStream, SALES, type Reply, redisIsBack } from './support/portal.js'
 import { ReplyProxy, type Command } from './support/reply-proxy.js'
 import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
@@ -206,7 +206,7 @@ const FLOWS: Flow[] = [
     },
     act: async ({ a, proxy }) => {
       proxy.set({})
-      await until('Redis is back', async () => (await a.app.tooljetEmbed.health()).redis.state === 'up')
+      await redisIsBack([a])
       const { remaining, ...acted } = await ask(a)
       return acted
     },

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { t as tap, test, type Test } from 'tap'
 import type { Redis } from 'ioredis'
 import { freePort, startServer } from '../example/redis.js'
-import { ANA, API_TOKEN, BEN, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, Portal, redisIsBack, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
 import { newClient } from './support/redis-client.js'
 import { cacheScript, digestOf, holdUp } from './support/redis.js'
 import { stopwatch } from './support/stopwatch.js'
@@ -44,7 +44,7 @@ test("'serve': what this instance minted or saw goes on being served, limited an
   await t.rejects(portal.app.tooljetEmbed.forget({ email: ANA }), { code: 'TOOLJET_EMBED_REDIS_DOWN' })
 
   goOn()
-  await until('Redis is seen to be back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
+  await redisIsBack([portal])
   t.equal((await portal.ask(ANA)).body.urlId, anas.urlId)
   const states = portal.logLines.map(({ msg }) => String(msg)).filter((msg) => /Redis connection/.test(msg))
   t.match(states, [/lost/, /restored/])
@@ -184,7 +184,7 @@ test('a claim or store whose answer comes too late leaves no lock behind, and no
       const waited = stopwatch()
       t.equal((await other.ask(ANA)).status, 200)
       t.ok(waited() < 1000, 'nobody waits for a lock that nobody holds')
-      await until('Redis is seen to be back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
+      await redisIsBack([portal])
       t.equal((await portal.ask(ANA)).body.urlId, (await other.ask(ANA)).body.urlId, 'all agree again')
       t.same(await other.cached('lock'), [])
     }
@@ -199,7 +199,7 @@ test('what Redis gets to do too late does nothing', { timeout: 60_000 }, async (
     await portal.ask(ANA)
     await sleep(waitMs)
     goOn()
-    await until('Redis is seen to be back', async () => (await portal.app.tooljetEmbed.health()).redis.state === 'up')
+    await redisIsBack([portal])
     t.equal((await portal.ask(ANA)).headers['x-ratelimit-remaining'], remaining)
   }
 })
@@ -216,7 +216,7 @@ test("'serve': a URL minted while Redis was away becomes the fleet's when it is 
   const { body: last } = await portal.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
   t.not(first.urlId, last.urlId, 'each on its own for now')
   goOn()
-  for (const { app } of [portal, other]) await until('Redis is seen to be back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')
+  await redisIsBack([portal, other], DEADLINE_MS)
   t.equal((await portal.ask(ANA)).body.urlId, last.urlId)
   t.equal((await other.ask(ANA)).body.urlId, last.urlId, 'the one minted last')
   t.equal((await other.ask(ANA, { appSlug: SALES.slug })).body.urlId, last.urlId)
@@ -232,7 +232,7 @@ test("'serve': a URL minted while Redis was away does not get in the way of its 
   stall()
   const { body: dead } = await portal.ask(ANA)
   goOn()
-  for (const { app } of [portal, other]) await until('Redis is seen to be back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')
+  await redisIsBack([portal, other], DEADLINE_MS)
   portal.toolJet.faults = () => ({ delayMs: 300 })
   const healed = other.ask(ANA, { appId: SALES.id, replaces: dead.urlId })
   await until('the mint is under way', () => portal.toolJet.calls.length === 2)
@@ -455,7 +455,7 @@ test('Redis restarted empty in the middle of 200 users: one mint each, no wrong 
   await server.stop()
   t.ok(await askAll(), 'meanwhile from memory')
   server = await startServer({ port: server.port })
-  for (const { app } of [one, other]) await until('Redis is seen to be back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')
+  await redisIsBack([one, other], DEADLINE_MS)
   t.ok(await askAll())
   t.equal(one.toolJet.calls.length, 400, 'one more mint each')
   await one.audit()

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { Writable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import fastifyJwt from '@fastify/jwt'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import type { Cluster, Redis } from 'ioredis'
@@ -144,6 +145,18 @@ export class Portal {
     const keys = await this.keys()
     return (await Promise.all(keys.map(async (key) => `${key} ${await dump(this.redis, key)}`))).join('\n')
   }
+}
+
+/**
+ * Until Redis is back for all of them.
+ * @param timeoutMs of their waits, where another instance may not have noticed yet that it was away: what was sent before can
+ * time out until then
+ */
+export async function redisIsBack (portals: readonly Portal[], timeoutMs = 0): Promise<void> {
+  const allUp = (): Promise<unknown> => Promise.all(portals.map(({ app }) => until('Redis is back', async () => (await app.tooljetEmbed.health()).redis.state === 'up')))
+  await allUp()
+  await sleep(timeoutMs)
+  await allUp()
 }
 
 export async function readStream (redis: Redis, stream: string): Promise<Record<string, string>[]> {
