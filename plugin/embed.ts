@@ -7,7 +7,7 @@ import type { Audit } from './audit/audit.js'
 import type { AuditEvent } from './audit/event.js'
 import type { UrlCache, UrlResult } from './cache/url-cache.js'
 import { randomId } from './crypto/random-id.js'
-import { codeOf, embedError, failureEvent, isEmbedError, type LimitState } from './errors.js'
+import { codeOf, embedError, failureEvent, isEmbedError, readable, type LimitState } from './errors.js'
 import { requestIdOf, traceIdOf } from './observability/request-ids.js'
 import { sanitize } from './observability/sanitize.js'
 import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/tracing.js'
@@ -102,8 +102,9 @@ export class Embed {
       const written = audit.recordIssued(this.#auditEvent(request, context, { event: `url.${url.source}`, url }))
       if (written !== undefined) await written
       return { url: toEmbedUrl(url), limit: context.limit }
-    } catch (error) {
-      const event = failureEvent(error)
+    } catch (thrown) {
+      const error = readable(thrown)
+      const event = failureEvent(error, context.app !== undefined)
       // has the id of a URL whose own event could not be confirmed, and which is therefore not returned
       if (event !== undefined) audit.record(this.#auditEvent(request, context, { event, url, code: codeOf(error), reason: isEmbedError(error) ? error.reason : undefined }))
       return { error, limit: context.limit ?? (isEmbedError(error) ? error.limit : undefined) }

@@ -122,7 +122,18 @@ export function codesOf (status: number): { code: string, sentence: string }[] {
 }
 
 export function isEmbedError (error: unknown): error is EmbedError {
-  return error instanceof Error && 'code' in error && Object.hasOwn(table, String(error.code))
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && Object.hasOwn(table, error.code)
+}
+
+/** What was thrown; in its place an error without anything, where that cannot be looked at without another one. */
+export function readable (error: unknown): unknown {
+  try {
+    isEmbedError(error)
+    codeOf(error)
+    return error
+  } catch {
+    return new Error('what was thrown cannot be read')
+  }
 }
 
 /** A library's error with its message and code only: its other fields may have a PAT (bytes of a reply) or a password (arguments of a command). */
@@ -140,10 +151,16 @@ export function isRedisOutage (error: unknown): boolean {
   return isEmbedError(error) && error.code === 'TOOLJET_EMBED_REDIS_DOWN' && error.isRefusal !== true
 }
 
-/** The audit event of an error, one of the host's too; `undefined` for a 401. */
-export function failureEvent (error: unknown): FailureEvent {
-  if (isEmbedError(error)) return table[error.code].event
-  const status = statusOf(error)
+/**
+ * The audit event of an error, one of the host's too; `undefined` for a 401, unless the user was known and the host's `authorize`
+ * gave it.
+ */
+export function failureEvent (error: unknown, wasAuthorizing: boolean): FailureEvent {
+  const event = isEmbedError(error) ? table[error.code].event : eventOf(statusOf(error))
+  return event ?? (wasAuthorizing ? 'url.denied' : undefined)
+}
+
+function eventOf (status: number): FailureEvent {
   if (status === 401) return undefined
   return status < 500 ? 'url.denied' : 'url.failed'
 }

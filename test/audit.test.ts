@@ -492,6 +492,25 @@ test('a user who is refused again and again leaves two events for each window', 
   t.match(await (await Portal.open(t, { options: { redis: portal.redis, keyPrefix: portal.prefix } })).app.tooljetEmbed.audit.verify(), { ok: true })
 })
 
+test("what the host's authorize throws leaves an event, a 401 and what cannot be read as well", async (t) => {
+  const unreadable = (name: string) => Object.defineProperty(new Error('odd'), name, { get () { throw new Error('not for you') } })
+  const cases: [thrown: unknown, status: number, event: object][] = [
+    [Object.assign(new Error('log in again'), { statusCode: 401 }), 401, { event: 'url.denied', code: 'HTTP_401', email: ANA }],
+    [{ status: 401, code: 'MINE' }, 401, { event: 'url.denied', code: 'MINE', email: ANA }],
+    [unreadable('code'), 500, { event: 'url.failed', code: 'ERROR', email: ANA }],
+    [unreadable('statusCode'), 500, { event: 'url.failed', code: 'ERROR', email: ANA }],
+    [Object.assign(new Error('odd'), { code: { toString () { throw new Error('not for you') } } }), 500, { event: 'url.failed', code: 'ERROR', email: ANA }],
+    [new Proxy({}, { get () { throw new Error('not for you') }, getPrototypeOf () { throw new Error('not for you') } }), 500, { event: 'url.failed', code: 'ERROR', email: ANA }],
+  ]
+  let thrown: unknown
+  const portal = await Portal.open(t, { options: { authorize: () => { throw thrown } } })
+  for (const [what, status] of cases) {
+    thrown = what
+    t.match(await portal.ask(ANA), { status, headers: { 'x-ratelimit-limit': '60' } })
+  }
+  t.match(await portal.audit(), cases.map(([, , event]) => event))
+})
+
 test('an event says why it was refused, who is meant, and the trace', async (t) => {
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
   const portal = await Portal.open(t, { options: { rateLimit: false, apps: { sales: { appId: SALES.id }, stock: { appId: INVENTORY.id } }, authorize: (_request, { app }) => app !== 'stock' } })

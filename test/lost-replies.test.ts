@@ -3,6 +3,7 @@ import { startServer } from '../example/redis.js'
 import type { Fault } from '../example/tooljet/server.js'
 import type { TooljetEmbedForget } from '../plugin/index.js'
 import { ANA, API_TOKEN, BEN, CLEO, INVENTORY, Portal, readStream, SALES, type Reply, redisIsBack } from './support/portal.js'
+import { digestOf } from './support/redis.js'
 import { ReplyProxy, type Command } from './support/reply-proxy.js'
 import { stopwatch } from './support/stopwatch.js'
 import { until } from './support/until.js'
@@ -17,6 +18,7 @@ const REDIS_TIMEOUT_MS = 1000
 const SLACK_MS = 500
 /** For who comes next, on a busy machine: what is left behind is waited for by the second. */
 const NEXT_MS = 1000
+const COUNT = digestOf('redis/scripts/count-and-look-up.lua')
 /** Cases under way at the same time. */
 const JOBS = 3
 
@@ -295,6 +297,29 @@ async function readEvents ({ a }: Stage): Promise<string[]> {
   const events = await readStream(a.redis, `${a.prefix}audit`)
   return events.flatMap(({ event }) => (event!.startsWith('url.') ? [event!.slice('url.'.length)] : [])).sort()
 }
+
+tap.test('a request whose reply is lost counts once, however often its user asks elsewhere before it is sent again', { buffered: true, timeout: 60_000 }, async (t) => {
+  const proxy = await ReplyProxy.to(server.port)
+  t.teardown(() => proxy.close())
+  const options = { redisTimeoutMs: 10_000, rateLimit: { max: 60 } }
+  const b = await Portal.open(t, { redisUrl: server.url, options })
+  const a = await Portal.open(t, { redisUrl: server.url, options: { ...options, redis: `redis://127.0.0.1:${proxy.port}`, keyPrefix: b.prefix, tooljet: { url: b.toolJet.url, apiToken: API_TOKEN } } })
+  const remaining = ({ headers }: Reply) => Number(headers['x-ratelimit-remaining'])
+  t.equal(remaining(await b.ask(ANA)), 59)
+  t.equal(remaining(await a.ask(ANA)), 58)
+  proxy.fate = ({ script }) => {
+    if (script !== COUNT) return undefined
+    proxy.fate = undefined
+    return 'lose'
+  }
+  const asked = a.ask(ANA)
+  await until('the reply is lost', () => proxy.lost === 1)
+  proxy.set({ refuse: true }) // before the client tries again
+  for (let i = 0; i < 40; i++) t.equal((await b.ask(ANA)).status, 200)
+  proxy.set({})
+  t.equal(remaining(await asked), 57)
+  t.equal(remaining(await b.ask(ANA)), 60 - 44)
+})
 
 for (const flow of FLOWS) {
   tap.test(flow.name, { buffered: true, timeout: 200_000 }, async (t) => {

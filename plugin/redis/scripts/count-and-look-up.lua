@@ -9,12 +9,13 @@
 --        text and 0; and for each app false (no URL), 1 (the known one), { id, URL as it is kept }, or an error's text.
 --
 -- The limiter's counter: "count end", and " call:count" for each of its last calls, by which one that is sent again
--- counts once.
+-- counts once. A call's name is that of its instance, "." and a number.
 local call = redis.call
 local name, window = ARGV[2]:match('^(%S+) (%d+)$')
 window = tonumber(window)
 local KEPT_CALLS = 120 -- characters, six calls at least: what one user has under way at a time
-local mark = ' ' .. name .. ':'
+local MOST_CALLS = 1200 -- characters: calls of other instances may be sent again while this one goes on
+local mark, ours = ' ' .. name .. ':', ' ' .. name:match('^[^.]*') .. '.'
 local SENT_AGAIN_MS = math.max(5000, deadline - at) -- a call that is sent again after the window's end is known, too
 
 local function count (key, requests)
@@ -33,7 +34,7 @@ local function count (key, requests)
 
   if not ends or ends <= at or ends > at + window then total, ends = 0, at + window end
   total = total + requests
-  if #calls > KEPT_CALLS then calls = calls:match('^ %S+(.*)$') end
+  if #calls > KEPT_CALLS and calls:sub(1, #ours) == ours or #calls > MOST_CALLS then calls = calls:match('^ %S+(.*)$') end
   local left = ends - at
   call('SET', key, string.format('%d %d%s%s%d', total, ends, calls, mark, total), 'PX', left + SENT_AGAIN_MS)
   return total, left
