@@ -151,7 +151,8 @@ test('authorize decides, and only true lets through', async (t) => {
   t.match((await portal.audit()).slice(-1), [{ event: 'url.failed', code: 'E_DIRECTORY', email: ANA }])
   verdict = Object.assign(new Error('signed out'), { statusCode: 401 })
   t.equal((await portal.ask(ANA)).status, 401)
-  t.equal((await portal.audit()).length, 6, 'one for each, but a 401 is the host\'s to log')
+  t.match((await portal.audit()).slice(-1), [{ event: 'url.denied', code: 'HTTP_401', email: ANA }], 'the user is known')
+  t.equal((await portal.audit()).length, 7, 'one for each')
   t.equal(portal.toolJet.calls.length, 1)
 })
 
