@@ -1,7 +1,7 @@
 import { t as tap, test, type Test } from 'tap'
 import { startServer } from '../example/redis.js'
 import type { TooljetEmbedOptions } from '../plugin/index.js'
-import { ANA, API_TOKEN, BEN, INVENTORY, Portal, releaseRedisAfter, SALES } from './support/portal.js'
+import { ANA, API_TOKEN, BEN, INVENTORY, Portal, redisIsBack, releaseRedisAfter, SALES } from './support/portal.js'
 import { newClient } from './support/redis-client.js'
 import { cacheFields, cacheScript, digestOf, holdUp } from './support/redis.js'
 import { refusal } from './support/refusal.js'
@@ -30,8 +30,6 @@ async function twoWays (t: Test, options: Partial<TooljetEmbedOptions> = {}) {
   t.teardown(() => admin.disconnect())
   return { server, admin, toolJet: first.toolJet, a: portals[0]!, b: portals[1]!, ways, wayOfB: ways[1]!, wayOfA: ways[0]!, prefix: first.prefix }
 }
-
-const isUp = async ({ app }: Portal) => (await app.tooljetEmbed.health()).redis.state === 'up'
 
 /** Until something is forgotten and both instances have asked for it twice since: by then they have the first answer. */
 async function allKnow ({ admin, prefix, ways }: Awaited<ReturnType<typeof twoWays>>): Promise<void> {
@@ -124,7 +122,7 @@ for (const by of ['forget', "ToolJet's denial"]) {
       toolJet.faults = undefined
     }
     wayOfB.set({})
-    await until('it is back', () => isUp(b))
+    await redisIsBack([b])
     const { body } = await b.ask(ANA)
     if (by === 'forget') t.not(body.urlId, old.urlId)
     else t.equal(body.code, 'TOOLJET_EMBED_ACCESS_DENIED', 'the denial is remembered still')

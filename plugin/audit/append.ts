@@ -30,12 +30,11 @@ export interface QueuedEvent extends SignedEvent {
   count: number
 }
 
-export function toQueued ({ names, values, bytes, mac }: SignedEvent, fields: NewFields, keys: AuditKeys): QueuedEvent {
+export function toQueued ({ names, values, mac }: SignedEvent, fields: NewFields, keys: AuditKeys): QueuedEvent {
   const { email, app, count = '1' } = fields
   return {
     names,
     values,
-    bytes,
     mac,
     email: email === undefined ? undefined : keys.email(email),
     app: app === undefined ? undefined : keys.app(app),
@@ -83,7 +82,7 @@ export async function append (scripts: ScriptClient, keys: AuditKeys, { retentio
 
   const rows = events.map(({ names, email, app, counter, count }) => `[${shapeOf(names)},${counterNumber(counter)},${count},${placed(email)},${placed(app)}]`)
   const batch = `{"shapes":[${shapes.join()}],"counters":[${counters.join()}],"rows":[${rows.join()}]}`
-  const values = Buffer.from(events.map(({ values }) => values).join(''))
+  const values = Buffer.from(events.map(({ values }) => values).join(''), 'latin1')
   const reply = await scripts.runOnce(APPEND, declared, [own?.id ?? '', own?.mac ?? '', retentionMs, maxEntries, oldestDay, batch, values, mark])
   if (reply === undefined) return undefined
   const [written, last, refusal, integrity, trimmed, problem, otherMark] = reply.values.map(String) as [string, string, string, Appended['integrity'], string, string, string]

@@ -120,15 +120,15 @@ export class AuditWriter {
   }
 
   #enqueue (pending: Pending): void {
-    const { bytes } = pending.event
-    const isFull = this.#queue.length >= this.#maxBacklog || this.#bytes + bytes > this.#maxBacklog * BYTES_PER_EVENT
+    const { values } = pending.event
+    const isFull = this.#queue.length >= this.#maxBacklog || this.#bytes + values.length > this.#maxBacklog * BYTES_PER_EVENT
     if (this.#closed || isFull) {
       this.#onLost(fieldsOfSigned(pending.event))
       pending.failed?.(embedError('TOOLJET_EMBED_REDIS_DOWN', { detail: 'too many audit events wait for it' }))
       return
     }
     this.#queue.push(pending)
-    this.#bytes += bytes
+    this.#bytes += values.length
     if (!this.#isRunning) this.#running = this.#run()
     if (this.#queue.length === MAX_BATCH) this.#wake?.()
   }
@@ -205,7 +205,7 @@ export class AuditWriter {
   /** Removes the first `count` events from the queue: they are written. */
   #shiftWritten (count: number): void {
     for (const { event, written } of this.#queue.splice(0, count)) {
-      this.#bytes -= event.bytes
+      this.#bytes -= event.values.length
       written?.()
     }
   }

@@ -185,11 +185,12 @@ if paused <= 0 and not isFailing and recovers <= 0 and rests <= 0 then
     isFree = true
   end
   if isFree then
-    redis.call('ZREM', QUEUE, member)
     if isKnown then -- the place is kept until it is known that it was of use
       ticket.ends = math.max(ticket.ends, at + math.max(LEAST_PLACE, 2 * callMs))
       putAside(user, ticket)
       keepTickets(user, tickets)
+    else
+      redis.call('ZREM', QUEUE, member)
     end
     return grant(ticket)
   end
