@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import type { App, Apps } from './access/apps.js'
-import { normalizeEmail } from './access/identity.js'
+import { normalizeEmail, type User } from './access/identity.js'
 import type { Limits } from './access/limits.js'
 import { parseUrlId, type TooljetEmbedUrl, type UrlLookup } from './lookup.js'
 import type { Audit } from './audit/audit.js'
@@ -11,6 +11,7 @@ import { codeOf, embedError, failureEvent, isEmbedError, readable, type LimitSta
 import { requestIdOf, traceIdOf } from './observability/request-ids.js'
 import { sanitize } from './observability/sanitize.js'
 import { traced, urlChannel, type TooljetEmbedUrlTrace } from './observability/tracing.js'
+import { Spellings } from './tooljet/spellings.js'
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJetRegistry } from './tooljet/registry.js'
 
@@ -39,8 +40,8 @@ interface RequestContext {
 type Authorize = (request: FastifyRequest, lookup: { email: string, app: string }) => boolean | Promise<boolean>
 
 interface EmbedDeps {
-  /** The e-mail of the signed-in user. @throws TOOLJET_EMBED_UNAUTHENTICATED */
-  resolveUser: (request: FastifyRequest) => string | Promise<string>
+  /** The signed-in user. @throws TOOLJET_EMBED_UNAUTHENTICATED */
+  resolveUser: (request: FastifyRequest) => User | Promise<User>
   authorize: Authorize | undefined
   apps: Apps
   limits: Limits | undefined
@@ -81,7 +82,7 @@ export class Embed {
     return this.#traced(request, context, async () => {
       try {
         if (codeOf(error) === 'TOOLJET_EMBED_UNAUTHENTICATED') return { error }
-        context.email = await this.#deps.resolveUser(request)
+        context.email = (await this.#deps.resolveUser(request)).email
       } catch {
         return { error }
       }
@@ -113,15 +114,15 @@ export class Embed {
 
   async #getUrl (request: FastifyRequest, lookup: UrlLookup, context: RequestContext): Promise<UrlResult> {
     const { limits, cache, audit } = this.#deps
-    const { email, tooljet, userHash, app, replaces, prefetched } = await this.#admit(request, lookup, context)
+    const { user, tooljet, userHash, app, replaces, prefetched } = await this.#admit(request, lookup, context)
 
     audit.assertWritable() // else the mint would be for a URL that cannot be returned
     const { lockTtlMs, timeoutMs } = tooljet
     const mintId = randomId(9) // the mint is counted once, even if the lock has to be acquired several times
-    const url = await cache.get({ user: userHash, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs }) => {
+    const url = await cache.get({ user: userHash, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs, spelling, keepSpelling }) => {
       await limits?.assertMayMint(userHash, mintId) // a user who is out of mints does not wait for a turn
       const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
-      return tooljet.mint({ email, user: userHash, app, purpose, ticket: lookup.ticket, maxPlaces: limits?.maxMints ?? DEFAULT_PLACES, heldMs, count: () => limits?.countMint(userHash, mintId), checkLock })
+      return tooljet.mint({ spellings: new Spellings(user, spelling, keepSpelling), user: userHash, app, purpose, ticket: lookup.ticket, maxPlaces: limits?.maxMints ?? DEFAULT_PLACES, heldMs, count: () => limits?.countMint(userHash, mintId), checkLock })
     })
     audit.assertWritable() // it may have changed during the mint
     return url
@@ -131,8 +132,9 @@ export class Embed {
   async #admit (request: FastifyRequest, lookup: UrlLookup, context: RequestContext) {
     const { resolveUser, authorize, apps } = this.#deps
 
-    const user = resolveUser(request)
-    const email = context.email = typeof user === 'string' ? user : await user
+    const resolved = resolveUser(request)
+    const user = resolved instanceof Promise ? await resolved : resolved
+    const email = context.email = user.email
     const found = apps.find(lookup)
     const toPrefetch = authorize === undefined ? found : undefined // a URL read before `authorize` may be forgotten while it runs
     const { tooljet, userHash, prefetched } = await this.#countAndPrefetch(request, email, context, toPrefetch)
@@ -142,7 +144,7 @@ export class Embed {
     const replaces = parseUrlId(lookup.replaces)
     const isAuthorized = authorize === undefined || await authorize(request, { email, app: app.displayName }) === true
     if (!isAuthorized) throw embedError('TOOLJET_EMBED_APP_NOT_ALLOWED', { reason: 'not_authorized' })
-    return { email, tooljet, userHash, app, replaces, prefetched }
+    return { user, tooljet, userHash, app, replaces, prefetched }
   }
 
   /** Finds the request's ToolJet, counts the request against the user's limit there, and looks the URL up along the way. */

@@ -1,5 +1,5 @@
 import type { App, AppAsk, AppLookup, Apps } from './access/apps.js'
-import { parseEmail } from './access/identity.js'
+import { parseUser, type User } from './access/identity.js'
 import type { Audit } from './audit/audit.js'
 import type { AuditEvent } from './audit/event.js'
 import { Held } from './cache/mint.js'
@@ -7,6 +7,7 @@ import { isDenial } from './cache/store.js'
 import type { UrlCache, UrlResult } from './cache/url-cache.js'
 import { codeOf, embedError, isEmbedError } from './errors.js'
 import type { Timers } from './timers.js'
+import { Spellings } from './tooljet/spellings.js'
 import type { TooljetTarget } from './tooljet/target.js'
 import type { ToolJet } from './tooljet/tooljet.js'
 import type { ToolJetRegistry } from './tooljet/registry.js'
@@ -115,17 +116,17 @@ export class Warming {
     const { apps, tooljets, audit } = this.#deps
     const { email: given, tooljet: target, ...lookup } = pair
     const startedAt = performance.now()
-    const email = parseEmail(given)
+    const user = parseUser(given)
     let app: App | undefined
     let tooljet: ToolJet | undefined
-    const event = (): AuditEvent => ({ event: 'url.warmed', email, app: app?.displayName ?? apps.displayNameOf(lookup), tooljet: tooljets.displayNameOf(tooljet), durationMs: performance.now() - startedAt })
+    const event = (): AuditEvent => ({ event: 'url.warmed', email: user?.email, app: app?.displayName ?? apps.displayNameOf(lookup), tooljet: tooljets.displayNameOf(tooljet), durationMs: performance.now() - startedAt })
     try {
-      if (email === undefined) throw badRequest('expects the "email" of a user')
+      if (user === undefined) throw badRequest('expects the "email" of a user')
       app = apps.resolve(lookup)
       tooljet = tooljets.fromTarget(target)
       const { validFor = app.minRemaining } = this.#options
       if (validFor >= app.patExpiry) throw badRequest(`expects a "validFor" that is less than patExpiry (${app.patExpiry})`)
-      const url = await this.#getWithRetries(email, { ...app, minRemaining: validFor }, tooljet)
+      const url = await this.#getWithRetries(user, { ...app, minRemaining: validFor }, tooljet)
       if (url === undefined) return // stopped
       if (url.source === 'minted') this.#report.minted++
       else this.#report.alreadyCached++
@@ -138,12 +139,12 @@ export class Warming {
   }
 
   /** @returns nothing when warming was stopped @throws a denial, and a failure that lasts */
-  async #getWithRetries (email: string, app: App, tooljet: ToolJet): Promise<UrlResult | undefined> {
+  async #getWithRetries (user: User, app: App, tooljet: ToolJet): Promise<UrlResult | undefined> {
     let failingSince: number | undefined
     for (;;) {
       if (this.#isStopped) return undefined
       try {
-        const url = await this.#get(email, app, tooljet)
+        const url = await this.#get(user, app, tooljet)
         if (url.secondsLeft >= app.minRemaining) return url
         throw embedError('TOOLJET_EMBED_UNAVAILABLE', { detail: 'the cached URL ends too soon' })
       } catch (error) {
@@ -161,11 +162,11 @@ export class Warming {
   }
 
   /** @throws Held while it is not its turn, and what the mint throws */
-  #get (email: string, app: App, tooljet: ToolJet): Promise<UrlResult> {
+  #get (user: User, app: App, tooljet: ToolJet): Promise<UrlResult> {
     const { lockTtlMs, timeoutMs } = tooljet
-    const user = tooljet.userHash(email)
-    return this.#deps.cache.get({ user, app, lockTtlMs, mintTimeoutMs: timeoutMs, isInNoHurry: true }, ({ checkLock, heldMs }) => (
-      tooljet.mint({ email, user, app, purpose: 'warm', maxPlaces: 0, heldMs, count: () => undefined, checkLock })
+    const userHash = tooljet.userHash(user.email)
+    return this.#deps.cache.get({ user: userHash, app, lockTtlMs, mintTimeoutMs: timeoutMs, isInNoHurry: true }, ({ checkLock, heldMs, spelling, keepSpelling }) => (
+      tooljet.mint({ spellings: new Spellings(user, spelling, keepSpelling), user: userHash, app, purpose: 'warm', maxPlaces: 0, heldMs, count: () => undefined, checkLock })
     ))
   }
 

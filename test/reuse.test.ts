@@ -207,7 +207,7 @@ test('a claim that took the lock, sent again after another has stored a URL of t
   t.equal((await claim(byId, 'one')).kind, 'acquired')
   const other = await claim(bySlug, 'other')
   if (other.kind !== 'acquired') throw new Error(other.kind)
-  t.equal(await store.store('a user', bySlug, { redirectUrl: 'http://tooljet/embed-apps/x', urlId: 'anid', names: [byId.key, bySlug.key], bornAt: performance.now(), lifeMs: 60_000, startsAt: other.start.at }, 'other'), 'stored')
+  t.equal(await store.store('a user', bySlug, { redirectUrl: 'http://tooljet/embed-apps/x', urlId: 'anid', names: [byId.key, bySlug.key], bornAt: performance.now(), lifeMs: 60_000, startsAt: other.start.at }, { owner: 'other' }), 'stored')
   t.equal((await claim(byId, 'one')).kind, 'url', 'sent again')
   t.same((await cacheFields(redis, prefix, 'lock')).map(({ field }) => field), [])
 })

@@ -1,3 +1,4 @@
+import type { Spelling } from '../tooljet/spellings.js'
 import type { Minted } from '../tooljet/tooljet.js'
 
 /** What the cache tells the mint. */
@@ -8,6 +9,10 @@ interface MintCall {
   hasOther: boolean
   /** Milliseconds for which this mint has been held back until now. */
   heldMs: number
+  /** What `keepSpelling` took in an earlier mint for this user, of any app. */
+  spelling: Spelling | undefined
+  /** Keeps with the user how to spell the e-mail for ToolJet. */
+  keepSpelling: (spelling: Spelling) => void
 }
 
 /**

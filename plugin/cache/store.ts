@@ -6,6 +6,7 @@ import type { RedisClock } from '../redis/clock.js'
 import { Script } from '../redis/script.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { UserBatch } from '../redis/user-batch.js'
+import type { Spelling } from '../tooljet/spellings.js'
 import type { CachedUrl } from './cached-url.js'
 import { userKeys, type UserKeys } from '../redis/user-keys.js'
 
@@ -34,6 +35,8 @@ export interface MintStart {
   calledAt?: number
   /** The user has a URL for another app. */
   hasOther?: boolean
+  /** How the user's e-mail is to be spelled for ToolJet. */
+  spelling?: Spelling | undefined
 }
 
 export interface ClaimOptions {
@@ -118,7 +121,7 @@ export class UrlStore {
         return { kind, owner: detail, lastUrl: url, sentAt }
       default: {
         const lockedAt = Number(detail) // earlier than `at` when this call was sent again
-        return { kind: 'acquired', start: { at: lockedAt, monotonic: sentAt - (at - lockedAt), hasOther: Number(values[4]) > 0 }, lastUrl: url, sentAt }
+        return { kind: 'acquired', start: { at: lockedAt, monotonic: sentAt - (at - lockedAt), hasOther: Number(values[4]) > 0, spelling: this.#readSpelling(keys, values[5] as Buffer) }, lastUrl: url, sentAt }
       }
     }
   }
@@ -127,22 +130,22 @@ export class UrlStore {
    * @param owner of the lock; omitted for a URL that was minted while Redis was unavailable
    * @returns 'forgotten' when it was forgotten meanwhile, 'superseded' when another process has the lock by now
    */
-  async store (user: string, app: App, url: CachedUrl, owner?: string): Promise<'stored' | 'forgotten' | 'superseded'> {
+  async store (user: string, app: App, url: CachedUrl, { owner, spelling }: { owner?: string, spelling?: Spelling | undefined } = {}): Promise<'stored' | 'forgotten' | 'superseded'> {
     const keys = this.#keysOf(user)
     const startsAt = url.startsAt ??= this.#clock.earliest(url.bornAt)
     const times = timesOf(startsAt, url.lifeMs)
     const { values: [outcome] } = await this.#releaseOnError(user, app, owner, () => this.#run(STORE, keys, app.key, [
-      owner ?? '-', url.urlId, ...times, this.#encryptor.encrypt(boundTo(keys, url.urlId, times.join('')), plaintextOf(url)), url.names.join(' '),
+      owner ?? '-', url.urlId, ...times, this.#encryptor.encrypt(boundTo(keys, url.urlId, times.join('')), plaintextOf(url)), url.names.join(' '), this.#writeSpelling(keys, spelling),
     ]))
     return String(outcome) as 'stored' | 'forgotten' | 'superseded'
   }
 
   /** Ends the owner's mint without a URL. @returns the forget that a denial by ToolJet is, too */
-  async fail (user: string, app: App, owner: string, { monotonic, calledAt = monotonic }: MintStart, error: unknown): Promise<Forgotten | undefined> {
+  async fail (user: string, app: App, owner: string, { monotonic, calledAt = monotonic, spelling }: MintStart, error: unknown): Promise<Forgotten | undefined> {
     const denial = isDenial(error)
     const keys = this.#keysOf(user)
     const { values } = await this.#releaseOnError(user, app, owner, () => this.#run(FAIL, keys, app.key, [
-      owner, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0, this.#clock.latest(calledAt),
+      owner, writeOutcome(error), denial ? DENIAL_MS : FAILURE_MS, denial ? 1 : 0, this.#clock.latest(calledAt), this.#writeSpelling(keys, spelling),
     ]))
     const [moment, names] = values.map(String)
     if (moment === '0') return undefined
@@ -150,8 +153,9 @@ export class UrlStore {
   }
 
   /** Releases a lock without waiting for Redis. */
-  release (user: string, app: App, owner: string): void {
-    this.#scripts.fireAndForget(RELEASE, [this.#keysOf(user).urls], [this.#longestLifeMs, app.key, owner])
+  release (user: string, app: App, owner: string, spelling?: Spelling): void {
+    const keys = this.#keysOf(user)
+    this.#scripts.fireAndForget(RELEASE, [keys.urls], [this.#longestLifeMs, app.key, owner, this.#writeSpelling(keys, spelling)])
   }
 
   /**
@@ -176,6 +180,16 @@ export class UrlStore {
       if (owner !== undefined) this.release(user, app, owner)
       throw error
     }
+  }
+
+  #writeSpelling ({ urls }: UserKeys, spelling: Spelling | undefined): Buffer | string {
+    return spelling === undefined ? '' : this.#encryptor.encrypt(`${urls}\nspelling`, `${spelling.isLast ? 'last' : 'first'} ${spelling.email}`)
+  }
+
+  /** @returns nothing when it cannot be decrypted: then it is found out again */
+  #readSpelling ({ urls }: UserKeys, kept: Buffer): Spelling | undefined {
+    const [, kind, email] = this.#encryptor.decrypt(`${urls}\nspelling`, kept)?.match(/^(\w+) (.+)$/) ?? []
+    return email === undefined ? undefined : { email, isLast: kind === 'last' }
   }
 
   #keysOf (user: string): UserKeys {

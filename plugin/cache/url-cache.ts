@@ -248,7 +248,7 @@ export class UrlCache {
             return await this.#mintAsOwner(request, owner, claim, (call) => mint({ ...call, heldMs }))
           } catch (error) {
             if (!(error instanceof LockExpired || error instanceof Held)) throw error
-            this.#store.release(user, app, owner)
+            this.#store.release(user, app, owner, claim.start.spelling)
             if (error instanceof Held) {
               if (request.isInNoHurry === true) throw error
               heldMs += error.ms
@@ -282,7 +282,7 @@ export class UrlCache {
     const sentAt = this.#timers.now()
     this.#loads.close(request) // later requests ask Redis
     try {
-      const isStored = await this.#store.store(user, app, url, owner) === 'stored'
+      const isStored = await this.#store.store(user, app, url, { owner, spelling: claim.start.spelling }) === 'stored'
       const isKept = isStored && await this.#reconcile(user, app, url) !== undefined // Redis may have lost a forget
       return { url, minted: true, validFor: isKept ? sentAt : -Infinity }
     } catch (error) {
@@ -340,6 +340,8 @@ export class UrlCache {
       },
       hasOther: start.hasOther === true,
       heldMs: 0,
+      spelling: start.spelling,
+      keepSpelling: (spelling) => { start.spelling = spelling },
     })
     if ('heldForMs' in minted) throw new Held(minted.heldForMs)
     const { redirectUrl, names } = minted

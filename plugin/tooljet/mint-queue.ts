@@ -194,13 +194,13 @@ export class MintQueue {
     this.#scripts.fireAndForget(BEGUN, [this.#keys.calls], [calls.at(-1)!])
   }
 
-  /** ToolJet has answered: with a URL, or with its verdict. */
-  async done (turn: Turn, request: TurnRequest, { isMinted }: { isMinted: boolean }): Promise<void> {
+  /** ToolJet has answered: with a URL, or with its verdict. @param outcome 'respelled': the user is asked for once more, and keeps the place */
+  async done (turn: Turn, request: TurnRequest, outcome: 'done' | 'denied' | 'respelled'): Promise<void> {
     const hadFailures = this.#failures > 0
     this.#failures = 0
     this.#probingUntil = 0
-    this.#own.unminted(isMinted ? turn.calls.slice(0, -1) : turn.calls)
-    if (this.#settings.limit !== false || hadFailures) await this.#settle(isMinted ? 'done' : 'denied', turn, request)
+    this.#own.unminted(outcome === 'done' ? turn.calls.slice(0, -1) : turn.calls)
+    if (this.#settings.limit !== false || hadFailures) await this.#settle(outcome, turn, request)
   }
 
   /** ToolJet is not there. @returns seconds after which to ask again, where that is known: the place in the queue is kept */

@@ -3,6 +3,7 @@ import { isEmbedError, setRetryAfter, type EmbedError } from '../errors.js'
 import type { Log } from '../observability/log.js'
 import { mintChannel, traced, type TooljetEmbedMintTrace } from '../observability/tracing.js'
 import type { AccessCheck } from './access-check.js'
+import type { Spellings } from './spellings.js'
 import { pauseAsked, readReply, type PauseAsked } from './replies.js'
 import type { KeyNames } from '../crypto/names.js'
 import type { ToolJetClient } from './client.js'
@@ -23,8 +24,9 @@ export interface TooljetHealth {
 
 /** Request for a mint. */
 export interface MintOrder extends TurnRequest {
-  email: string
-  /** Counts the mint, once its turn has come; throws when the user has no mints left. */
+  /** Of the user's e-mail. */
+  spellings: Spellings
+  /** Counts the mint, once however often it is called, when its turn has come; throws when the user has no mints left. */
   count: () => Promise<unknown> | undefined
   /** Called right before ToolJet is called; throws when another process may have the lock by now. */
   checkLock: () => void
@@ -79,11 +81,22 @@ export class ToolJet {
   }
 
   /**
-   * Mints a PAT when it is this user's turn.
+   * Mints a PAT when it is this user's turn; where ToolJet does not know the user in one spelling, another call, with a turn of its
+   * own, asks for the next one.
    * @throws the coded error of ToolJet's refusal or failure, TOOLJET_EMBED_BUSY with a place in the queue, and what `count` and `checkLock`
    * throw
    */
   async mint (order: MintOrder): Promise<Minted> {
+    for (;;) {
+      try {
+        return await this.#mintInTurn(order)
+      } catch (error) {
+        if (!isUserUnknown(error) || !order.spellings.refused()) throw error
+      }
+    }
+  }
+
+  async #mintInTurn (order: MintOrder): Promise<Minted> {
     const turn = await this.#queue.admit(order)
     if (!('calls' in turn)) return turn
     try {
@@ -116,23 +129,24 @@ export class ToolJet {
   }
 
   async #call (order: MintOrder, turn: Turn): Promise<string> {
-    const { email, app } = order
+    const { spellings, app } = order
     let asked: PauseAsked | undefined
     this.#queue.begins(turn)
     try {
-      const reply = await this.#client.mint({ email, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry }, (isUnsure) => {
+      const reply = await this.#client.mint({ email: spellings.current, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry }, (isUnsure) => {
         if (isUnsure) this.#log.warn('tooljet-embed: ToolJet closed a connection just when a mint was sent on it, the mint is sent once more')
         return this.#queue.admitRetry(turn)
       })
       asked = pauseAsked(reply)
       const redirectUrl = readReply(reply, this.embedOrigins)
-      await this.#queue.done(turn, order, { isMinted: true })
+      spellings.accepted()
+      await this.#queue.done(turn, order, 'done')
       return redirectUrl
     } catch (error) {
       if (asked !== undefined) throw await this.#queue.refused(turn, asked, order)
       if (this.#client.closed) throw error // a call that is aborted by the close is not a failure of ToolJet
       if (isOutage(error)) setRetryAfter(error, await this.#queue.recordFailure(turn, order))
-      else await this.#queue.done(turn, order, { isMinted: false })
+      else await this.#queue.done(turn, order, isUserUnknown(error) && !spellings.isLast ? 'respelled' : 'denied')
       throw error
     }
   }
@@ -169,6 +183,10 @@ export class ToolJet {
 /** Whether ToolJet was unavailable: a refusal is a reply. */
 function isOutage (error: unknown): error is EmbedError {
   return isEmbedError(error) && (error.code === 'TOOLJET_EMBED_UNAVAILABLE' || error.code === 'TOOLJET_EMBED_TIMEOUT')
+}
+
+function isUserUnknown (error: unknown): boolean {
+  return isEmbedError(error) && error.code === 'TOOLJET_EMBED_USER_NOT_FOUND'
 }
 
 function failureOf (error: unknown): { code: string, remedy?: string } | undefined {

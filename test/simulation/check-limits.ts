@@ -78,10 +78,10 @@ function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violati
   }
 }
 
-/** At most `mints` in any window. A mint is counted between its request's begin and the call's begin. */
+/** At most `mints` in any window. A mint is counted between its request's begin and the call's begin, and once, be it of two spellings. */
 function * checkMintsOf (facts: Facts, user: string): Generator<Violation> {
   const { mints: max, timeWindow } = facts.history.settings
-  const calls = facts.history.mints.filter((mint) => mint.user === user)
+  const calls = facts.history.mints.filter((mint) => mint.user === user && !mint.isMisspelled)
   for (const [i, last] of calls.entries()) {
     const window = calls.slice(0, i + 1).filter(({ openSince }) => openSince > last.begin - timeWindow)
     if (window.length <= max) continue

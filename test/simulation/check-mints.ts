@@ -1,7 +1,7 @@
 import { at, type Facts, type Violation } from './facts.js'
 import type { MintRecord } from './history.js'
 
-/** Promise 3: one mint at a time, the last one is the cached one, and one answer per mint says `minted`. */
+/** Promise 3: one mint at a time, the last one is the cached one, and one answer per mint says `minted`. And option `identity`: the spelling that worked is kept. */
 export function * checkMints (facts: Facts): Generator<Violation> {
   const { history } = facts
   const { mints, requests } = history
@@ -39,6 +39,20 @@ export function * checkMints (facts: Facts): Generator<Violation> {
   }
 
   yield * checkLast(facts)
+  yield * checkSpelling(facts)
+}
+
+/** Once ToolJet has minted for a user, it is asked in the same spelling from then on, for as long as it is kept. */
+function * checkSpelling (facts: Facts): Generator<Violation> {
+  const { settings: { patExpiry }, mints } = facts.history
+  for (const mint of mints) {
+    if (!mint.isMisspelled) continue
+    const known = mints.find((one) => one.outcome === 'minted' && one.user === mint.user && one.end! < mint.openSince && one.begin > mint.begin - patExpiry * 1000)
+    if (known === undefined) continue
+    // Excused: it could not be kept, or Redis lost it, or the one who asks cannot ask Redis.
+    if (facts.wasBlind(known.process, known.openSince, mint.openSince) || facts.lost(known.openSince, mint.begin) || facts.wasBlind(mint.process, mint.openSince, mint.begin)) continue
+    yield { promise: 'identity spelling', what: `mint ${mint.id} is in a spelling that ToolJet does not know, though mint ${known.id} had found the right one` }
+  }
 }
 
 /** Once a mint has been answered as `minted`, none that ended before it began is given to those who ask later. */

@@ -52,7 +52,9 @@ export interface MintRecord extends AppNaming {
   /** When ToolJet made the token. */
   mintedAt?: number
   token?: string
-  outcome?: 'minted' | 'denied' | 'paused' | 'failed' | 'given up'
+  /** In a spelling in which ToolJet knows nobody. */
+  isMisspelled?: true
+  outcome?: 'minted' | 'denied' | 'misspelled' | 'paused' | 'failed' | 'given up'
   /** ms, of a 429 or 503 that asks for a pause. */
   pauseMs?: number
   /** Begins of all requests of this process for this pair that were open when the call began. */
@@ -111,6 +113,13 @@ export interface Settings {
   onRedisDown: 'serve' | 'fail'
   redisTimeoutMs: number
   tooljetTimeoutMs: number
+  /** Identities are spelled with capitals, and ToolJet knows the users in this spelling alone. */
+  hasCapitals?: boolean
+}
+
+/** A user's e-mail as `hasCapitals` has it. */
+export function inCapitals (user: string): string {
+  return user[0]!.toUpperCase() + user.slice(1)
 }
 
 export const APPS: readonly AppNaming[] = [

@@ -21,7 +21,7 @@ import type { ToolJetRegistry } from '../../plugin/tooljet/registry.js'
 import { Tickets } from '../../plugin/tooljet/tickets.js'
 import { ToolJet } from '../../plugin/tooljet/tooljet.js'
 import { Warming, type TooljetEmbedWarmOptions, type TooljetEmbedWarmPair, type TooljetEmbedWarmReport } from '../../plugin/warm.js'
-import type { Answer, Settings } from './history.js'
+import { inCapitals, type Answer, type Settings } from './history.js'
 import { TOOLJET_URL, type HttpReply } from './tooljet.js'
 
 /*
@@ -104,7 +104,10 @@ export function createInstance ({ redis, timers, settings, keyPrefix, callToolje
   const apps = new Apps(undefined, { patExpiry, sessionExpiry: 60, minRemaining })
   const tooljets = { forRequest: () => tooljet, fromTarget: () => tooljet, displayNameOf: () => undefined, origins: [TOOLJET_URL] } satisfies Partial<ToolJetRegistry> as never
   const open = async (): Promise<Embed> => new Embed({
-    resolveUser: async (request) => (request as unknown as { email: string }).email,
+    resolveUser: async (request) => {
+      const { email } = request as unknown as { email: string }
+      return { email, spelling: settings.hasCapitals === true ? inCapitals(email) : email }
+    },
     authorize: undefined,
     apps,
     limits: await limitsBy(limiterWithoutFastify(timers), settings, { batch, scripts, timers, keyPrefix, serveWithoutRedis, maxUsers: MAX_USERS }),

@@ -242,10 +242,19 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
       { file: 'tooljet/scripts/settle.lua', from: "outcome == 'refused' and configured == 'auto'", to: "outcome == 'refused'" },
     ]
   },
+  {
+    name: 'spelling-lost',
+    breaks: 'identity spelling',
+    from: 0,
+    why: 'the spelling that ToolJet knows is not kept',
+    changes: [
+      { file: 'cache/scripts/store.lua', from: 'keepSpelling(spelled, life)\n', to: '' },
+    ]
+  },
 ]
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
-const NEEDED = ['package.json', 'tsconfig.json', 'plugin', 'example/redis.ts', 'test/chaos/random.ts', 'test/simulation']
+const NEEDED = ['package.json', 'tsconfig.json', 'plugin', 'example/redis.ts', 'example/debian-redis.ts', 'example/ways-to-redis.ts', 'test/chaos/random.ts', 'test/simulation']
 
 /**
  * A copy of what the simulation needs, with a mutant in it.

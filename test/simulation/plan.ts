@@ -51,6 +51,7 @@ export function planFor (seed: number): Plan {
     ...(random.chance(0.3) ? { max: random.between(2, 6), mints: random.between(1, 3) } : { max: 60, mints: random.pick([4, 20]) }),
     timeWindow: random.pick([10_000, 30_000]),
     mintLimit: mintLimitFor(seed),
+    hasCapitals: randomFor(seed, 'spelling').chance(0.15),
     onRedisDown: random.chance(0.8) ? 'serve' : 'fail',
     redisTimeoutMs: 1000,
     tooljetTimeoutMs: 10_000,
@@ -83,7 +84,7 @@ export function planFor (seed: number): Plan {
   }
 }
 
-/** Of numbers of its own: it is the youngest of the settings. */
+/** Of numbers of its own, as each setting that is younger than the others. */
 function mintLimitFor (seed: number): MintLimit {
   const random = randomFor(seed, 'mint limit')
   if (random.chance(0.6)) return random.chance(0.8) ? 'auto' : false

@@ -58,7 +58,7 @@ class Schedule {
     this.#tells = tells
     this.#decisions = new Decisions(plan.seed, replay)
     this.#server = new RedisServer(real, this.#prefix, this.#scheduler)
-    this.#tooljet = new SimulatedTooljet(this.#scheduler, this.#decisions, plan.tooljet, (who, what) => this.#note(who, what))
+    this.#tooljet = new SimulatedTooljet(this.#scheduler, this.#decisions, { faults: plan.tooljet, hasCapitals: plan.settings.hasCapitals === true }, (who, what) => this.#note(who, what))
     this.#left = plan.items.length
     this.#history = { settings: plan.settings, requests: [], forgets: [], mints: this.#tooljet.mints, processes: [], losses: [], freezes: [], stream: [], end: 0, uncaught: [] }
   }

@@ -1,4 +1,4 @@
-import { APPS, SLUGS, type AppNaming, type MintRecord } from './history.js'
+import { APPS, inCapitals, SLUGS, type AppNaming, type MintRecord } from './history.js'
 import type { Decisions } from './decisions.js'
 import { ARRIVALS, type Process, type Scheduler } from './scheduler.js'
 
@@ -36,12 +36,14 @@ export class SimulatedTooljet {
   readonly #scheduler: Scheduler
   readonly #decisions: Decisions
   readonly #faults: TooljetFaults
+  readonly #hasCapitals: boolean
   readonly #note: (process: string, what: string) => void
 
-  constructor (scheduler: Scheduler, decisions: Decisions, faults: TooljetFaults, note: (process: string, what: string) => void) {
+  constructor (scheduler: Scheduler, decisions: Decisions, { faults, hasCapitals }: { faults: TooljetFaults, hasCapitals: boolean }, note: (process: string, what: string) => void) {
     this.#scheduler = scheduler
     this.#decisions = decisions
     this.#faults = faults
+    this.#hasCapitals = hasCapitals
     this.#note = note
   }
 
@@ -49,7 +51,9 @@ export class SimulatedTooljet {
   call (process: Process, body: MintBody, signal: AbortSignal | undefined, openSince: (user: string, name: string) => number): Promise<HttpReply> {
     const naming = namingOf(body)
     const { now } = this.#scheduler
-    const record: MintRecord = { id: this.mints.length + 1, process: process.name, user: body.email, ...naming, begin: now, openSince: openSince(body.email, naming.name) }
+    const user = body.email.toLowerCase()
+    const record: MintRecord = { id: this.mints.length + 1, process: process.name, user, ...naming, begin: now, openSince: openSince(user, naming.name) }
+    if (this.#hasCapitals && body.email !== inCapitals(user)) record.isMisspelled = true
     this.mints.push(record)
     const name = `mint ${record.id}`
     this.#note(process.name, `${name} of ${body.email} ${naming.name} begins`)
@@ -83,7 +87,7 @@ export class SimulatedTooljet {
         this.#scheduler.add(this.#scheduler.now + back, ARRIVALS, process, () => {
           if (record.end !== undefined) return
           record.end = this.#scheduler.now
-          record.outcome = outcomeOf(reply)
+          record.outcome = record.isMisspelled && reply.statusCode === 404 ? 'misspelled' : outcomeOf(reply)
           if (record.outcome === 'paused') record.pauseMs = Number(reply.headers['retry-after']) * 1000
           this.#note(process.name, `${name}: ${record.outcome}`)
           resolve(reply)
@@ -100,8 +104,9 @@ export class SimulatedTooljet {
       return refuse(Number(fate), fate === '429' ? 'ThrottlerException: Too Many Requests' : 'Service Unavailable', { 'retry-after': String(pauseSeconds) })
     }
     if (fate === '500') return refuse(500, 'Internal server error')
-    if (fate === 'user unknown') return refuse(404, 'User not found')
-    if (fate === 'no access' || this.revoked.has(`${record.user} ${record.app}`)) return refuse(403, 'User does not have access to this app')
+    // one who is known by the other spelling is not unknown by chance, too
+    if (record.isMisspelled || (fate === 'user unknown' && !this.#hasCapitals)) return refuse(404, 'User not found')
+    if (fate === 'user unknown' || fate === 'no access' || this.revoked.has(`${record.user} ${record.app}`)) return refuse(403, 'User does not have access to this app')
     record.mintedAt = now
     record.token = `pat_${record.id}`
     const redirectUrl = `${TOOLJET_URL}/embed-apps/${record.app}?personal-access-token=${record.token}&appSlug=${SLUGS[record.app]}`

@@ -4,8 +4,9 @@
 -- ARGV: deadline, longest lifetime of a URL in ms, app, owner, lock's TTL in ms, time in ms for which a reused URL must
 --       still be valid, its whole lifetime in ms by this name of the app, id of a URL that is reported dead ('-': none), id of one that cannot be
 --       decrypted ('-': none), the owner this request has been waiting for ('-': none), '1' when it is in no hurry.
--- Reply: { time, 'url' | 'failed' | 'wait' | 'acquired', detail, id or '', URL as it is kept or '', how many other URLs the
---        user has, if acquired } with detail: the error for 'failed', the owner for 'wait', the lock's start for 'acquired'.
+-- Reply: { time, 'url' | 'failed' | 'wait' | 'acquired', detail, id or '', URL as it is kept or '', and, if acquired, how many
+--        other URLs the user has, and how the e-mail is spelled for ToolJet or '' } with detail: the error for 'failed', the
+--        owner for 'wait', the lock's start for 'acquired'.
 local life, app, owner, lockTtl, least, own, invalidated, unreadable, observed, isInNoHurry = unpack(ARGV, 2)
 life = tonumber(life)
 
@@ -31,7 +32,8 @@ local function others ()
 end
 
 local function reply (kind, detail)
-  return { at, kind, detail, id or '', kept or '', kind == 'acquired' and others() or 0 }
+  local isMine = kind == 'acquired'
+  return { at, kind, detail, id or '', kept or '', isMine and others() or 0, isMine and spelling() or '' }
 end
 
 local lockOwner, since = lockOf(app)

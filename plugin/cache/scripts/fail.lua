@@ -3,10 +3,10 @@
 --
 -- KEYS: user.
 -- ARGV: deadline, longest life of a URL in ms, app, owner, error as JSON, ms for which it is kept, '1' for a denial, start
---       of the mint call.
+--       of the mint call, how the e-mail is spelled for ToolJet ('': as before).
 -- Reply: { time, moment up to which URLs are forgotten ('0': none are), names forgotten }. The error of an owner whose
 --        lock has ended is not stored; its denial concerns what was minted before its call.
-local life, app, owner, failure, keptFor, denial, started = unpack(ARGV, 2)
+local life, app, owner, failure, keptFor, denial, started, spelled = unpack(ARGV, 2)
 life = tonumber(life)
 begin(life)
 local isMine = lockOf(app) == owner
@@ -19,6 +19,7 @@ end
 if isMine then
   drop('l' .. app)
   set('o' .. app, string.format('%s %.0f %s %s', owner, at + keptFor, denial, failure))
+  keepSpelling(spelled, life)
 end
 finish(life)
 return { at, string.format('%.0f', moment), names }

@@ -3,9 +3,10 @@
 --
 -- KEYS: user.
 -- ARGV: deadline, longest life of a URL in ms, app, owner ('-': minted while Redis was unavailable), id, start of its mint
---       call and its end in Redis's ms (13 digits each), ciphertext, names of the app with ' ' between.
+--       call and its end in Redis's ms (13 digits each), ciphertext, names of the app with ' ' between, how the
+--       e-mail is spelled for ToolJet ('': as before).
 -- Reply: { time, 'stored' | 'forgotten' | 'superseded' }.
-local life, app, owner, id, starts, ends, ciphertext, joined = unpack(ARGV, 2)
+local life, app, owner, id, starts, ends, ciphertext, joined, spelled = unpack(ARGV, 2)
 life = tonumber(life)
 begin(life)
 local names = {}
@@ -36,5 +37,6 @@ local function outcome ()
 end
 
 local result = outcome()
+keepSpelling(spelled, life)
 finish(life)
 return { at, result }

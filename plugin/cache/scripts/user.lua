@@ -5,6 +5,7 @@
 --   u<id>    a URL: the start of its mint call and its end, 13 digits each in Redis's ms, and the ciphertext
 --   l<app>   who mints: "owner start end"
 --   o<app>   how the last mint failed: "owner end denial error", with denial 1 for ToolJet's verdict and the error as JSON
+--   s        how the user's e-mail is spelled for ToolJet: its end, and the ciphertext
 --   f        what was forgotten: "app moment call dropped names" for each, app "*" for all, with ";" between
 --
 -- Ends are compared with Redis's clock; the key's TTL is for garbage collection only.
@@ -61,6 +62,16 @@ local function outcomeOf (app)
   local owner, ends, denial, failure = (fields['o' .. app] or ''):match('^(%S+) (%d+) (%d) (.*)$')
   if not owner or tonumber(ends) <= at then return end
   return owner, denial, failure
+end
+
+local function spelling ()
+  local ends, ciphertext = (fields.s or ''):match('^(%d+) (.+)$')
+  return ends and tonumber(ends) > at and ciphertext or ''
+end
+
+-- '': leaves it as it is.
+local function keepSpelling (ciphertext, life)
+  if ciphertext ~= '' then set('s', string.format('%.0f ', at + life) .. ciphertext) end
 end
 
 -- Forgetting ----------------------------------------------------------------------------------------------------------
@@ -159,6 +170,8 @@ local function finish (life)
       over(field, tonumber(ends or 0), not starts or tonumber(starts) > at)
     elseif kind == 'o' then
       over(field, tonumber(fields[field]:match('^%S+ (%d+) ') or 0))
+    elseif field == 's' then
+      over(field, tonumber(fields[field]:match('^(%d+) ') or 0))
     elseif kind == 'f' then
       local newest = 0
       for _, one in ipairs(forgets()) do newest = math.max(newest, one.moment) end

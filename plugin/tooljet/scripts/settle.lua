@@ -1,5 +1,5 @@
--- What became of calls that were granted: 'done' (ToolJet has minted), 'denied' (it has answered, and not minted), 'failed' (it is
--- not there), 'refused' (it asked not to be called) or 'unused'.
+-- What became of calls that were granted: 'done' (ToolJet has minted), 'denied' (it has answered, and not minted), 'respelled' (the
+-- same, and it is asked once more for the user), 'failed' (it is not there), 'refused' (it asked not to be called) or 'unused'.
 --
 -- ARGV, after those of queue.lua:
 --   8      outcome
@@ -21,7 +21,7 @@ redis.call('ZREM', FLIGHT, call, unpack(ARGV, 15))
 -- a given limit is one of calls, a learnt one of those that ToolJet has granted
 if outcome == 'unused' or outcome == 'refused' and configured == 'auto' then redis.call('ZREM', CALLS, call) end
 local unminted = { unpack(ARGV, 15) }
-if outcome == 'denied' or outcome == 'failed' then unminted[#unminted + 1] = call end
+if outcome == 'denied' or outcome == 'respelled' or outcome == 'failed' then unminted[#unminted + 1] = call end
 for _, name in ipairs(unminted) do
   local began = redis.call('ZSCORE', CALLS, name)
   if began then redis.call('ZADD', UNMINTED, began, name) end
@@ -30,8 +30,8 @@ redis.call('PEXPIRE', UNMINTED, longestTtl)
 local isTrial = budget.trial == call
 if isTrial then unset('trial') end
 
-if outcome == 'done' or outcome == 'denied' then
-  if keepsPlace then dropTicket(user, app) end
+if outcome == 'done' or outcome == 'denied' or outcome == 'respelled' then
+  if keepsPlace and outcome ~= 'respelled' then dropTicket(user, app) end
   if limit and failed >= FAILURES_TO_PROBE then -- until then those who are first in line come, and each other one before its turn
     set('returnedAt', at)
     set('returnGap', downGap())
@@ -43,7 +43,7 @@ if outcome == 'done' or outcome == 'denied' then
     set('nextTrialAt', at)
     unset('trialsRefused')
   end
-  return { at }
+  if outcome ~= 'respelled' then return { at } end
 end
 
 if outcome == 'failed' and failedCall ~= call then -- not sent again
@@ -122,7 +122,7 @@ if outcome == 'refused' and grantedAt and not isSentAgain then
   ticket.refused = math.min(6, ticket.refused + 1)
   ticket.rests = at + restAfter(ticket.refused)
 end
-if outcome == 'failed' and not (limit and failed >= FAILURES_TO_PROBE) then -- its owner comes again soon, or does not
+if outcome == 'respelled' or outcome == 'failed' and not (limit and failed >= FAILURES_TO_PROBE) then -- its owner comes again soon, or does not
   ticket.ends = math.max(ticket.ends, at + LEAST_PLACE)
   putAside(user, ticket)
   keepTickets(user, tickets)
