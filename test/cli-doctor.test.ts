@@ -226,7 +226,7 @@ test('users, apps and origins', async (t) => {
   t.match((await look(['--user', ANA, '--opens', 'sales'], { publicUrl: 'https://front.acme.test' })).of('mint'), { level: 'problem', remedy: /https:\/\/front\.acme\.test/ })
   t.match((await look(['--user', ANA, '--opens', 'sales', '--outsider', BEN])).of('access'), { level: 'problem', text: /ben@acme.test may open sales/ })
   const users = [{ email: 'Ana@acme.test', apps: ['sales'] }]
-  t.match((await look(['--user', 'Ana@acme.test', '--opens', 'sales'], { seed: { ...DEFAULT_SEED, users } })).of('spelling'), { level: 'problem', text: /in this spelling alone/ })
+  t.match((await look(['--user', 'Ana@acme.test', '--opens', 'sales'], { seed: { ...DEFAULT_SEED, users } })).of('spelling'), { level: 'note', text: /in this spelling alone/, remedy: /small letters/ })
   t.equal((await look(['--user', 'Ana@acme.test', '--opens', 'sales'], { emailCase: 'lower' })).of('spelling'), undefined)
   t.match(await look(['--user', 'Ana@ACME.test', '--opens', 'sales']), { code: 0, told: ['tooljet spelling note', 'tooljet access note', 'redis functions note', 'capacity pairs note'] }, 'a user of the other spelling')
   for (const [status, text] of [['unreleased', /not released/], ['restricted', /restricted/]] as const) {

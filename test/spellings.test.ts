@@ -1,6 +1,7 @@
 import { t as tap, test } from 'tap'
 import { DEFAULT_SEED } from '../example/tooljet/seed.js'
 import { ANA, BEN, INVENTORY, Portal, releaseRedisAfter, SALES, type PortalSetup } from './support/portal.js'
+import { until } from './support/until.js'
 import { newClient } from './support/redis-client.js'
 
 /* A ToolJet that compares e-mails with regard to case, and knows some users in another spelling than small letters. */
@@ -11,7 +12,7 @@ const SPELLED = 'Ana@Acme.test'
 const SPELLED_OTHERWISE = 'ANA@acme.test'
 
 const setup = ({ toolJet, ...rest }: PortalSetup = {}): PortalSetup => ({
-  toolJet: { seed: { ...DEFAULT_SEED, users: [{ email: SPELLED, apps: [SALES.slug, INVENTORY.slug] }] }, ...toolJet }, ...rest,
+  toolJet: { seed: { ...DEFAULT_SEED, users: [SPELLED, BEN].map((email) => ({ email, apps: [SALES.slug, INVENTORY.slug] })) }, ...toolJet }, ...rest,
 })
 
 const asked = ({ toolJet }: Portal, from = 0): unknown[] => toolJet.calls.slice(from).map(({ body }) => body['email'])
@@ -91,6 +92,25 @@ test('one whose second spelling has to wait keeps the place, and is asked for in
   }
   t.match(reply, { status: 200, body: { source: 'minted' } })
   t.same(asked(portal), [ANA, SPELLED])
+})
+
+test('who waits before others keeps the place between two spellings', async (t) => {
+  const portal = await Portal.open(t, setup({ mintLimit: { max: 1, timeWindow: 3000 }, options: { rateLimit: false } }))
+  t.equal((await portal.ask(BEN)).status, 200)
+  t.match(await portal.ask(SPELLED), { body: { code: 'TOOLJET_EMBED_BUSY', queue: { position: 1 } } })
+  t.match(await portal.ask('fay@acme.test'), { body: { code: 'TOOLJET_EMBED_BUSY', queue: { position: 2 } } })
+  const between = await until('she is asked for in small letters', async () => {
+    const reply = await portal.ask(SPELLED)
+    return portal.toolJet.calls.length > 1 && reply
+  })
+  t.match(between, { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', queue: { position: 1 } } })
+  t.match(await portal.ask('fay@acme.test'), { body: { queue: { position: 2 } } })
+  const served = await until('she has her URL', async () => {
+    const reply = await portal.ask(SPELLED)
+    return reply.status === 200 && reply
+  })
+  t.match(served, { body: { source: 'minted' } })
+  t.same(asked(portal), [BEN, ANA, SPELLED])
 })
 
 test('warming finds the spelling, too, though the second one has to wait', async (t) => {

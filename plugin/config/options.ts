@@ -46,7 +46,7 @@ export interface TooljetEmbedOptions {
   minRemaining?: number
   /** Authenticates on the plugin's own route. @default request.jwtVerify() */
   authenticate?: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>
-  /** The signed-in user's e-mail, from the server's side. ASCII white space around it is trimmed, ASCII letters are lowered, all else is kept. @default request.user.email */
+  /** The signed-in user's e-mail, from the server's side. ASCII white space around it is trimmed, ASCII letters are lowered, all else is kept; a ToolJet that knows no such user is asked once more as it was given. @default request.user.email */
   identity?: Identity
   /** Whether this user may open this app; only `true` permits it. @default everyone */
   authorize?: (request: FastifyRequest, lookup: { email: string, app: string }) => boolean | Promise<boolean>

@@ -1,4 +1,4 @@
-import { normalizeEmail, type User } from '../access/identity.js'
+import type { User } from '../access/identity.js'
 
 /** The spelling of a user's e-mail that ToolJet is asked for first. */
 export interface Spelling {
@@ -22,11 +22,10 @@ export class Spellings {
 
   /** @param kept by an earlier mint @param keep takes what is to be kept for the next one */
   constructor ({ email, spelling }: User, kept: Spelling | undefined, keep: (spelling: Spelling) => void) {
-    const own = kept !== undefined && normalizeEmail(kept.email) === email ? kept : undefined
     this.#email = email
     this.#keep = keep
-    this.#hasKept = own !== undefined
-    this.#left = own?.isLast === true ? [own.email] : [...new Set([own?.email ?? email, email, spelling])].slice(0, MOST)
+    this.#hasKept = kept !== undefined
+    this.#left = kept?.isLast === true ? [kept.email] : [...new Set([kept?.email ?? email, email, spelling])].slice(0, MOST)
   }
 
   get current (): string {

@@ -86,7 +86,7 @@ class Examination {
     if (refused.code === 'TOOLJET_EMBED_USER_NOT_FOUND' && lowered !== this.#user) {
       const again = await this.#mint(this.#user, this.#app)
       if (isMinted(again)) {
-        yield problem('spelling', `ToolJet knows ${this.#user} in this spelling alone, and the plugin asks for ${lowered}`, 'write the address in small letters at ToolJet')
+        yield note('spelling', `ToolJet knows ${this.#user} in this spelling alone: the plugin asks for ${lowered}, and then as "identity" spells it`, 'see that "identity" spells it so, or write the address in small letters at ToolJet: that saves a call of its limit')
         return again
       }
     }
@@ -152,7 +152,7 @@ class Examination {
     const other = this.#user.toUpperCase()
     const minted = await this.#mint(other, this.#app)
     if (isMinted(minted)) yield fine('spelling', 'addresses are found in any spelling')
-    else if (minted.code === 'TOOLJET_EMBED_USER_NOT_FOUND') yield note('spelling', 'addresses are found as they are spelled at ToolJet, and the plugin asks in small letters', 'write them in small letters at ToolJet')
+    else if (minted.code === 'TOOLJET_EMBED_USER_NOT_FOUND') yield note('spelling', 'addresses are found as they are spelled at ToolJet, and the plugin asks in small letters, then as "identity" spells them', 'write them in small letters at ToolJet: that saves a call of its limit')
     else yield note('spelling', `nothing tells how addresses are compared (${minted.code})`)
   }
 
