@@ -118,11 +118,12 @@ export class Embed {
 
     audit.assertWritable() // else the mint would be for a URL that cannot be returned
     const { lockTtlMs, timeoutMs } = tooljet
-    const mintId = randomId(9) // the mint is counted once, even if the lock has to be acquired several times
+    const mintId = randomId(9) // it is counted once, even if the lock has to be acquired several times
     const url = await cache.get({ user: userHash, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs, spelling, keepSpelling }) => {
-      await limits?.assertMayMint(userHash, mintId) // a user who is out of mints does not wait for a turn
+      const spellings = new Spellings(user, mintId, spelling, keepSpelling)
+      await limits?.assertMayMint(userHash, spellings.mintId) // a user who is out of mints does not wait for a turn
       const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
-      return tooljet.mint({ spellings: new Spellings(user, spelling, keepSpelling), user: userHash, app, purpose, ticket: lookup.ticket, maxPlaces: limits?.maxMints ?? DEFAULT_PLACES, heldMs, count: () => limits?.countMint(userHash, mintId), checkLock })
+      return tooljet.mint({ spellings, user: userHash, app, purpose, ticket: lookup.ticket, maxPlaces: limits?.maxMints ?? DEFAULT_PLACES, heldMs, count: () => limits?.countMint(userHash, spellings.mintId), checkLock })
     })
     audit.assertWritable() // it may have changed during the mint
     return url

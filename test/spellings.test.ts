@@ -81,7 +81,7 @@ test('both calls count for the mint limit, and once for mints', async (t) => {
 
 test('one whose second spelling has to wait keeps the place, and is asked for in that one alone', async (t) => {
   const mintLimit = { max: 1, timeWindow: 2500 }
-  const portal = await Portal.open(t, setup({ mintLimit }))
+  const portal = await Portal.open(t, setup({ mintLimit, options: { rateLimit: { max: 60, mints: 1, timeWindow: '1 minute' } } }))
   const first = await portal.ask(SPELLED)
   t.match(first, { status: 429, body: { code: 'TOOLJET_EMBED_BUSY', queue: { position: 1 } } })
   t.match(await portal.ask('fay@acme.test'), { body: { code: 'TOOLJET_EMBED_BUSY', queue: { position: 2 } } }, 'who came later')
@@ -92,6 +92,20 @@ test('one whose second spelling has to wait keeps the place, and is asked for in
   }
   t.match(reply, { status: 200, body: { source: 'minted' } })
   t.same(asked(portal), [ANA, SPELLED])
+  t.match(await portal.ask(SPELLED, { appId: INVENTORY.id }), { body: { code: 'TOOLJET_EMBED_RATE_LIMITED' } }, 'both are one of one mint')
+})
+
+test('a second call that ToolJet fails to answer counts as one mint, and the next one again', async (t) => {
+  const portal = await Portal.open(t, setup({ mintLimit: { max: 1, timeWindow: 1500 }, options: { rateLimit: { max: 10_000, mints: 2, timeWindow: '1 minute' } } }))
+  portal.toolJet.faults = ({ body }) => body['email'] === SPELLED ? { reply: { status: 500 } } : undefined
+  const codes = new Set<string>()
+  await until('no further mint is allowed', async () => {
+    const { body } = await portal.ask(SPELLED)
+    codes.add(body.code)
+    return body.code === 'TOOLJET_EMBED_RATE_LIMITED'
+  })
+  t.same([...codes], ['TOOLJET_EMBED_BUSY', 'TOOLJET_EMBED_UNAVAILABLE', 'TOOLJET_EMBED_RATE_LIMITED'])
+  t.same(asked(portal), [ANA, SPELLED, SPELLED])
 })
 
 test('who waits before others keeps the place between two spellings', async (t) => {

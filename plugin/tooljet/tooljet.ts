@@ -132,6 +132,7 @@ export class ToolJet {
     const { spellings, app } = order
     let asked: PauseAsked | undefined
     this.#queue.begins(turn)
+    spellings.begins()
     try {
       const reply = await this.#client.mint({ email: spellings.current, ...app.name, patExpiry: app.patExpiry, sessionExpiry: app.sessionExpiry }, (isUnsure) => {
         if (isUnsure) this.#log.warn('tooljet-embed: ToolJet closed a connection just when a mint was sent on it, the mint is sent once more')
