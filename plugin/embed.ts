@@ -77,8 +77,9 @@ export class Embed {
   }
 
   /** For a request that failed before its body was parsed: it is counted and audited like any other, if the user is signed in. */
-  handleInvalidRequest (request: FastifyRequest, error: unknown, startedAt: number): Promise<Outcome> {
+  handleInvalidRequest (request: FastifyRequest, thrown: unknown, startedAt: number): Promise<Outcome> {
     const context: RequestContext = { startedAt }
+    const error = readable(thrown)
     return this.#traced(request, context, async () => {
       try {
         if (codeOf(error) === 'TOOLJET_EMBED_UNAUTHENTICATED') return { error }

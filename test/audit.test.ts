@@ -511,6 +511,18 @@ test("what the host's authorize throws leaves an event, a 401 and what cannot be
   t.match(await portal.audit(), cases.map(([, , event]) => event))
 })
 
+test("an error of a host's hook that cannot be read leaves an event, too", async (t) => {
+  const portal = await Portal.open(t, {
+    before: (app) => {
+      app.addHook('preParsing', async ({ headers }) => {
+        if (headers['x-odd'] !== undefined) throw new Proxy({}, { get () { throw new Error('not for you') }, getPrototypeOf () { throw new Error('not for you') } })
+      })
+    },
+  })
+  t.match(await portal.ask(ANA, undefined, { 'x-odd': '1' }), { status: 500, headers: { 'x-ratelimit-limit': '60' } })
+  t.match(await portal.audit(), [{ event: 'url.failed', code: 'ERROR', email: ANA }])
+})
+
 test('an event says why it was refused, who is meant, and the trace', async (t) => {
   const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
   const portal = await Portal.open(t, { options: { rateLimit: false, apps: { sales: { appId: SALES.id }, stock: { appId: INVENTORY.id } }, authorize: (_request, { app }) => app !== 'stock' } })
