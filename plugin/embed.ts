@@ -119,9 +119,9 @@ export class Embed {
 
     audit.assertWritable() // else the mint would be for a URL that cannot be returned
     const { lockTtlMs, timeoutMs } = tooljet
-    const mintId = randomId(9) // it is counted once, even if the lock has to be acquired several times
+    const mint = { id: randomId(9), app: app.key } // it is counted once, even if the lock has to be acquired several times
     const url = await cache.get({ user: userHash, app, replaces, prefetched, lockTtlMs, mintTimeoutMs: timeoutMs }, async ({ checkLock, hasOther, heldMs, spelling, keepSpelling }) => {
-      const spellings = new Spellings(user, mintId, spelling, keepSpelling)
+      const spellings = new Spellings(user, mint, spelling, keepSpelling)
       await limits?.assertMayMint(userHash, spellings.mintId) // a user who is out of mints does not wait for a turn
       const purpose = replaces !== undefined ? 'replaces' : hasOther ? 'more' : 'first'
       return tooljet.mint({ spellings, user: userHash, app, purpose, ticket: lookup.ticket, maxPlaces: limits?.maxMints ?? DEFAULT_PLACES, heldMs, count: () => limits?.countMint(userHash, spellings.mintId), checkLock })

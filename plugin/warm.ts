@@ -166,7 +166,7 @@ export class Warming {
     const { lockTtlMs, timeoutMs } = tooljet
     const userHash = tooljet.userHash(user.email)
     return this.#deps.cache.get({ user: userHash, app, lockTtlMs, mintTimeoutMs: timeoutMs, isInNoHurry: true }, ({ checkLock, heldMs, spelling, keepSpelling }) => (
-      tooljet.mint({ spellings: new Spellings(user, '-', spelling, keepSpelling), user: userHash, app, purpose: 'warm', maxPlaces: 0, heldMs, count: () => undefined, checkLock })
+      tooljet.mint({ spellings: new Spellings(user, { id: '-', app: app.key }, spelling, keepSpelling), user: userHash, app, purpose: 'warm', maxPlaces: 0, heldMs, count: () => undefined, checkLock })
     ))
   }
 

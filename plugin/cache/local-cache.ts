@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { App } from '../access/apps.js'
 import type { Timers } from '../timers.js'
+import type { Spelling } from '../tooljet/spellings.js'
 import { concerns, secondsLeft, type CachedUrl } from './cached-url.js'
 
 const MAX_USERS = 10_000
@@ -13,14 +14,17 @@ export interface MemoryEntry extends CachedUrl {
 
 /**
  * This instance's own memory of URLs that Redis confirmed, or that it minted while Redis was unavailable. They are served
- * only during an outage; otherwise the memory saves a decryption.
+ * only during an outage; otherwise the memory saves a decryption. And of how it spelled e-mails for ToolJet.
  */
 export class LocalCache {
   readonly #users: LRUCache<string, Map<string, MemoryEntry>>
+  readonly #spellings = new Map<string, Spelling>()
+  readonly #maxUsers: number
   readonly #timers: Timers
 
   constructor (timers: Timers, maxUsers = MAX_USERS) {
     this.#users = new LRUCache({ max: maxUsers })
+    this.#maxUsers = maxUsers
     this.#timers = timers
   }
 
@@ -38,6 +42,17 @@ export class LocalCache {
     if (apps === undefined) this.#users.set(user, apps = new Map())
     if (apps.size >= MAX_APPS_EACH && !apps.has(app.key)) apps.delete(apps.keys().next().value!)
     apps.set(app.key, Object.assign(url, { isUnsaved }))
+  }
+
+  spellingOf (user: string): Spelling | undefined {
+    return this.#spellings.get(user)
+  }
+
+  keepSpelling (user: string, spelling: Spelling | undefined): void {
+    this.#spellings.delete(user) // the oldest come first
+    if (spelling === undefined) return
+    this.#spellings.set(user, spelling)
+    if (this.#spellings.size > this.#maxUsers) this.#spellings.delete(this.#spellings.keys().next().value!)
   }
 
   drop (user: string, app: App): void {

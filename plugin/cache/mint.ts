@@ -11,8 +11,8 @@ interface MintCall {
   heldMs: number
   /** What `keepSpelling` took in an earlier mint for this user, of any app. */
   spelling: Spelling | undefined
-  /** Keeps with the user how to spell the e-mail for ToolJet. */
-  keepSpelling: (spelling: Spelling) => void
+  /** Keeps with the user how to spell the e-mail for ToolJet; `undefined`: what was kept before. */
+  keepSpelling: (spelling: Spelling | undefined) => void
 }
 
 /**

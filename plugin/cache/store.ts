@@ -183,13 +183,13 @@ export class UrlStore {
   }
 
   #writeSpelling ({ urls }: UserKeys, spelling: Spelling | undefined): Buffer | string {
-    return spelling === undefined ? '' : this.#encryptor.encrypt(`${urls}\nspelling`, `${spelling.isLast ? 'last' : 'first'} ${spelling.mintId ?? '-'} ${spelling.email}`)
+    return spelling === undefined ? '' : this.#encryptor.encrypt(`${urls}\nspelling`, JSON.stringify(spelling))
   }
 
   /** @returns nothing when it cannot be decrypted: then it is found out again */
   #readSpelling ({ urls }: UserKeys, kept: Buffer): Spelling | undefined {
-    const [kind, mintId, email] = this.#encryptor.decrypt(`${urls}\nspelling`, kept)?.split(' ') ?? []
-    return email === undefined ? undefined : { email, isLast: kind === 'last', mintId: mintId === '-' ? undefined : mintId }
+    const plaintext = this.#encryptor.decrypt(`${urls}\nspelling`, kept)
+    return plaintext === undefined ? undefined : JSON.parse(plaintext) as Spelling
   }
 
   #keysOf (user: string): UserKeys {

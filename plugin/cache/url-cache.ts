@@ -332,7 +332,7 @@ export class UrlCache {
   }
 
   /** The lifetime begins right before the mint call: from the start of the lock it would seem older than a URL that was minted without a lock meanwhile. */
-  async #mintFrom (start: MintStart, { app, lockTtlMs, mintTimeoutMs }: UrlRequest, mint: Mint): Promise<CachedUrl> {
+  async #mintFrom (start: MintStart, { user, app, lockTtlMs, mintTimeoutMs }: UrlRequest, mint: Mint): Promise<CachedUrl> {
     const minted = await mint({
       checkLock: () => {
         const calledAt = start.calledAt = this.#timers.now()
@@ -340,8 +340,11 @@ export class UrlCache {
       },
       hasOther: start.hasOther === true,
       heldMs: 0,
-      spelling: start.spelling,
-      keepSpelling: (spelling) => { start.spelling = spelling },
+      spelling: start.spelling ?? this.#local.spellingOf(user),
+      keepSpelling: (spelling) => {
+        start.spelling = spelling
+        this.#local.keepSpelling(user, spelling)
+      },
     })
     if ('heldForMs' in minted) throw new Held(minted.heldForMs)
     const { redirectUrl, names } = minted

@@ -145,6 +145,7 @@ export class ToolJet {
       return redirectUrl
     } catch (error) {
       if (asked !== undefined) throw await this.#queue.refused(turn, asked, order)
+      if (!isUserUnknown(error)) spellings.failed()
       if (this.#client.closed) throw error // a call that is aborted by the close is not a failure of ToolJet
       if (isOutage(error)) setRetryAfter(error, await this.#queue.recordFailure(turn, order))
       else await this.#queue.done(turn, order, isUserUnknown(error) && !spellings.isLast ? 'respelled' : 'denied')

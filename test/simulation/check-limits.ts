@@ -61,7 +61,9 @@ function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violati
   const { mints } = facts.history
   for (const request of own) {
     if (request.code !== 'TOOLJET_EMBED_RATE_LIMITED' || request.end === undefined) continue
-    const { begin, end } = request
+    const { end } = request
+    // it may share the answer of one that began before it, in a process that stood still meanwhile
+    const begin = Math.min(...own.filter((one) => one.process === request.process && one.name === request.name && one.begin <= request.begin && (one.end ?? Infinity) >= request.begin).map((one) => one.begin))
     // what was counted in the window that this one fell into was asked at most a window before
     const asked = own.filter((one) => one.begin <= end && countedUntil(facts, one) >= begin - timeWindow)
     if (asked.length > max) continue
