@@ -97,7 +97,7 @@ test('one whose second spelling has to wait keeps the place, and is asked for in
 })
 
 test('calls that ToolJet fails to answer, or refuses, count for mints', async (t) => {
-  for (const [reply, calls] of [[{ status: 500 }, [ANA, SPELLED, ANA, SPELLED]], [{ status: 429, headers: { 'retry-after': '1' } }, [ANA, SPELLED, SPELLED]]] as const) {
+  for (const reply of [{ status: 500 }, { status: 429, headers: { 'retry-after': '1' } }] as const) {
     const portal = await Portal.open(t, setup({ mintLimit: { max: 1, timeWindow: 1500 }, options: { rateLimit: { max: 10_000, mints: 2, timeWindow: '1 minute' } } }))
     portal.toolJet.faults = ({ body }) => body['email'] === SPELLED ? { reply } : undefined
     const codes = new Set<string>()
@@ -107,7 +107,7 @@ test('calls that ToolJet fails to answer, or refuses, count for mints', async (t
       return body.code === 'TOOLJET_EMBED_RATE_LIMITED'
     })
     t.same([...codes], ['TOOLJET_EMBED_BUSY', ...(reply.status === 500 ? ['TOOLJET_EMBED_UNAVAILABLE'] : []), 'TOOLJET_EMBED_RATE_LIMITED'])
-    t.same(asked(portal), calls)
+    t.same(asked(portal), [ANA, SPELLED, SPELLED])
   }
 })
 

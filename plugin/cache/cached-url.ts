@@ -33,6 +33,11 @@ export function expiresAt (app: Pick<App, 'patExpiry'>, url: CachedUrl, clock: {
   return url.end.iso
 }
 
+/** Whether its mint began later, by Redis's clock. */
+export function isYounger (one: CachedUrl, other: CachedUrl): boolean {
+  return one.startsAt !== undefined && other.startsAt !== undefined && one.startsAt > other.startsAt
+}
+
 /** Whether a forget of this name concerns a URL whose app has these names; the same rule is in `user.lua`. */
 export function concerns (names: readonly string[], forgotten: string): boolean {
   if (forgotten === '*' || names.includes(forgotten)) return true

@@ -5,7 +5,7 @@ import type { RedisCircuitBreaker } from '../redis/circuit-breaker.js'
 import type { RedisClock } from '../redis/clock.js'
 import type { ScriptClient } from '../redis/script-client.js'
 import type { Timers } from '../timers.js'
-import { expiresAt, secondsLeft, type CachedUrl } from './cached-url.js'
+import { expiresAt, isYounger, secondsLeft, type CachedUrl } from './cached-url.js'
 import { ForgetLog } from './forget-log.js'
 import { isForgotten, Loads, type Load } from './loads.js'
 import { LocalCache, type MemoryEntry } from './local-cache.js'
@@ -307,19 +307,29 @@ export class UrlCache {
   /** Without Redis: from this instance's memory, or by a mint of its own. */
   async #loadLocally (request: RunningLoad, mint: Mint): Promise<LoadResult> {
     const { user, app } = request
-    const known = this.#fromMemory(user, app)
-    const now = this.#timers.now()
-    if (known !== undefined && this.#isUsable(request, known)) return { url: known, minted: false, validFor: now }
-    try {
-      const url = await this.#mintFrom({ at: undefined, monotonic: now }, request, mint)
-      return { url, minted: true, validFor: this.#keepUnsaved(request, url) ? await this.#validityOf(user, app) : -Infinity }
-    } catch (error) {
-      if (isDenial(error)) {
-        this.#drop(user, [app.key])
-        this.#forgets.publishLater(user, [app.key])
+    for (let heldMs = 0; ;) {
+      const known = this.#fromMemory(user, app)
+      const now = this.#timers.now()
+      if (known !== undefined && this.#isUsable(request, known)) return { url: known, minted: false, validFor: now }
+      try {
+        const url = await this.#mintFrom({ at: undefined, monotonic: now }, request, (call) => mint({ ...call, heldMs }))
+        return { url, minted: true, validFor: this.#keepUnsaved(request, url) ? await this.#validityOf(user, app) : -Infinity }
+      } catch (error) {
+        if (!(error instanceof Held) || request.isInNoHurry === true) return this.#failLocally(request, { lastUrl: known, sentAt: now }, error)
+        heldMs += error.ms // Redis is back, and has a queue
+        await this.#timers.sleep(error.ms)
       }
-      return this.#serveStaleOr(request, { lastUrl: known, sentAt: now }, error)
     }
+  }
+
+  #failLocally (request: RunningLoad, known: Pick<Claim & { kind: 'wait' }, 'lastUrl' | 'sentAt'>, error: unknown): LoadResult {
+    const { user, app } = request
+    if (isDenial(error)) {
+      this.#drop(user, [app.key])
+      this.#forgets.publishLater(user, [app.key])
+      if (!this.#breaker.isOpen) this.#forgets.writePendingSoon()
+    }
+    return this.#serveStaleOr(request, known, error)
   }
 
   /** `validFor` of a URL that was just minted without Redis. When Redis is available again, it decides: it knows what was forgotten meanwhile. */
@@ -372,13 +382,8 @@ export class UrlCache {
 
   #resultOf ({ app }: UrlRequest, url: CachedUrl, source: UrlResult['source']): UrlResult {
     const now = this.#timers.now()
-    return {
-      redirectUrl: url.redirectUrl,
-      urlId: url.urlId,
-      source,
-      expiresAt: expiresAt(app, url, this.#clock, now),
-      secondsLeft: secondsLeft(app, url, now),
-    }
+    const { redirectUrl, urlId } = url
+    return { redirectUrl, urlId, source, expiresAt: expiresAt(app, url, this.#clock, now), secondsLeft: secondsLeft(app, url, now) }
   }
 
   /** By Redis's clock; for a URL that was never in Redis, the earliest possible. */
@@ -389,9 +394,4 @@ export class UrlCache {
   #rethrowUnlessServing (error: unknown): void {
     if (!this.#serveWithoutRedis || !isRedisOutage(error)) throw error
   }
-}
-
-/** Whether its mint began later, by Redis's clock. */
-function isYounger (one: CachedUrl, other: CachedUrl): boolean {
-  return one.startsAt !== undefined && other.startsAt !== undefined && one.startsAt > other.startsAt
 }

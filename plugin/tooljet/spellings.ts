@@ -61,7 +61,7 @@ export class Spellings {
 
   /** ToolJet was called, and gave no verdict on the user: what has never worked does not come first. */
   failed (): void {
-    if (this.#kept?.isLast === true) this.#keepFirst(this.#before?.isLast === true ? { email: this.#email, isLast: false } : undefined)
+    if (this.#kept?.isLast === true && this.#before?.isLast !== true) this.#keepFirst(undefined) // another mint may have found the right one meanwhile
   }
 
   /** ToolJet does not know the user by the current one. @returns whether there is another one, which is kept in case it has to wait for its turn */

@@ -42,7 +42,7 @@ export function * checkEnds (facts: Facts): Generator<Violation> {
     const cuts = processes.flatMap(({ traffic }) => traffic.cuts.filter(({ from, to }) => from <= end && to >= begin))
     const cut = cuts.reduce((sum, { from, to }) => sum + Math.min(to, end) - Math.max(from, begin), 0)
     // and the first turns, while it is not known whether ToolJet has a limit
-    const others = mints.filter((mint) => mint.user !== request.user || mint.name !== ('name' in request ? request.name : undefined)).filter((mint) => mint.begin <= end && mint.begin >= begin - LEARNING_MS)
+    const others = mints.filter((mint) => mint.isMisspelled === true || mint.user !== request.user || mint.name !== ('name' in request ? request.name : undefined)).filter((mint) => mint.begin <= end && mint.begin >= begin - LEARNING_MS)
     const held = settings.mintLimit === 'auto' ? others.length * LEARNING_MS : typeof settings.mintLimit === 'object' ? HELD_MS : 0
     if (took > minted + cut + held + settings.redisTimeoutMs + SLACK_MS) {
       yield { promise: '7 slow', what: `${kind} ${request.id} took ${at(took)}: ${at(minted)} of minting, ${at(cut)} without a connection, no other fault` }

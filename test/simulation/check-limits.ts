@@ -1,5 +1,5 @@
 import { at, type Facts, type Violation } from './facts.js'
-import type { RequestRecord } from './history.js'
+import type { MintRecord, RequestRecord } from './history.js'
 
 /** Promise 6: limits for the fleet, and ToolJet's pauses. */
 export function * checkLimits (facts: Facts): Generator<Violation> {
@@ -83,9 +83,14 @@ function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violati
 /** At most `mints` in any window. A mint is counted between its request's begin and the call's begin, and once, be it of two spellings. */
 function * checkMintsOf (facts: Facts, user: string): Generator<Violation> {
   const { mints: max, timeWindow } = facts.history.settings
-  const calls = facts.history.mints.filter((mint) => mint.user === user && !mint.isMisspelled)
+  const own = facts.history.mints.filter((mint) => mint.user === user)
+  const calls = own.filter((mint) => !mint.isMisspelled)
+  const countedFrom = (call: MintRecord): number => {
+    const before = own.findLast((mint) => mint.name === call.name && mint.begin < call.begin)
+    return before?.isMisspelled ? before.openSince : call.openSince
+  }
   for (const [i, last] of calls.entries()) {
-    const window = calls.slice(0, i + 1).filter(({ openSince }) => openSince > last.begin - timeWindow)
+    const window = calls.slice(0, i + 1).filter((call) => countedFrom(call) > last.begin - timeWindow)
     if (window.length <= max) continue
     if (isExcused(facts, window[0]!.openSince, last.begin)) continue
     yield { promise: '6 mints', what: `mints ${window.map(({ id }) => id).join(', ')} of ${user} within ${at(last.begin - window[0]!.begin)}, ${max} are allowed` }

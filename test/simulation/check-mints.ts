@@ -44,10 +44,11 @@ export function * checkMints (facts: Facts): Generator<Violation> {
 
 /** Once ToolJet has minted for a user, it is asked in the same spelling from then on, for as long as it is kept. */
 function * checkSpelling (facts: Facts): Generator<Violation> {
-  const { settings: { patExpiry }, mints } = facts.history
+  const { settings: { patExpiry }, mints, requests } = facts.history
+  const toldAt = (mint: MintRecord): number => Math.min(...requests.map((request) => (facts.mintOf(request) === mint ? request.end! : Infinity)))
   for (const mint of mints) {
     if (!mint.isMisspelled) continue
-    const known = mints.find((one) => one.outcome === 'minted' && one.user === mint.user && one.end! < mint.openSince && one.begin > mint.begin - patExpiry * 1000)
+    const known = mints.find((one) => one.user === mint.user && toldAt(one) < mint.openSince && one.begin > mint.begin - patExpiry * 1000)
     if (known === undefined) continue
     // Excused: it could not be kept, or Redis lost it, or the one who asks cannot ask Redis.
     if (facts.wasBlind(known.process, known.openSince, mint.openSince) || facts.lost(known.openSince, mint.begin) || facts.wasBlind(mint.process, mint.openSince, mint.begin)) continue

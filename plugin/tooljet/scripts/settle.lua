@@ -114,7 +114,7 @@ if outcome == 'refused' then
 end
 if not keepsPlace then return { at } end
 if not ticket then
-  if not limit then return { at } end
+  if not limit and outcome ~= 'respelled' then return { at } end
   ticket = newTicket(app, grantedAt or at)
   tickets[#tickets + 1] = ticket
 end
