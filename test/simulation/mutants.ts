@@ -243,6 +243,33 @@ export const SIMULATION_MUTANTS: readonly SimulationMutant[] = [
     ]
   },
   {
+    name: 'held-alone',
+    breaks: '7 error',
+    from: 2004977,
+    why: 'a request that began without Redis is told to wait by the queue, and nobody waits',
+    changes: [
+      { file: URL_CACHE, from: 'if (!(error instanceof Held) || request.isInNoHurry === true) return', to: 'if (error !== undefined) return' },
+    ]
+  },
+  {
+    name: 'denial-told-late',
+    breaks: '9 denial',
+    from: 2004768,
+    why: 'a denial that began without Redis is told to the fleet some time after its answer, though Redis is back',
+    changes: [
+      { file: URL_CACHE, from: 'if (!this.#breaker.isOpen) this.#forgets.writePendingSoon()', to: '' },
+    ]
+  },
+  {
+    name: 'mint-of-another-app',
+    breaks: '6 mints',
+    from: 2001599,
+    why: 'a mint counts as that of another app which waits for its turn',
+    changes: [
+      { file: 'tooljet/spellings.ts', from: 'kept?.waiting?.app === mint.app ?', to: 'kept?.waiting !== undefined ?' },
+    ]
+  },
+  {
     name: 'spelling-lost',
     breaks: 'identity spelling',
     from: 0,
