@@ -307,7 +307,8 @@ export class SimulatedClient {
 
 /** Start and end of a URL say enough. */
 function withoutCiphertext (text: string): string {
-  return /^\d{26}/.test(text) ? `${text.slice(0, 26)}…` : text
+  if (/^\d{26}/.test(text)) return `${text.slice(0, 26)}…`
+  return /[^ -~]/.test(text) ? '…' : text
 }
 
 function show (reply: Reply): string {
