@@ -63,7 +63,8 @@ function * checkTooEarly (facts: Facts, own: RequestRecord[]): Generator<Violati
     if (request.code !== 'TOOLJET_EMBED_RATE_LIMITED' || request.end === undefined) continue
     const { end } = request
     // it may share the answer of one that began before it, in a process that stood still meanwhile
-    const begin = Math.min(...own.filter((one) => one.process === request.process && one.name === request.name && one.begin <= request.begin && (one.end ?? Infinity) >= request.begin).map((one) => one.begin))
+    const shared = own.filter((one) => one.process === request.process && one.name === request.name && one.begin < request.begin && (one.end ?? Infinity) >= request.begin && facts.stoodStill(one.process, one.begin, request.begin))
+    const begin = Math.min(request.begin, ...shared.map((one) => one.begin))
     // what was counted in the window that this one fell into was asked at most a window before
     const asked = own.filter((one) => one.begin <= end && countedUntil(facts, one) >= begin - timeWindow)
     if (asked.length > max) continue
